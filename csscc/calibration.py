@@ -1,0 +1,165 @@
+"""Calibration: statistics of the ANN's activations on sample inputs.
+
+Three parts, as in onnxruntime's quantiser: the graph is augmented with outputs, a collector reads them batch by batch
+into histograms, and the result is a typed value. Memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc.passes.adapter import export_model
+from csscc.passes.network import Network
+from csscc.runtime.session import Session
+
+Feeds = Mapping[str, NDArray[Any]]
+BATCH_BYTES = 192 << 20
+
+
+@dataclass
+class Histogram:
+    """Histogram of magnitudes, one row a channel, whose ranges double as larger values arrive.
+
+    Attributes:
+        channels: number of rows; 1 for a whole layer.
+        counts: ``[channels, bins]``.
+        tops: upper end of each row's range; ``[channels]``.
+        sums: signed sum of the values of each row.
+        seen: number of values in each row.
+    """
+
+    channels: int
+    bins: int = 1024
+    counts: NDArray[np.int64] = field(init=False)
+    tops: NDArray[np.float64] = field(init=False)
+    sums: NDArray[np.float64] = field(init=False)
+    largest: NDArray[np.float64] = field(init=False)
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        """Start empty."""
+        self.counts = np.zeros((self.channels, self.bins), np.int64)
+        self.tops = np.zeros(self.channels)
+        self.sums = np.zeros(self.channels)
+        self.largest = np.zeros(self.channels)
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Count ``[channels, n]`` values."""
+        magnitude = np.abs(values)
+        largest = magnitude.max(axis=1, initial=0.0).astype(np.float64)
+        self._make_room(largest)
+        scale = np.divide(self.bins, self.tops, out=np.zeros_like(self.tops), where=self.tops > 0)
+        index = (magnitude * scale.astype(values.dtype)[:, None]).astype(np.int32)
+        np.minimum(index, self.bins - 1, out=index)
+        index += (np.arange(self.channels, dtype=np.int32) * self.bins)[:, None]
+        self.counts += np.bincount(index.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
+        self.sums += values.sum(axis=1, dtype=np.float64)
+        self.largest = np.maximum(self.largest, largest)
+        self.seen += values.shape[1]
+
+    def _make_room(self, largest: NDArray[np.float64]) -> None:
+        """Double the range of rows that `largest` exceeds, merging their bins in pairs."""
+        fresh = (self.tops == 0) & (largest > 0)
+        self.tops[fresh] = largest[fresh]
+        while (small := self.tops < largest).any():
+            merged = self.counts[small].reshape(-1, self.bins // 2, 2).sum(axis=2)
+            self.counts[small, : self.bins // 2] = merged
+            self.counts[small, self.bins // 2 :] = 0
+            self.tops[small] *= 2
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Middle of each bin, ``[channels, bins]``."""
+        return (np.arange(self.bins) + 0.5) / self.bins * self.tops[:, None]
+
+    def percentile(self, percent: float) -> NDArray[np.float64]:
+        """Magnitude below which `percent` of a row's values lie, ``[channels]``, interpolated within its bin."""
+        wanted = percent / 100 * self.seen
+        cumulative = self.counts.cumsum(axis=1)
+        index = np.minimum((cumulative < wanted).sum(axis=1), self.bins - 1)
+        rows = np.arange(self.channels)
+        inside = self.counts[rows, index]
+        missing = wanted - (cumulative[rows, index] - inside)
+        fraction = np.divide(missing, inside, out=np.ones(self.channels), where=inside > 0)
+        return np.minimum((index + fraction) / self.bins * self.tops, self.largest)
+
+
+@dataclass
+class Calibration:
+    """Statistics by tensor name, and where they come from."""
+
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    axes: dict[str, int | None] = field(default_factory=dict)
+    samples: int = 0
+    source: str = ""
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """The model with `names` as additional outputs (in place)."""
+    present = {o.name for o in model.graph.output}
+    for name in names:
+        if name not in present:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return model
+
+
+def channel_rows(values: NDArray[Any], axis: int | None) -> NDArray[np.floating]:
+    """A batch of activations as ``[channels, n]``; one row where `axis` is None."""
+    if axis is None:
+        return values.reshape(1, -1)
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+def collect(
+    network: Network,
+    axes: Mapping[str, int | None],
+    batches: Iterable[Feeds],
+    *,
+    threads: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Calibration:
+    """Run the ANN over `batches` and gather the histograms of the tensors named by `axes`.
+
+    Args:
+        network: the canonical ANN.
+        axes: channel axis of each tensor, None for one histogram a layer.
+        batches: feeds of the network's inputs.
+        threads: onnxruntime threads; 0 leaves the choice to it.
+        progress: told the number of samples of each batch done.
+    """
+    session = Session(with_outputs(export_model(network), axes), threads=threads)
+    result = Calibration(axes=dict(axes))
+    for feeds in batches:
+        outputs = session.run(feeds, list(axes))
+        for name, values in outputs.items():
+            rows = channel_rows(values, axes[name])
+            histogram = result.histograms.get(name)
+            if histogram is None:
+                histogram = Histogram(rows.shape[0], 8192 if axes[name] is None else 1024)
+                result.histograms[name] = histogram
+            histogram.add(rows)
+        size = len(next(iter(feeds.values())))
+        result.samples += size
+        if progress is not None:
+            progress(size)
+    return result
+
+
+def batch_size(network: Network, names: Iterable[str], limit: int = 32) -> int:
+    """Samples a batch may hold so that the named tensors fit in `BATCH_BYTES`; the exported size if it is fixed."""
+    if network.batch is None:
+        shapes = [t.shape for t in network.graph.inputs if t.shape]
+        return int(shapes[0][0]) if shapes and isinstance(shapes[0][0], int) else 1
+    tensors = network.graph.tensors()
+    per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
+    return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)))
+
+
+def _size(shape: Any) -> int:
+    return int(np.prod([d if isinstance(d, int) else 1 for d in (shape or [])[1:]], dtype=np.int64))

@@ -1,0 +1,165 @@
+"""The one place where onnx-graphsurgeon meets ONNX: import, export, shapes, and what the library loses.
+
+On export the graph library drops model and node metadata, and knows nothing of the csscc functions; both are added
+back here. Nothing else imports or exports a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import AttributeProto
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from csscc.passes.network import Network
+from csscc.passes.rewrite import replace_readers
+from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.functions import (
+    CODING_ATTRIBUTES,
+    DOMAIN,
+    DOMAIN_VERSION,
+    NeuronSignature,
+    activation_of,
+    decode_function,
+    encode_function,
+    tsa_function,
+)
+
+G_LOGGER.severity = G_LOGGER.ERROR
+
+MIN_OPSET = 18
+LARGE = 1024
+_ATTRIBUTE_TYPES = {
+    AttributeProto.FLOAT: "float",
+    AttributeProto.INT: "int",
+    AttributeProto.STRING: "string",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+}
+
+
+def import_model(model: onnx.ModelProto) -> Network:
+    """Network of an ONNX model whose local functions are inlined. Node names are made unique."""
+    network = Network(graph=gs.import_onnx(model))
+    network.metadata = {p.key: p.value for p in model.metadata_props}
+    taken: set[str] = set()
+    for index, node in enumerate(network.graph.nodes):
+        name = node.name or f"{node.op}_{index}"
+        while name in taken:
+            name = f"{name}_{index}"
+        taken.add(name)
+        node.name = name
+    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
+        if proto.metadata_props:
+            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
+    return network
+
+
+def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
+    """ONNX model of the network's graph, with the csscc functions it uses and its metadata.
+
+    Args:
+        network: the network; its graph is sorted in place.
+        weights: False leaves large initializers out and declares them as inputs, for checks that need no values.
+    """
+    graph = network.graph
+    graph.toposort()
+    left_out = [] if weights else [t for t in graph.tensors().values() if _is_large(t)]
+    model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
+    model.ir_version = max(8, min(model.ir_version, 10))
+    for node in model.graph.node:
+        for key, value in network.node_metadata.get(node.name, {}).items():
+            node.metadata_props.add(key=key, value=value)
+    functions = list(csscc_functions(network))
+    model.functions.extend(functions)
+    if functions and DOMAIN not in {o.domain for o in model.opset_import}:
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+    onnx.helper.set_model_props(model, network.metadata)
+    return model
+
+
+def _is_large(tensor: Any) -> bool:
+    return isinstance(tensor, gs.Constant) and int(np.prod(tensor.shape)) > LARGE
+
+
+def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
+    """Export with `constants` declared as inputs, by exporting a graph whose readers see placeholders."""
+    shown = graph.copy()
+    tensors = shown.tensors()
+    for constant in constants:
+        placeholder = gs.Variable(constant.name, dtype=constant.dtype, shape=list(constant.shape))
+        replace_readers(tensors[constant.name], placeholder)
+        shown.inputs.append(placeholder)
+    return gs.export_onnx(shown)
+
+
+def csscc_functions(network: Network) -> Iterable[onnx.FunctionProto]:
+    """The local functions that define the csscc operators in the network's graph."""
+    graph, coding = network.graph, network.coding
+    ops = {n.op for n in graph.nodes if n.domain == DOMAIN}
+    if "Encode" in ops:
+        yield encode_function(coding, graph.opset)
+    for op in sorted(o for o in ops if o.startswith("TSA")):
+        yield tsa_function(signature_of([n for n in graph.nodes if n.op == op]), coding, graph.opset)
+    if "Decode" in ops:
+        yield decode_function(coding, graph.opset)
+
+
+def signature_of(nodes: list[Any]) -> NeuronSignature:
+    """Signature that serves all `nodes`, which are neurons of one operator."""
+    op = activation_of(nodes[0].op)
+    attributes: dict[str, str] = {}
+    for node in nodes:
+        for name, value in node.attrs.items():
+            if name not in CODING_ATTRIBUTES:
+                attributes[name] = _ATTRIBUTE_TYPES[onnx.helper.make_attribute(name, value).type]
+    return NeuronSignature(
+        op=op,
+        parameters=max(len(n.inputs) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 2,
+        attributes=tuple(sorted(attributes.items())),
+        residual=len(nodes[0].outputs) > 1,
+    )
+
+
+def infer_shapes(network: Network) -> None:
+    """Write inferred element types and shapes of an ANN's graph onto its tensors.
+
+    Raises:
+        onnx.shape_inference.InferenceError: the graph is inconsistent.
+    """
+    graph = network.graph
+    graph.toposort()
+    known = {id(t) for t in graph.inputs}
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and id(tensor) not in known:
+            tensor.shape = None
+    model = onnx.shape_inference.infer_shapes(export_model(network, weights=False), strict_mode=True, data_prop=True)
+    tensors = graph.tensors()
+    for info in (*model.graph.value_info, *model.graph.output):
+        tensor = tensors.get(info.name)
+        if isinstance(tensor, gs.Variable) and info.type.HasField("tensor_type"):
+            kind = info.type.tensor_type
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else tensor.dtype
+            if kind.HasField("shape"):
+                tensor.shape = [
+                    d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+                ]
+
+
+def single_node_model(node: Any, dtype: np.dtype[Any]) -> onnx.ModelProto:
+    """Model of one standard node whose input 0 is the model's input ``data`` and whose others are constants."""
+    proto = gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+    proto.input[0] = "data"
+    data = onnx.helper.make_tensor_value_info("data", onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
+    outputs = [onnx.helper.make_tensor_value_info(name, data.type.tensor_type.elem_type, None) for name in proto.output]
+    constants = {t.name: t for t in node.inputs[1:] if isinstance(t, gs.Constant)}
+    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    opset = [onnx.helper.make_opsetid("", MIN_OPSET)]
+    return onnx.helper.make_model(
+        onnx.helper.make_graph([proto], "node", [data], outputs, initializers), opset_imports=opset
+    )

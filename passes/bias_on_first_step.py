@@ -1,0 +1,104 @@
+"""Give every neuron its bias on the first step.
+
+    before:  Conv(s, w, b/sum(q)) -> TSA(z, 0)        the bias arrives in T parts
+    after:   Conv(s, w) -> TSA(z, b)                  the neuron knows all of it from the start
+
+The sum is the same; spikes are sent on better knowledge. A constant is followed from the weighted operators through
+sums, factors, averages and layout to the neuron that reads them. Where another node reads a tensor on the way, where
+padding would make the constant vary over space, or where no neuron follows, the bias stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from csscc.passes.base import BasePass
+from csscc.passes.linear import LINEAR
+from csscc.passes.linear.factors import ZERO, Factor, compress
+from csscc.passes.linear.layout import Concat
+from csscc.passes.network import Network
+from csscc.passes.rewrite import constant, constant_tensor, only_reader
+from csscc.runtime.functions import DOMAIN, activation_of
+from csscc.runtime.activations import ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class BiasOnFirstStep(BasePass):
+    """Move constants from the linear operators to the neurons."""
+
+    name: ClassVar[str] = "bias-on-first-step"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of neuron inputs that got a bias."""
+        graph = network.graph
+        moved = 0
+        for node in graph.nodes:
+            if node.domain != DOMAIN or not node.op.startswith("TSA"):
+                continue
+            for k in range(ACTIVATIONS[activation_of(node.op)].inputs):
+                taken = _take(graph, node.inputs[2 * k])
+                if np.any(taken != 0):
+                    total = np.asarray(constant(node, 2 * k + 1), np.float64) + taken * network.coding.levels
+                    node.inputs[2 * k + 1] = constant_tensor(graph, f"{node.name}_bias", compress(total))
+                    moved += 1
+        _drop_zero_sums(graph)
+        graph.cleanup().toposort()
+        return moved
+
+
+def _take(graph: Any, tensor: Any) -> Factor:
+    """Remove the constant part of `tensor` from the operators that make it, and return it."""
+    if not tensor.inputs or only_reader(graph, tensor) is None:
+        return ZERO
+    node = tensor.inputs[0]
+    rule = LINEAR.get(node.op)
+    if rule is None or node.domain == DOMAIN or len(node.outputs) != 1:
+        return ZERO
+    own = rule.take_constant(graph, node)
+    if rule.weighted:
+        return own
+    if isinstance(rule, Concat):
+        return _take_concat(graph, node, rule)
+    total = own
+    for index, source in enumerate(node.inputs):
+        if constant(node, index) is not None or not source.name:
+            continue
+        if rule.carry_constant(node, index, _probe(source)) is None:
+            continue
+        carried = rule.carry_constant(node, index, _take(graph, source))
+        assert carried is not None
+        total = total + carried
+    return total
+
+
+def _probe(source: Any) -> Factor:
+    """A constant that varies along the channels, to ask whether one would pass."""
+    rank = len(source.shape)
+    size = source.shape[1] if rank > 1 and isinstance(source.shape[1], int) else 1
+    return compress(np.arange(1.0, size + 1).reshape(size, *(1,) * (rank - 2)))
+
+
+def _take_concat(graph: Any, node: Any, rule: Concat) -> Factor:
+    if rule.join(node, [_probe(t) for t in node.inputs]) is None:
+        return ZERO
+    joined = rule.join(node, [_take(graph, t) for t in node.inputs])
+    assert joined is not None
+    return joined
+
+
+def _drop_zero_sums(graph: Any) -> None:
+    """Sums whose constant was taken away pass their other operand on."""
+    from csscc.passes.rewrite import is_output, replace_readers
+
+    for node in list(graph.nodes):
+        if node.op not in ("Add", "Sub") or is_output(graph, node.outputs[0]):
+            continue
+        index = next((i for i in (0, 1) if (v := constant(node, i)) is not None and not np.any(v)), None)
+        if index is None or (node.op == "Sub" and index == 0):
+            continue
+        if len(node.inputs[1 - index].shape or []) == len(node.outputs[0].shape or []):
+            replace_readers(node.outputs[0], node.inputs[1 - index])
+            node.outputs.clear()

@@ -1,0 +1,194 @@
+"""Find what becomes spiking: the core between the first and the last weighted operators.
+
+    prologue (analog)  ->  encoder  ->  core: linear and spiking operators  ->  decoder  ->  epilogue (analog)
+
+A weighted operator (constant weights, computed data) is core. Any other operator is core if one comes before it and
+one comes behind it; without one before it belongs to the prologue, without one behind it to the epilogue. Every core
+operator must be linear or have a neuron; the others are refused, all of them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.passes.base import BasePass
+from csscc.passes.linear import LINEAR, WEIGHTED
+from csscc.passes.network import Network
+from csscc.passes.rewrite import constant, is_output
+from csscc.runtime.activations import ACTIVATIONS
+
+Role = Literal["weighted", "linear", "neuron", "prologue", "epilogue"]
+CORE_ROLES = ("weighted", "linear", "neuron")
+
+
+@dataclass
+class Regions:
+    """The role of every node, and the tensors at the borders of the core.
+
+    Attributes:
+        roles: role of each node, by name, in topological order.
+        encoded: analog tensors that the core reads, by name.
+        decoded: core tensors that the epilogue or the outputs read, by name.
+        core_inputs: for each core node, which of its inputs carry spikes.
+    """
+
+    roles: dict[str, Role] = field(default_factory=dict)
+    encoded: list[str] = field(default_factory=list)
+    decoded: list[str] = field(default_factory=list)
+    core_inputs: dict[str, list[int]] = field(default_factory=dict)
+
+    def nodes(self, graph: Any, *roles: Role) -> list[Any]:
+        """The graph's nodes of these roles, in order."""
+        return [n for n in graph.nodes if self.roles[n.name] in roles]
+
+
+@dataclass(frozen=True)
+class FindRegions(BasePass):
+    """Assign every node its role, or refuse the model."""
+
+    name: ClassVar[str] = "find-regions"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of core nodes.
+
+        Raises:
+            RefusedError: there is no weighted operator, so nothing to convert.
+            RefusedModelError: operators inside the core are neither linear nor have a neuron.
+        """
+        regions, offenders = survey(network.graph)
+        if not any(r == "weighted" for r in regions.roles.values()):
+            raise RefusedError(
+                "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
+                "so there is nothing to make spiking"
+            )
+        if offenders:
+            raise RefusedModelError(offenders, network.graph.opset)
+        network.regions = regions
+        return sum(r in CORE_ROLES for r in regions.roles.values())
+
+
+def survey(graph: Any) -> tuple[Regions, list[Offender]]:
+    """Roles of all nodes, and the core nodes that cannot be converted."""
+    graph.toposort()
+    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
+    before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
+    behind = _reached(list(reversed(graph.nodes)), weighted, lambda n: [r for t in n.outputs for r in t.outputs])
+    regions, offenders = Regions(), []
+    core = {id(n) for n in graph.nodes if id(n) in weighted or (id(n) in before and id(n) in behind)}
+    for node in graph.nodes:
+        if id(node) not in core:
+            regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
+            continue
+        data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
+        data = [i for i in data if _is_float(node.inputs[i])]
+        regions.core_inputs[node.name] = data
+        role, offender = _core_role(node, data, id(node) in weighted)
+        regions.roles[node.name] = role
+        if offender is not None:
+            offenders.append(offender)
+    _borders(graph, core, regions)
+    return regions, offenders
+
+
+def is_weighted(node: Any) -> bool:
+    """Whether the node applies constant weights to computed data."""
+    if node.op not in WEIGHTED or (node.domain or "") != "":
+        return False
+    constants = [i for i in (0, 1) if constant(node, i) is not None]
+    return constants == [1] or (node.op == "MatMul" and constants == [0])
+
+
+def _reached(nodes: Iterable[Any], start: set[int], neighbours: Any) -> set[int]:
+    """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
+    found: set[int] = set()
+    for node in nodes:
+        if any(id(n) in start or id(n) in found for n in neighbours(node)):
+            found.add(id(node))
+    return found
+
+
+def _is_float(tensor: Any) -> bool:
+    return tensor.dtype is None or np.dtype(tensor.dtype).kind == "f"
+
+
+def _core_role(node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
+    role: Role = "weighted" if weighted else "linear"
+    reason = _no_rank(node, data)
+    if not reason and node.op in LINEAR and data:
+        reason = LINEAR[node.op].refuse(node, data) if weighted or _may_be_linear(node, data) else "not linear"
+        if not reason:
+            return role, None
+    if not reason or node.op in ACTIVATIONS:
+        neuron_reason = _no_rank(node, data) or refuse_neuron(node, data)
+        if not neuron_reason:
+            return "neuron", None
+        reason = neuron_reason if node.op in ACTIVATIONS or reason == "not linear" else reason
+    shape = "x".join(str(d) for d in node.inputs[0].shape) if node.inputs and node.inputs[0].shape else "unknown"
+    return role, Offender(node.name, node.op, reason, _advice(node), shape)
+
+
+def _may_be_linear(node: Any, data: list[int]) -> bool:
+    """A product or quotient of two core tensors is not linear; everything else in the table may be."""
+    return node.op not in ("Mul", "Div", "MatMul", "Gemm", "Conv", "ConvTranspose") or len(data) == 1
+
+
+def _no_rank(node: Any, data: list[int]) -> str:
+    if any(node.inputs[i].shape is None for i in data) or any(t.shape is None for t in node.outputs):
+        return "its shape is not known"
+    return ""
+
+
+def refuse_neuron(node: Any, data: list[int]) -> str:
+    """Why no neuron can send the node's value; empty if one can."""
+    activation = ACTIVATIONS.get(node.op)
+    if activation is None or (node.domain or "") != "":
+        return "no linear operator and no activation that a neuron can send"
+    if data != list(range(activation.inputs)):
+        return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
+    if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
+        return "its parameters are computed, not constant"
+    if len(node.outputs) > 1 and any(t.outputs for t in node.outputs[1:]):
+        return "its second output is read"
+    ranks = {len(node.inputs[i].shape) for i in data}
+    if len(ranks) > 1:
+        return "core tensors of different rank: the batch axes do not meet"
+    rank = ranks.pop()
+    axis = node.attrs.get("axis")
+    if isinstance(axis, int) and axis % rank == 0:
+        return "it acts along the batch axis"
+    axes = constant(node, 1) if node.op.startswith("Reduce") else None
+    if node.op.startswith("Reduce") and (axes is None or any(int(a) % rank == 0 for a in axes)):
+        return "it reduces the batch axis"
+    return ""
+
+
+def _advice(node: Any) -> str:
+    if node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan", "If"):
+        return "recurrence and control flow cannot be spiking; export the network without it"
+    if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):
+        return "a layer follows it; move it behind the last layer, or split the model here"
+    return "replace it by an operator of the table in docs/operators.md, or split the model here"
+
+
+def _borders(graph: Any, core: set[int], regions: Regions) -> None:
+    encoded: dict[str, None] = {}
+    decoded: dict[str, None] = {}
+    for node in graph.nodes:
+        for index, tensor in enumerate(node.inputs):
+            if not tensor.name or isinstance(tensor, gs.Constant):
+                continue
+            made_in_core = bool(tensor.inputs) and id(tensor.inputs[0]) in core
+            if id(node) in core and not made_in_core and index in regions.core_inputs[node.name]:
+                encoded[tensor.name] = None
+            elif id(node) not in core and made_in_core:
+                decoded[tensor.name] = None
+    for tensor in graph.outputs:
+        if tensor.inputs and id(tensor.inputs[0]) in core and is_output(graph, tensor):
+            decoded[tensor.name] = None
+    regions.encoded, regions.decoded = list(encoded), list(decoded)

@@ -1,0 +1,133 @@
+"""Sums of core tensors, and arithmetic of a core tensor with a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from csscc.passes.linear.base import LinearOp
+from csscc.passes.linear.factors import ONE, ZERO, Factor, compress
+from csscc.passes.rewrite import constant, set_constant
+
+
+def _operand(node: Any) -> int | None:
+    """Index of the constant operand of a binary node; None if both are computed."""
+    return next((i for i in (0, 1) if constant(node, i) is not None), None)
+
+
+def _refuse_operand(node: Any) -> str:
+    """Why a constant operand cannot act on a core tensor."""
+    index = _operand(node)
+    if index is None:
+        return ""
+    values, rank = constant(node, index), len(node.inputs[1 - index].shape)
+    assert values is not None
+    if values.ndim > rank or (values.ndim == rank and values.shape[0] != 1):
+        return "its constant differs along the batch axis"
+    return ""
+
+
+def operand_factor(node: Any, index: int) -> Factor:
+    """The constant operand as a factor: without the batch axis, in float64."""
+    values = np.asarray(constant(node, index), np.float64)
+    rank = len(node.outputs[0].shape)
+    return compress(values.reshape(values.shape[1:]) if values.ndim == rank else values)
+
+
+def _refuse_broadcast(node: Any, core: Sequence[int]) -> str:
+    ranks = {len(node.inputs[i].shape) for i in core}
+    return "" if len(ranks) == 1 else "core tensors of different rank: the batch axes do not meet"
+
+
+class Sum(LinearOp):
+    """``Add``, ``Sub`` and ``Sum``: of core tensors, or of one and a constant."""
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """Ranks must agree, and a constant must not differ along the batch."""
+        return _refuse_broadcast(node, core) or _refuse_operand(node)
+
+    def additive(self, node: Any) -> list[int]:
+        """The constant operands."""
+        return [i for i in range(len(node.inputs)) if constant(node, i) is not None]
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """With a constant c: ``x*f + c = (x + c/f)*f``."""
+        other = _operand(node)
+        if other is None or np.any(factor == 0):
+            return None
+        self._scale(graph, node, other, 1 / factor)
+        return factor
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """``(x + y)*f = x*f + y*f``."""
+        constants = self.additive(node)
+        dynamic = [i for i in range(len(node.inputs)) if i not in constants]
+        shape = node.outputs[0].shape[1:]
+        if any(node.inputs[i].shape[1:] != shape for i in dynamic):
+            return None
+        for index in constants:
+            self._scale(graph, node, index, factor)
+        return dict.fromkeys(dynamic, factor)
+
+    def _scale(self, graph: Any, node: Any, index: int, factor: Factor) -> None:
+        set_constant(graph, node, index, operand_factor(node, index) * factor)
+
+    def take_constant(self, graph: Any, node: Any) -> Factor:
+        """The constant operand, replaced by zero."""
+        index = _operand(node)
+        if index is None:
+            return ZERO
+        value = operand_factor(node, index)
+        set_constant(graph, node, index, np.zeros((), np.float32))
+        return -value if node.op == "Sub" and index == 1 else value
+
+    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+        """A constant on a summand is one on the sum."""
+        return -value if node.op == "Sub" and index == 1 else value
+
+
+class Scale(LinearOp):
+    """``Mul`` and ``Div`` by a constant, and ``Neg``."""
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """One core input; a constant must not differ along the batch."""
+        if node.op == "Div" and list(core) == [1]:
+            return "division by a core tensor is not linear"
+        return _refuse_operand(node)
+
+    def factor(self, node: Any) -> Factor:
+        """What the node multiplies by."""
+        if node.op == "Neg":
+            return -ONE
+        index = _operand(node)
+        assert index is not None
+        value = operand_factor(node, index)
+        return 1 / value if node.op == "Div" else value
+
+    def multiply(self, graph: Any, node: Any, factor: Factor) -> None:
+        """Multiply the node's own factor."""
+        product = compress(self.factor(node) * factor)
+        data = next(i for i in range(len(node.inputs)) if constant(node, i) is None)
+        if node.op != "Mul":
+            source = node.inputs[data]
+            node.inputs.clear()
+            node.inputs.append(source)
+            node.op, data = "Mul", 0
+            node.attrs.clear()
+        set_constant(graph, node, 1 - data, product)
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """Two factors in a row are one."""
+        self.multiply(graph, node, factor)
+        return ONE
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """Two factors in a row are one."""
+        self.multiply(graph, node, factor)
+        return {}
+
+    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+        """Multiplied."""
+        return value * self.factor(node)

@@ -1,0 +1,133 @@
+"""Operators whose every output element is one input element, or a zero: layout, selection, padding, concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx.reference import ReferenceEvaluator
+
+from csscc.passes.linear.base import LinearOp
+from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
+from csscc.passes.rewrite import constant
+
+
+class Selection(LinearOp):
+    """``Transpose``, ``Reshape``, ``Slice``, ``Pad`` and their kin, with constant parameters.
+
+    A factor passes as the operator's own result on it: the operator is run on one batch of the factor.
+    """
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """Parameters constant, and the batch axis kept in front, whole and in order."""
+        if list(core) != [0]:
+            return "its parameters are computed, not constant"
+        if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i > 0):
+            return "its parameters are computed, not constant"
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        if before is None or after is None:
+            return "its shape is not known"
+        if node.op == "Pad" and node.attrs.get("mode", "constant") == "constant":
+            value = constant(node, 2)
+            if value is not None and np.any(value != 0):
+                return "it pads with a value other than zero"
+        return self._refuse_batch(node)
+
+    def _refuse_batch(self, node: Any) -> str:
+        """Run on three samples: each must come out as it does alone."""
+        shape = node.inputs[0].shape
+        if any(not isinstance(d, int) for d in shape[1:]):
+            return "" if node.op in _SAFE_WITHOUT_SHAPE else "its shape is not known"
+        samples = np.arange(3 * int(np.prod(shape[1:]))).reshape(3, *shape[1:]).astype(np.float32) + 1
+        try:
+            together = _run(node, samples)
+            alone = [_run(node, s[None]) for s in samples]
+        except Exception:
+            return "it states the size of the batch"
+        for index, parts in enumerate(zip(*alone, strict=True)):
+            if together[index].shape[0] != 3 or not np.array_equal(together[index], np.concatenate(parts)):
+                return "it mixes or reorders the batch axis"
+        return ""
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """The operator's own result on the factor, where it is known and the same for each output."""
+        if factor.ndim == 0:
+            return factor
+        shape = node.inputs[0].shape
+        if any(not isinstance(d, int) for d in shape[1:]):
+            return None
+        full = np.broadcast_to(factor, shape[1:])[None]
+        results = _run(node, full)
+        if len(results) != 1:
+            return None
+        result = results[0][0]
+        if node.op == "Pad" and node.attrs.get("mode", "constant") == "constant":
+            result = np.where(_run(node, np.ones_like(full))[0][0] == 0, _fill(factor), result)
+        return compress(result)
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """Through a transposition, transposed back; elsewhere only a factor that does not vary."""
+        if factor.ndim == 0:
+            return {0: factor} if len(node.outputs) == 1 else None
+        if node.op != "Transpose":
+            return None
+        rank = len(node.inputs[0].shape)
+        order = [a - 1 for a in node.attrs["perm"][1:]]
+        return {0: compress(behind_batch(factor, rank).transpose(np.argsort(order)))}
+
+    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+        """As a factor, except that padding brings in zeros."""
+        return None if node.op == "Pad" else self.push(None, node, index, value)
+
+
+_SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
+
+
+def _fill(factor: Factor) -> float:
+    """What multiplies padded zeros: anything; a value that keeps the factor constant where it can."""
+    return float(factor.flat[0]) if factor.size == 1 else 1.0
+
+
+def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
+    """Outputs of one node with constant parameters, by onnx's reference implementation."""
+    from csscc.passes.adapter import single_node_model
+
+    return [np.asarray(v) for v in ReferenceEvaluator(single_node_model(node, values.dtype)).run(None, {"data": values})]
+
+
+class Concat(LinearOp):
+    """``Concat`` of core tensors along an axis behind the batch."""
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """The batch axis must not be the one."""
+        axis = node.attrs["axis"] % len(node.outputs[0].shape)
+        if axis == 0:
+            return "it concatenates along the batch axis"
+        if len(core) != len(node.inputs):
+            return "it concatenates a core tensor and a constant"
+        return ""
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """Each input takes its part."""
+        rank = len(node.outputs[0].shape)
+        if factor.ndim == 0:
+            return dict.fromkeys(range(len(node.inputs)), factor)
+        vector = along(factor, rank, node.attrs["axis"])
+        sizes = [t.shape[node.attrs["axis"]] for t in node.inputs]
+        if vector is None or not all(isinstance(s, int) for s in sizes):
+            return None
+        parts = np.split(vector, np.cumsum(sizes)[:-1])
+        return {i: compress(spread(p, rank, node.attrs["axis"])) for i, p in enumerate(parts)}
+
+    def join(self, node: Any, values: list[Factor]) -> Factor | None:
+        """One factor or constant per input, as one of the output; None where they vary along other axes."""
+        rank, axis = len(node.outputs[0].shape), node.attrs["axis"]
+        parts = [along(v, rank, axis) for v in values]
+        sizes = [t.shape[axis] for t in node.inputs]
+        if any(p is None for p in parts) or not all(isinstance(s, int) for s in sizes):
+            return None
+        joined = np.concatenate([np.broadcast_to(p, s) for p, s in zip(parts, sizes, strict=True) if p is not None])
+        return compress(spread(joined, rank, axis))
+
+

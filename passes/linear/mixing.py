@@ -1,0 +1,97 @@
+"""Operators without weights that mix along some axes: pooling, reductions, resizing.
+
+A factor passes where it is constant over the mixed axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from csscc.passes.linear.base import LinearOp
+from csscc.passes.linear.factors import Factor, behind_batch, compress, constant_over
+from csscc.passes.rewrite import constant
+
+
+class Pool(LinearOp):
+    """``AveragePool``, ``GlobalAveragePool``: mix the spatial axes."""
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """A factor per channel passes."""
+        rank = len(node.inputs[index].shape)
+        return factor if constant_over(factor, rank, range(2, rank)) else None
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """A factor per channel passes."""
+        passed = self.push(graph, node, 0, factor)
+        return None if passed is None else {0: passed}
+
+    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+        """An average keeps a constant per channel where no padding enters it."""
+        rank = len(node.inputs[index].shape)
+        padded = any(node.attrs.get("pads", [])) or node.attrs.get("ceil_mode", 0)
+        padded = padded or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+        return None if padded or not constant_over(value, rank, range(2, rank)) else value
+
+
+class Reduce(LinearOp):
+    """``ReduceMean`` and ``ReduceSum`` over axes behind the batch."""
+
+    def axes(self, node: Any) -> list[int] | None:
+        """The reduced axes, counted from the front; None if they are not constant."""
+        rank = len(node.inputs[0].shape)
+        if len(node.inputs) > 1 and node.inputs[1].name:
+            values = constant(node, 1)
+            return None if values is None else [int(a) % rank for a in values]
+        named = node.attrs.get("axes")
+        if named:
+            return [a % rank for a in named]
+        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """The batch must stay."""
+        axes = self.axes(node)
+        if axes is None:
+            return "its axes are computed, not constant"
+        return "it reduces the batch axis" if 0 in axes else ""
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """A factor that is constant over the reduced axes passes."""
+        axes = self.axes(node) or []
+        rank = len(node.inputs[0].shape)
+        if not constant_over(factor, rank, axes):
+            return None
+        if node.attrs.get("keepdims", 1) or factor.ndim == 0:
+            return factor
+        return compress(np.squeeze(behind_batch(factor, rank), axis=tuple(a - 1 for a in axes)))
+
+
+class Resize(LinearOp):
+    """``Resize`` and ``Upsample`` of the spatial axes, by nearest or linear interpolation."""
+
+    def refuse(self, node: Any, core: Sequence[int]) -> str:
+        """Interpolation must be linear, its sizes constant, and leave batch and channels alone."""
+        if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+            return "tf_crop_and_resize may bring in values from outside"
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        if list(core) != [0] or after is None or before[1] != after[1]:
+            return "it resizes the channels or its sizes are computed"
+        sizes = constant(node, 3)
+        return "it fixes the batch size; give it scales instead of sizes" if sizes is not None else ""
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """A factor per channel passes."""
+        rank = len(node.inputs[0].shape)
+        return factor if constant_over(factor, rank, range(2, rank)) else None
+
+    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+        """A factor per channel passes."""
+        passed = self.push(graph, node, 0, factor)
+        return None if passed is None else {0: passed}
+
+    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+        """Interpolation weights add up to one."""
+        rank = len(node.inputs[0].shape)
+        return value if constant_over(value, rank, range(2, rank)) else None

@@ -1,0 +1,121 @@
+"""From a file to a network: read, check, inline functions, raise the opset, bring 16-bit weights to 32 bits."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+
+from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.passes.adapter import MIN_OPSET, import_model
+from csscc.passes.network import Network
+
+STANDARD_DOMAINS = {"", "ai.onnx"}
+
+
+def load(source: str | Path | onnx.ModelProto) -> Network:
+    """Network of an ONNX file or model, unchanged in meaning, in opset 18 or newer.
+
+    Raises:
+        RefusedError: the file is missing, is not ONNX, or its opset cannot be raised.
+        RefusedModelError: the model uses operators of a foreign domain that no function defines.
+    """
+    model = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    origin = {
+        "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
+        "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
+        "opset": str(opset_of(model)),
+        "sha256": _digest(source, model),
+    }
+    model = _without_weight_inputs(model)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _refuse_foreign_operators(model)
+    model = _raise_opset(model)
+    network = import_model(model)
+    network.origin = origin
+    return network
+
+
+def read_model(path: str | Path) -> onnx.ModelProto:
+    """The model in the ONNX file at `path`, with its external data.
+
+    Raises:
+        RefusedError: the file is missing or is not an ONNX model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RefusedError(f"{path}: no such file; give the path of an .onnx model")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+    except (onnx.checker.ValidationError, OSError) as error:
+        raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
+    if not model.graph.node or not model.opset_import:
+        raise RefusedError(f"{path}: not an ONNX model (it has no graph or no opset); was it exported completely?")
+    return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operator set that `model` imports."""
+    return next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _digest(source: str | Path | onnx.ModelProto, model: onnx.ModelProto) -> str:
+    data = model.SerializeToString() if isinstance(source, onnx.ModelProto) else Path(source).read_bytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Initializers that IR version 3 also lists as inputs are constants: drop them from the inputs."""
+    initializers = {t.name for t in model.graph.initializer}
+    if not any(i.name in initializers for i in model.graph.input):
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    inputs = [i for i in changed.graph.input if i.name not in initializers]
+    del changed.graph.input[:]
+    changed.graph.input.extend(inputs)
+    changed.ir_version = max(changed.ir_version, 4)
+    return changed
+
+
+def _refuse_foreign_operators(model: onnx.ModelProto) -> None:
+    foreign = [n for n in model.graph.node if n.domain not in STANDARD_DOMAINS]
+    if foreign:
+        offenders = [
+            Offender(
+                n.name or n.output[0],
+                f"{n.domain}::{n.op_type}",
+                "an operator of a foreign domain that no function in the model defines",
+                "export the model with standard operators, or add the operator as a model-local function",
+            )
+            for n in foreign
+        ]
+        raise RefusedModelError(offenders, opset_of(model))
+
+
+def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 18 or newer, by onnx's own converter."""
+    version = opset_of(model)
+    if version >= MIN_OPSET:
+        return model
+    try:
+        converted = onnx.version_converter.convert_version(model, MIN_OPSET)
+    except Exception as error:
+        raise RefusedError(
+            f"the model's opset {version} cannot be raised to {MIN_OPSET}: {_first_line(error)}; "
+            f"export it again with opset {MIN_OPSET} or newer"
+        ) from error
+    return converted
+
+
+

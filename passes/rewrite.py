@@ -1,0 +1,82 @@
+"""Small edits of a graph that several passes need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import ArrayLike, NDArray
+
+
+def replace_input(node: Any, old: Any, new: Any) -> None:
+    """Let `node` read `new` wherever it reads `old`."""
+    for index, tensor in enumerate(node.inputs):
+        if tensor is old:
+            node.inputs[index] = new
+
+
+def replace_readers(old: Any, new: Any) -> None:
+    """Let every node that reads `old` read `new`."""
+    for reader in list(old.outputs):
+        replace_input(reader, old, new)
+
+
+def producer(tensor: Any) -> Any | None:
+    """The node that makes `tensor`, or None for an input or a constant."""
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def is_output(graph: Any, tensor: Any) -> bool:
+    """Whether `tensor` is an output of `graph`."""
+    return any(tensor is t for t in graph.outputs)
+
+
+def only_reader(graph: Any, tensor: Any) -> Any | None:
+    """The node that alone reads `tensor`, once; None if there are several or it is an output of the graph."""
+    return tensor.outputs[0] if len(tensor.outputs) == 1 and not is_output(graph, tensor) else None
+
+
+def constant(node: Any, index: int) -> NDArray[Any] | None:
+    """Values of the node's constant input `index`, or None where it is absent or computed."""
+    if index >= len(node.inputs):
+        return None
+    tensor = node.inputs[index]
+    return tensor.values if isinstance(tensor, gs.Constant) else None
+
+
+def constant_tensor(graph: Any, name: str, values: ArrayLike) -> Any:
+    """A new float32 or integer constant whose name starts with `name` and is not taken."""
+    array = np.asarray(values)
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return gs.Constant(unique_name(graph, name), np.ascontiguousarray(array))
+
+
+def set_constant(graph: Any, node: Any, index: int, values: ArrayLike) -> None:
+    """Give the node a constant of its own at `index`; one that others share stays as it is."""
+    old = node.inputs[index] if index < len(node.inputs) else None
+    name = old.name if old is not None and old.name else f"{node.name}_input{index}"
+    new = constant_tensor(graph, name, values)
+    while len(node.inputs) < index:
+        node.inputs.append(gs.Variable.empty())
+    if index < len(node.inputs):
+        node.inputs[index] = new
+    else:
+        node.inputs.append(new)
+    if old is not None and not old.outputs:
+        new.name = name
+
+
+def unique_name(graph: Any, name: str) -> str:
+    """A tensor name made from `name` that the graph does not use yet."""
+    counters = graph.__dict__.setdefault("csscc_names", {})
+    counters[name] = counters.get(name, 0) + 1
+    return f"{name}.{counters[name]}" if counters[name] else name
+
+
+def insert_node(graph: Any, op: str, name: str, inputs: list[Any], *, domain: str | None = None, **attrs: Any) -> Any:
+    """Append a node and return its output, typed float32 with the shape of the first input."""
+    output = gs.Variable(unique_name(graph, f"{name}_out"), dtype=np.float32, shape=inputs[0].shape)
+    graph.nodes.append(gs.Node(op, unique_name(graph, name), attrs=attrs, inputs=inputs, outputs=[output], domain=domain))
+    return output

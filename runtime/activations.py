@@ -1,0 +1,83 @@
+"""The activations a TSA neuron can send: one row an operator.
+
+A neuron named ``TSA<Op>`` sends the value of ONNX operator `Op` applied to its accumulated inputs, with `Op`'s own
+attributes and constant inputs. To add an activation, add a row; its ONNX body is the operator itself unless a
+`body` is given, and its NumPy form is the reference implementation of that body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reach = Literal["element", "window", "row"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How an operator behaves as the activation of a neuron.
+
+    Attributes:
+        op: name of the operator, without the ``TSA`` prefix.
+        homogeneous: ``f(c*x) = c*f(x)`` for c > 0 (in all core inputs together), so that the amplitude can be
+            absorbed into the incoming weights.
+        inputs: how many inputs come from the core; those behind them are constant parameters.
+        reach: which inputs an output depends on: the same ``element``, a spatial ``window`` of the same channel, or
+            a whole ``row``. An amplitude per channel can be absorbed unless the reach is a row.
+        body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...), for compositions that are no operator of
+            the opset in use; empty for the operator itself.
+    """
+
+    op: str
+    homogeneous: bool = False
+    inputs: int = 1
+    reach: Reach = "element"
+    body: str = ""
+
+
+_TABLE = (
+    Activation("Relu", homogeneous=True),
+    Activation("LeakyRelu", homogeneous=True),
+    Activation("PRelu", homogeneous=True),
+    Activation("Abs", homogeneous=True),
+    Activation("Max", homogeneous=True, inputs=2),
+    Activation("Min", homogeneous=True, inputs=2),
+    Activation("MaxPool", homogeneous=True, reach="window"),
+    Activation("GlobalMaxPool", homogeneous=True, reach="window"),
+    Activation("ReluMaxPool", homogeneous=True, reach="window", body="r = Relu(x) y = MaxPool(r)"),
+    Activation("ReduceMax", homogeneous=True, reach="row"),
+    Activation("ReduceMin", homogeneous=True, reach="row"),
+    Activation("ThresholdedRelu"),
+    Activation("Clip"),
+    Activation("HardSigmoid"),
+    Activation("HardSwish"),
+    Activation("Sigmoid"),
+    Activation("Silu", body="s = Sigmoid(x) y = Mul(x, s)"),
+    Activation("Tanh"),
+    Activation("Elu"),
+    Activation("Selu"),
+    Activation("Celu"),
+    Activation("Softplus"),
+    Activation("Softsign"),
+    Activation("Mish"),
+    Activation("Gelu"),
+    Activation("Erf"),
+    Activation("Exp"),
+    Activation("Log"),
+    Activation("Sqrt"),
+    Activation("Reciprocal"),
+    Activation("Pow"),
+    Activation("Mul", inputs=2),
+    Activation("Div", inputs=2),
+    Activation("MatMul", inputs=2, reach="row"),
+    Activation("Softmax", reach="row"),
+    Activation("LogSoftmax", reach="row"),
+    Activation("LayerNormalization", reach="row"),
+    Activation("InstanceNormalization", reach="row"),
+    Activation("GroupNormalization", reach="row"),
+    Activation("LpNormalization", reach="row"),
+    Activation("LRN", reach="row"),
+    Activation("ReduceL2", reach="row"),
+)
+
+ACTIVATIONS: dict[str, Activation] = {a.op: a for a in _TABLE}

@@ -1,0 +1,98 @@
+"""onnxruntime sessions, made in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc.errors import RefusedError
+
+PROTOBUF_LIMIT = 2**31
+
+
+class Session:
+    """A model in onnxruntime's CPU provider.
+
+    Args:
+        model: a file, its bytes, or a model.
+        threads: threads within an operator; 0 leaves the choice to onnxruntime.
+        optimise: False switches all graph optimisations off.
+
+    Raises:
+        RefusedError: onnxruntime cannot load the model.
+    """
+
+    def __init__(self, model: str | Path | bytes | onnx.ModelProto, *, threads: int = 0, optimise: bool = True) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # failures come back as exceptions
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source: str | bytes
+        if isinstance(model, onnx.ModelProto):
+            source = model.SerializeToString()
+        else:
+            source = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise RefusedError(f"onnxruntime cannot load the model: {_reason(error)}") from error
+        self.inputs: list[Any] = self._session.get_inputs()
+        self.outputs: list[Any] = self._session.get_outputs()
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in the model's order."""
+        return [i.name for i in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in the model's order."""
+        return [o.name for o in self.outputs]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The model's metadata."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Outputs by name.
+
+        Raises:
+            RefusedError: onnxruntime fails on these inputs.
+        """
+        names = list(outputs) if outputs is not None else self.output_names
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:
+            raise RefusedError(f"onnxruntime cannot run the model on this data: {_reason(error)}") from error
+        return dict(zip(names, values, strict=True))
+
+    def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""
+        rng = np.random.default_rng(seed)
+        return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
+
+
+def random_input(
+    kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator
+) -> NDArray[Any]:
+    """One seeded random array of an onnxruntime type such as ``tensor(float)``."""
+    dims = [d if isinstance(d, int) and d > 0 else batch for d in shape]
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64", "bool": "bool"}.get(name, name)
+    if name in ("float", "double", "float16"):
+        return rng.standard_normal(dims).astype(dtype)
+    return rng.integers(0, 2, dims).astype(dtype)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
