@@ -120,7 +120,7 @@ def signature_of(nodes: list[Any]) -> NeuronSignature:
                 attributes[name] = _ATTRIBUTE_TYPES[onnx.helper.make_attribute(name, value).type]
     return NeuronSignature(
         op=op,
-        parameters=max(len(n.inputs) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 2,
+        parameters=max(len(n.inputs) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 1,
         attributes=tuple(sorted(attributes.items())),
         residual=len(nodes[0].outputs) > 1,
     )

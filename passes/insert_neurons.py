@@ -26,7 +26,7 @@ from csscc.passes.find_regions import Regions
 from csscc.passes.linear import LINEAR
 from csscc.passes.network import Network
 from csscc.passes.rewrite import constant, constant_tensor, insert_node, replace_input, set_constant, unique_name
-from csscc.runtime.activations import ACTIVATIONS, Activation
+from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import DOMAIN, tsa_op
 
@@ -51,7 +51,6 @@ class InsertNeurons(BasePass):
         network.ann = network.graph
         graph = network.graph = network.graph.copy()
         regions, coding = network.regions, network.coding
-        accumulators = _Accumulators(graph, coding)
         neurons = regions.nodes(graph, "neuron")
         linear = regions.nodes(graph, "linear", "weighted")
         for node in linear:
@@ -66,7 +65,7 @@ class InsertNeurons(BasePass):
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
         for node in neurons:
-            _neuron(graph, node, network.amplitudes[node.outputs[0].name], coding, accumulators)
+            _neuron(graph, node, network.amplitudes[node.outputs[0].name], coding)
         graph.cleanup()
         for tensor in core_tensors(graph):
             tensor.shape = [TIME_AND_BATCH, *tensor.shape[1:]]
@@ -76,20 +75,6 @@ class InsertNeurons(BasePass):
 def amplitude_names(graph: Any, regions: Regions) -> list[str]:
     """Names of the ANN tensors that spike trains will carry: what encoders read and what neurons send."""
     return [*regions.encoded, *(n.outputs[0].name for n in regions.nodes(graph, "neuron"))]
-
-
-class _Accumulators:
-    """The accumulator matrices in use, one constant per kind."""
-
-    def __init__(self, graph: Any, coding: Coding) -> None:
-        self._graph, self._coding = graph, coding
-        self._made: dict[bool, Any] = {}
-
-    def get(self, *, scaled: bool) -> Any:
-        if scaled not in self._made:
-            name = "csscc_accumulator" + ("" if scaled else "_absolute")
-            self._made[scaled] = constant_tensor(self._graph, name, self._coding.accumulator(scaled=scaled))
-        return self._made[scaled]
 
 
 def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding) -> None:
@@ -103,7 +88,7 @@ def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Region
         domain=DOMAIN,
         T=coding.T,
         beta=float(coding.beta),
-        negative=int(coding.negative),
+        signed_input=int(coding.signed_input),
     )
     value = insert_node(graph, "Mul", f"{tensor.name}_amplitude", [spikes, theta_tensor])
     for reader in readers:
@@ -126,9 +111,7 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
     graph.nodes.append(gs.Node("Decode", name, attrs, inputs=[core], outputs=[tensor], domain=DOMAIN))
 
 
-def _neuron(
-    graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding, accumulators: _Accumulators
-) -> None:
+def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -> None:
     activation = ACTIVATIONS[node.op]
     value = node.outputs[0]
     currents = list(node.inputs)[: activation.inputs]
@@ -139,7 +122,7 @@ def _neuron(
     theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
     bias = constant_tensor(graph, f"{node.name}_bias", np.zeros((), np.float32))
     inputs = [t for z in currents for t in (z, bias)]
-    inputs += [theta_tensor, accumulators.get(scaled=_scaled(activation)), *parameters]
+    inputs += [theta_tensor, *parameters]
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     attrs = {"T": coding.T, "beta": float(coding.beta), "silent": coding.silent, "negative": int(coding.negative)}
     node.op, node.domain = tsa_op(node.op), DOMAIN
@@ -151,8 +134,3 @@ def _neuron(
     graph.nodes.append(
         gs.Node("Mul", unique_name(graph, f"{node.name}_amplitude"), inputs=[spikes, theta_tensor], outputs=[value])
     )
-
-
-def _scaled(activation: Activation) -> bool:
-    """The ReLU body works in units of the spike about to be sent, the general one in absolute units."""
-    return activation.op == "Relu"

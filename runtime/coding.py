@@ -14,12 +14,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Coding:
-    """Canonic Signed Spike coding: its steps, its base, its silent period and whether spikes may be negative."""
+    """Canonic Signed Spike coding.
+
+    Attributes:
+        T: coding steps.
+        beta: amplification, the base of the spikes' weights.
+        silent: steps each layer listens before it may fire (L).
+        negative: whether neurons may send negative spikes; without them they fire at a whole spike, not at half
+            of one, since nothing could take back what was sent too early.
+        signed_input: whether the encoder sends negative spikes; False is the paper's encoder for inputs >= 0.
+    """
 
     T: int = 12
     beta: float = 1.5
     silent: int = 1
     negative: bool = True
+    signed_input: bool = True
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -30,15 +40,3 @@ class Coding:
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``."""
         return float(self.weights.sum())
-
-    def accumulator(self, *, scaled: bool) -> NDArray[np.float64]:
-        """Matrix that turns currents z[1..T] into what the neuron knows when it sends each spike.
-
-        Row k holds ``q[t]`` for every step t that has arrived when spike k is decided, t <= min(k + silent, T).
-        With `scaled`, row k is divided by ``q[k]``: the membrane in units of the spike about to be sent.
-        Shape [T, T].
-        """
-        q = self.weights
-        arrived = np.arange(self.T)[None, :] <= np.arange(self.T)[:, None] + self.silent
-        matrix = np.where(arrived, q[None, :], 0.0)
-        return matrix / q[:, None] if scaled else matrix

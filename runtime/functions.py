@@ -4,15 +4,16 @@ A core tensor holds all time steps in its batch axis, time-major: ``[T*B, ...]``
 gives the steps without knowing a shape.
 
     Encode(x, theta)                                        -> spikes [T*B, ...]
-    TSA<Op>(z1, bias1, ..., theta, accumulator, params...)  -> spikes [T*B, ...] (and the residual [B, ...])
+    TSA<Op>(z1, bias1, ..., theta, params...)               -> spikes [T*B, ...] (and the residual [B, ...])
     Decode(z)                                               -> y [B, ...]
 
-`accumulator` is `Coding.accumulator`: one product with it replaces T multiply-adds and carries the silent period.
-A runtime that registers a kernel of the same name and domain uses that instead.
+The bodies perform the operations of `csscc.runtime.neuron` in the same order, so that the spikes are the same bit for
+bit. A runtime that registers a kernel of the same name and domain uses that instead.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,8 +62,13 @@ def _split(name: str, parts: Sequence[str], opset: int) -> str:
     return f"{', '.join(parts)} = Split <{attributes}> ({name})"
 
 
-def _fire(potential: str, spike: str) -> list[str]:
-    return [f"{potential}_r = Round({potential})", f"{spike} = Clip({potential}_r, lowest, highest)"]
+def _levels(negative: bool) -> list[str]:
+    return [_constant("lowest", -1 if negative else 0), _constant("highest", 1)]
+
+
+def _fire(potential: str, spike: str, negative: bool) -> list[str]:
+    rounding = "Round" if negative else "Floor"
+    return [f"{potential}_r = {rounding}({potential})", f"{spike} = Clip({potential}_r, lowest, highest)"]
 
 
 def _parse(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Iterable[str], lines: Sequence[str], opset: int) -> onnx.FunctionProto:
@@ -79,20 +85,19 @@ def _parse(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes:
 def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of the encoder (Theorem 2), see `csscc.runtime.neuron.encode`."""
     lines = [
-        _constant("lowest", -1 if coding.negative else 0),
-        _constant("highest", 1),
+        *_levels(coding.signed_input),
         _constant("beta_c", coding.beta),
         _constant("start", coding.beta ** -(coding.T - 1)),
         "units = Div(x, theta)",
         "o0 = Mul(units, start)",
     ]
     for t in range(coding.T):
-        lines += _fire(f"o{t}", f"s{t}")
+        lines += _fire(f"o{t}", f"s{t}", coding.signed_input)
         if t < coding.T - 1:
             lines += [f"u{t} = Sub(o{t}, s{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
     spikes = ", ".join(f"s{t}" for t in range(coding.T))
     lines.append(f"spikes = Concat <axis = 0> ({spikes})")
-    return _parse("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "negative"), lines, opset)
+    return _parse("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"), lines, opset)
 
 
 def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
@@ -113,70 +118,77 @@ def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
 
 def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of a TSA neuron, see `csscc.runtime.neuron.tsa`."""
-    T = coding.T
+    T, L = coding.T, coding.silent
+    homogeneous = ACTIVATIONS[signature.op].homogeneous
     lines = [
-        _constant("lowest", -1 if coding.negative else 0),
-        _constant("highest", 1),
+        *_levels(coding.negative),
         _constant("beta_c", coding.beta),
-        f"by_time = Constant <value = int64[2] {{{T}, -1}}> ()",
+        _constant("first", coding.beta ** (1 - T)),
+        _constant("delay", coding.beta**-L),
     ]
-    targets = _relu_targets if signature.op == "Relu" else _general_targets
-    lines += targets(signature, coding, opset)
-    for k in range(T):
-        sent = f"p{k}"
-        lines += [f"o{k} = Sub(target{k}, {sent})", *_fire(f"o{k}", f"s{k}")]
-        if k < T - 1:
-            lines += [f"v{k} = Add({sent}, s{k})", f"p{k + 1} = Mul(v{k}, beta_c)"]
-    lines.append(f"spikes = Concat <axis = 0> ({', '.join(f's{k}' for k in range(T))})")
+    membranes = range(1, signature.inputs + 1)
+    for i in membranes:
+        lines += [
+            _split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset),
+            f"start{i} = Mul(bias{i}, first)",
+            f"h{i}_1 = Add(z{i}_1, start{i})",
+        ]
+    for t in range(1, T + L + 1):
+        k = t - L
+        for i in membranes:
+            if 1 < t <= T:
+                lines += [f"a{i}_{t} = Mul(h{i}_{t - 1}, beta_c)", f"h{i}_{t} = Add(a{i}_{t}, z{i}_{t})"]
+            elif t > T:
+                lines.append(f"h{i}_{t} = Mul(h{i}_{t - 1}, beta_c)")
+        if k < 1:
+            continue
+        if homogeneous:
+            lines += _apply(signature, [f"h{i}_{t}" for i in membranes], f"y{k}")
+            target = f"y{k}"
+            if L:
+                lines.append(f"target{k} = Mul(y{k}, delay)")
+                target = f"target{k}"
+        else:
+            lines.append(_constant(f"q{t}", coding.beta ** (T - t)))
+            lines += [f"x{i}_{t} = Mul(h{i}_{t}, q{t})" for i in membranes]
+            lines += _apply(signature, [f"x{i}_{t}" for i in membranes], f"y{k}")
+            lines += [
+                _constant(f"c{k}", coding.beta ** (k - T)),
+                f"unit{k} = Div(c{k}, theta)",
+                f"target{k} = Mul(y{k}, unit{k})",
+            ]
+            target = f"target{k}"
+        lines.append(f"o{k} = Identity({target})" if k == 1 else f"o{k} = Sub({target}, p{k})")
+        lines += _fire(f"o{k}", f"s{k}", coding.negative)
+        if k < T:
+            lines.append(f"v{k} = Identity(s1)" if k == 1 else f"v{k} = Add(p{k}, s{k})")
+            lines.append(f"p{k + 1} = Mul(v{k}, beta_c)")
+    lines.append(f"spikes = Concat <axis = 0> ({', '.join(f's{k}' for k in range(1, T + 1))})")
     outputs = ["spikes"]
     if signature.residual:
-        lines.append(f"residual = Sub(o{T - 1}, s{T - 1})")
+        lines.append(f"residual = Sub(o{T}, s{T})")
         outputs.append("residual")
-    inputs = [n for i in range(1, signature.inputs + 1) for n in (f"z{i}", f"bias{i}")]
-    inputs += ["theta", "accumulator", *(f"param{i}" for i in range(1, signature.parameters + 1))]
-    return _parse(tsa_op(signature.op), inputs, outputs, {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}, lines, opset)
+    inputs = [n for i in membranes for n in (f"z{i}", f"bias{i}")]
+    inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
+    names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}
+    return _parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
 
 
-def _accumulate(index: int) -> list[str]:
-    """Steps known when each spike is decided, in the shape of the current."""
-    z, h = f"z{index}", f"h{index}"
-    return [
-        f"{z}_rows = Reshape({z}, by_time)",
-        f"{h}_rows = MatMul(accumulator, {z}_rows)",
-        f"{z}_shape = Shape({z})",
-        f"{h} = Reshape({h}_rows, {z}_shape)",
-    ]
-
-
-def _relu_targets(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
-    """ReLU: ``max(h + b, 0) - p = max(h, -b) - (p - b)``, so that the bias costs no pass over the membrane."""
-    lines = [*_accumulate(1), _split("h1", [f"h1_{k}" for k in range(coding.T)], opset)]
-    for k, q in enumerate(coding.weights):
-        lines += [_constant(f"c{k}", -1 / q), f"floor{k} = Mul(bias1, c{k})", f"target{k} = Max(h1_{k}, floor{k})"]
-    return [*lines, "p0 = Identity(floor0)"]
-
-
-def _general_targets(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
-    """Any activation: of the whole accumulated tensor, then in units of the spike about to be sent."""
-    activation = ACTIVATIONS[signature.op]
-    lines = []
-    arguments = []
-    for i in range(1, signature.inputs + 1):
-        x = "x" if i == 1 else f"x{i}"
-        lines += [*_accumulate(i), f"{x} = Add(h{i}, bias{i})"]
-        arguments.append(x)
-    arguments += [f"param{i}" for i in range(1, signature.parameters + 1)]
+def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> list[str]:
+    """The activation itself: its operator with the node's attributes and parameters, or its body."""
     references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in signature.attributes)
     attributes = f"<{references}>" if references else ""
-    if activation.body:
-        operator = activation.body.replace("MaxPool(", f"MaxPool {attributes} (")
-    else:
-        operator = f"y = {signature.op} {attributes} ({', '.join(arguments)})"
-    lines += [operator, _split("y", [f"y_{k}" for k in range(coding.T)], opset)]
-    for k, q in enumerate(coding.weights):
-        lines.append(_constant(f"c{k}", 1 / q))
-        if activation.homogeneous:
-            lines.append(f"target{k} = Mul(y_{k}, c{k})")
-        else:
-            lines += [f"unit{k} = Div(c{k}, theta)", f"target{k} = Mul(y_{k}, unit{k})"]
-    return [*lines, _constant("p0", 0)]
+    body = ACTIVATIONS[signature.op].body
+    if not body:
+        parameters = [f"param{i}" for i in range(1, signature.parameters + 1)]
+        return [f"{result} = {signature.op} {attributes} ({', '.join(arguments + parameters)})"]
+    names = dict(zip(["x", *(f"x{i}" for i in range(2, len(arguments) + 1))], arguments, strict=True))
+    return [body_text(body, attributes, names, result)]
+
+
+def body_text(body: str, attributes: str, names: dict[str, str], result: str) -> str:
+    """A composed activation's ONNX text with its inputs and its result renamed and its locals made unique."""
+    text = body.replace("MaxPool(", f"MaxPool {attributes} (")
+    local = {m: f"{result}_{m}" for m in re.findall(r"(\w+) =", text)}
+    local |= {"y": result} | names
+    return re.sub(r"(?<![@\w])(" + "|".join(map(re.escape, sorted(local, key=len, reverse=True))) + r")(?!\w)", lambda m: local[m[1]], text)

@@ -6,11 +6,16 @@ currents and spikes are ``[T, ...]``. All of them keep the dtype they are given,
 
 A spike is sent when the magnitude of the potential exceeds half a spike. On an exact tie none is sent (the paper
 writes >=): rounding half to even is what every runtime offers, and both choices leave a residual of one half.
+
+The order of operations is part of the definition. Every operation here is one IEEE operation on one element, so any
+runtime that performs the same ones in the same order, without contracting a product and a sum into one, gives the
+same spikes bit for bit. What remains are the sums inside convolutions, which `csscc.passes.snap_weights` makes exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +25,23 @@ from csscc.runtime.coding import Coding
 FloatArray = NDArray[np.floating]
 
 
-def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
-    """Ternary spikes of a membrane potential given in units of one spike.
+class Firing(NamedTuple):
+    """What a neuron did: spikes and potentials before firing ``[T, B, ...]``, and the residual ``[B, ...]``.
 
-    Returns +1 above 1/2, -1 below -1/2 (0 there if not `negative`), else 0; same shape and dtype.
+    Potentials and residual are in units of one spike: of ``theta * q[k]`` at spike k, so of theta at the last.
     """
-    return np.clip(np.rint(potential), -1 if negative else 0, 1)
+
+    spikes: FloatArray
+    potentials: FloatArray
+    residual: FloatArray
+
+
+def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
+    """Spikes of a membrane potential given in units of one spike; same shape and dtype.
+
+    Ternary: +1 above 1/2, -1 below -1/2, else 0. Without negative spikes: 1 from 1 on, else 0.
+    """
+    return np.clip(np.rint(potential), -1, 1) if negative else np.clip(np.floor(potential), 0, 1)
 
 
 def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
@@ -36,64 +52,73 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
     Args:
         values: analog values, any shape.
         theta: amplitude, broadcastable to `values`.
-        coding: steps and base; `coding.negative` False gives the paper's positive-only encoder.
+        coding: steps and base; `coding.signed_input` False gives the paper's positive-only encoder.
 
     Returns:
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
     beta = dtype(coding.beta)
-    membrane = values / np.asarray(theta, dtype) / dtype(coding.beta**coding.T)
+    potential = values / np.asarray(theta, dtype) * dtype(coding.beta ** (1 - coding.T))
     spikes = np.empty((coding.T, *values.shape), values.dtype)
     for t in range(coding.T):
-        membrane = membrane * beta
-        spikes[t] = fire(membrane, negative=coding.negative)
-        membrane = membrane - spikes[t]
+        spikes[t] = fire(potential, negative=coding.signed_input)
+        potential = (potential - spikes[t]) * beta
     return spikes
 
 
 def tsa(
     currents: Sequence[FloatArray],
     activation: Callable[..., FloatArray],
-    theta: FloatArray | float,
     coding: Coding,
     biases: Sequence[FloatArray | float] | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Spikes of a TSA neuron whose activation acts on its accumulated inputs (A.4, A.6 for ReLU).
+    theta: FloatArray | float | None = None,
+) -> Firing:
+    """Spikes of a TSA neuron whose activation f acts on its accumulated inputs (A.4, A.6 for ReLU).
 
-    With ``H[t] = bias + sum(q[i] * z[i], i <= t)``, spike k is sent when silent more steps have arrived:
-    ``S[k] = fire(activation(H[k+L]) / (theta * q[k]) - p[k])`` where ``p[k] = beta * (p[k-1] + S[k-1])`` is what was
-    already sent, in units of the spike about to be sent.
+    The membrane ``h[t] = beta * h[t-1] + z[t]`` (no input after T) holds what has arrived, in units of a spike at t;
+    a bias is what it holds before the first step, ``h[0] = bias * beta**-T``. Spike k is sent at t = k + L::
+
+        o = f(h[k+L]) / beta**L - p[k]      S[k] = fire(o)      p[k+1] = beta * (p[k] + S[k])
+
+    where p is what was already sent, in units of the spike about to be sent. An f that is not positively homogeneous
+    needs the value itself: there ``o = f(h[t] * q[t]) / (theta * q[k]) - p[k]`` with ``q[t] = beta**(T-t)``.
 
     Args:
-        currents: one array per input of the activation, each ``[T, B, ...]``.
+        currents: one array per input of the activation, each ``[T, B, ...]``, in units of theta if `theta` is None.
         activation: function of as many arrays ``[B, ...]``; may change the shape behind the batch axis.
-        theta: amplitude of the spikes sent, in units of the activation's value.
         coding: steps, base, silent period, and whether negative spikes are allowed.
-        biases: one per input, known from the first step on; broadcastable to ``[B, ...]``.
+        biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' sum.
+        theta: amplitude of the spikes sent, for an activation that is not positively homogeneous; else None.
 
     Returns:
-        The spikes ``[T, B, ...]`` and the residual ``u = activation(H[T])/theta - sum(q*S)``, in units of theta.
+        Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    beta, weights = dtype(coding.beta), coding.weights.astype(dtype)
-    theta = np.asarray(theta, dtype)
-    totals = [
-        np.broadcast_to(np.asarray(b, dtype), z.shape[1:]) for b, z in zip(biases or [0] * len(currents), currents, strict=True)
-    ]
-    arrived = 0
+    beta, T, L = dtype(coding.beta), coding.T, coding.silent
+    first = dtype(coding.beta ** (1 - T))
+    membranes = [z[0] + np.asarray(b, dtype) * first for b, z in zip(biases or [0.0] * len(currents), currents, strict=True)]
     spikes: list[FloatArray] = []
+    potentials: list[FloatArray] = []
     sent: FloatArray | None = None
-    for k in range(coding.T):
-        while arrived < min(k + 1 + coding.silent, coding.T):
-            totals = [h + weights[arrived] * z[arrived] for h, z in zip(totals, currents, strict=True)]
-            arrived += 1
-        target = activation(*totals) / theta / weights[k]
+    for t in range(1, T + L + 1):
+        if t > 1:
+            membranes = [h * beta for h in membranes]
+            if t <= T:
+                membranes = [h + z[t - 1] for h, z in zip(membranes, currents, strict=True)]
+        if t <= L:
+            continue
+        if theta is None:
+            target = activation(*membranes)
+            target = target * dtype(coding.beta**-L) if L else target
+        else:
+            values = [h * dtype(coding.beta ** (T - t)) for h in membranes]
+            target = activation(*values) * (dtype(coding.beta ** (t - L - T)) / np.asarray(theta, dtype))
         potential = target if sent is None else target - sent
+        potentials.append(potential)
         spikes.append(fire(potential, negative=coding.negative).astype(dtype))
-        residual = potential - spikes[k]
-        sent = beta * (spikes[k] if sent is None else sent + spikes[k])
-    return np.stack(spikes), residual
+        sent = (spikes[-1] if sent is None else sent + spikes[-1]) * beta
+    return Firing(np.stack(spikes), np.stack(potentials), potentials[-1] - spikes[-1])
 
 
 def decode(currents: FloatArray, coding: Coding) -> FloatArray:

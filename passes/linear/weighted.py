@@ -57,6 +57,25 @@ class WeightedOp(LinearOp):
         """Add a constant per output channel; False where the operator has no bias."""
         return False
 
+    def outputs_first(self, node: Any) -> Factor:
+        """The weights as a matrix ``[output channels, all that meets in one]``."""
+        raise NotImplementedError
+
+    def output_magnitude(self, node: Any) -> Factor:
+        """Largest magnitude of each output channel for inputs of at most 1, bias included."""
+        total = np.abs(self.outputs_first(node)).sum(axis=1)
+        bias = constant(node, 2)
+        return total if bias is None else total + np.abs(_as64(bias)).reshape(-1)
+
+    def snap(self, graph: Any, node: Any, step: Factor) -> None:
+        """Round weights and bias to multiples of `step` of their output channel."""
+        self.scale_outputs(graph, node, 1 / step)
+        for index in (1 - self.data_index(node), 2):
+            values = constant(node, index)
+            if values is not None:
+                set_constant(graph, node, index, np.rint(_as64(values)))
+        self.scale_outputs(graph, node, step)
+
 
 class Conv(WeightedOp):
     """``Conv``: weights ``[M, C/group, kernel...]``, bias ``[M]``."""
@@ -68,6 +87,11 @@ class Conv(WeightedOp):
     def additive(self, node: Any) -> list[int]:
         """The bias."""
         return [2] if constant(node, 2) is not None else []
+
+    def outputs_first(self, node: Any) -> Factor:
+        """Outputs are the weights' first axis."""
+        weights = _weights(node, 1)
+        return weights.reshape(weights.shape[0], -1)
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Input channel c of group g meets weight ``[m, c - g*C/group]`` of the group's outputs m."""
@@ -103,6 +127,12 @@ class Conv(WeightedOp):
 class ConvTranspose(Conv):
     """``ConvTranspose``: weights ``[C, M/group, kernel...]``, bias ``[M]``."""
 
+    def outputs_first(self, node: Any) -> Factor:
+        """Output channel m of group g meets the inputs of its group."""
+        weights, group = _weights(node, 1), node.attrs.get("group", 1)
+        parts = weights.reshape(group, weights.shape[0] // group, weights.shape[1], -1)
+        return parts.transpose(0, 2, 1, 3).reshape(group * weights.shape[1], -1)
+
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Inputs are the weights' first axis."""
         weights = _weights(node, 1)
@@ -137,6 +167,11 @@ class Gemm(WeightedOp):
     def additive(self, node: Any) -> list[int]:
         """C."""
         return [2] if constant(node, 2) is not None else []
+
+    def outputs_first(self, node: Any) -> Factor:
+        """Rows of B with transB, columns without, times alpha."""
+        weights = _weights(node, 1) * node.attrs.get("alpha", 1.0)
+        return weights if node.attrs.get("transB", 0) else weights.T
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Inputs are B's first axis, its second with transB."""
@@ -197,6 +232,12 @@ class MatMul(WeightedOp):
     def output_axis(self, node: Any) -> int:
         """The axis the weights make."""
         return self.input_axis(node)
+
+    def outputs_first(self, node: Any) -> Factor:
+        """Columns of weights on the right, rows of weights on the left, the largest of a stack."""
+        weights = _weights(node, 1 - self.data_index(node))
+        matrix = np.abs(weights).reshape(-1, *weights.shape[-2:]).max(axis=0)
+        return matrix.T if self.data_index(node) == 0 else matrix
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Rows of weights on the right, columns of weights on the left."""

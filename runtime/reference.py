@@ -1,0 +1,211 @@
+"""The NumPy reference runtime: runs ANNs and SNNs, and shows every spike train, potential and residual.
+
+onnx's `ReferenceEvaluator` does the walking; convolution and pooling are `csscc.runtime.numpy_ops`, and the csscc
+operators are `csscc.runtime.neuron`, not the model's functions, so that a comparison with onnxruntime says something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from csscc.runtime import neuron
+from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.coding import Coding
+from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of
+from csscc.runtime.numpy_ops import FAST_OPS
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass
+class Trace:
+    """One run of a spiking network, laid open.
+
+    Attributes:
+        outputs: the network's outputs by name.
+        spikes: ``[T, B, ...]`` of each encoder and neuron, by node name.
+        potentials: membrane potentials before firing ``[T, B, ...]`` of each neuron, in units of one spike.
+        residuals: what was left unsent ``[B, ...]`` of each neuron, in units of theta.
+    """
+
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    spikes: dict[str, NDArray[Any]] = field(default_factory=dict)
+    potentials: dict[str, NDArray[Any]] = field(default_factory=dict)
+    residuals: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class ReferenceRuntime:
+    """A model in NumPy.
+
+    Args:
+        model: a file or a model.
+        dtype: float32, or float64 for the oracle; weights and inputs are converted.
+    """
+
+    def __init__(self, model: str | Path | onnx.ModelProto, dtype: Any = np.float32) -> None:
+        proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        self.dtype = np.dtype(dtype)
+        if self.dtype == np.float64:
+            proto = in_float64(proto)
+        self._trace = Trace()
+        names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
+        operators = [*FAST_OPS, *_csscc_operators(names, self)]
+        self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
+        self.input_names: list[str] = list(self._evaluator.input_names)
+        self.output_names: list[str] = list(self._evaluator.output_names)
+
+    def run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs by name."""
+        return self.trace(feeds).outputs
+
+    def trace(self, feeds: Arrays) -> Trace:
+        """Outputs, and everything the neurons did."""
+        self._trace = Trace()
+        cast = {n: a.astype(self.dtype) if a.dtype.kind == "f" else a for n, a in feeds.items()}
+        values = self._evaluator.run(None, cast)
+        self._trace.outputs = dict(zip(self.output_names, values, strict=True))
+        return self._trace
+
+    def record(self, node: str, spikes: NDArray[Any], firing: neuron.Firing | None = None) -> None:
+        """Note what a node did (called by the operators)."""
+        self._trace.spikes[node] = spikes
+        if firing is not None:
+            self._trace.potentials[node] = firing.potentials
+            self._trace.residuals[node] = firing.residual
+
+
+def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with all its float32 constants, casts and inputs in float64."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        _to_float64(tensor)
+    for value in (*copy.graph.input, *copy.graph.output):
+        kind = value.type.tensor_type
+        if kind.elem_type == TensorProto.FLOAT:
+            kind.elem_type = TensorProto.DOUBLE
+    del copy.graph.value_info[:]
+    for node in copy.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                _to_float64(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    return copy
+
+
+def _to_float64(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+
+def _csscc_operators(names: set[str], runtime: ReferenceRuntime) -> list[type[OpRun]]:
+    bodies: dict[str, Callable[..., Any]] = {"Encode": _encode, "Decode": _decode}
+    made = []
+    for name in sorted(names):
+        run = bodies.get(name, _tsa)
+        made.append(type(name, (OpRun,), {"op_domain": DOMAIN, "runtime": runtime, "_run": run, "run": _with_attributes}))
+    return made
+
+
+def _with_attributes(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
+    """Call the operator with its node's attributes; it has no schema that the evaluator could read them by."""
+    if not hasattr(self, "attributes"):
+        self.attributes = {a.name: helper.get_attribute_value(a) for a in self.onnx_node.attribute}
+    return tuple(self._run(*args))
+
+
+def _coding(attributes: Mapping[str, Any]) -> Coding:
+    return Coding(
+        T=attributes["T"],
+        beta=_exact(attributes["beta"]),
+        silent=attributes.get("silent", 0),
+        negative=bool(attributes.get("negative", 1)),
+        signed_input=bool(attributes.get("signed_input", 1)),
+    )
+
+
+def _exact(value: float) -> float:
+    """The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523."""
+    return float(str(np.float32(value)))
+
+
+def _by_time(values: NDArray[Any], steps: int) -> NDArray[Any]:
+    return values.reshape(steps, -1, *values.shape[1:])
+
+
+def _folded(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(-1, *values.shape[2:])
+
+
+def _encode(self: Any, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any]]:
+    spikes = neuron.encode(x, theta, _coding(self.attributes))
+    self.runtime.record(self.onnx_node.name, spikes)
+    return (_folded(spikes),)
+
+
+def _decode(self: Any, z: NDArray[Any]) -> tuple[NDArray[Any]]:
+    coding = _coding(self.attributes)
+    return (neuron.decode(_by_time(z, coding.T), coding),)
+
+
+def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    coding = _coding(self.attributes)
+    activation = ACTIVATIONS[activation_of(self.onnx_node.op_type)]
+    n = activation.inputs
+    theta, parameters = inputs[2 * n], inputs[2 * n + 1 :]
+    if not hasattr(self, "function"):
+        self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype)
+    firing = neuron.tsa(
+        [_by_time(z, coding.T) for z in inputs[0 : 2 * n : 2]],
+        self.function,
+        coding,
+        list(inputs[1 : 2 * n : 2]),
+        None if activation.homogeneous else theta,
+    )
+    self.runtime.record(self.onnx_node.name, firing.spikes, firing)
+    return (_folded(firing.spikes), firing.residual)[: len(self.onnx_node.output)]
+
+
+def activation_function(
+    node: onnx.NodeProto, parameters: tuple[NDArray[Any] | None, ...], dtype: np.dtype[Any]
+) -> Callable[..., NDArray[Any]]:
+    """The activation of a TSA node as a NumPy function of its accumulated inputs, by onnx's reference."""
+    op = activation_of(node.op_type)
+    activation = ACTIVATIONS[op]
+    attributes = [a for a in node.attribute if a.name not in CODING_ATTRIBUTES]
+    if op == "Relu":
+        return lambda x: np.maximum(x, 0)
+    arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
+    names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters)]
+    if activation.body:
+        text = f'<ir_version: 8, opset_import: ["" : 20]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
+        graph = onnx.parser.parse_model(text).graph
+        for inner in graph.node:
+            if inner.op_type in ("MaxPool",):
+                inner.attribute.extend(attributes)
+    else:
+        inner = helper.make_node(op, arguments + names, ["y"])
+        inner.attribute.extend(attributes)
+        graph = helper.make_graph([inner], "activation", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        graph.input.extend(helper.make_tensor_value_info(a, TensorProto.FLOAT, None) for a in arguments)
+        graph.initializer.extend(
+            numpy_helper.from_array(p, f"param{i}") for i, p in enumerate(parameters) if p is not None
+        )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
+
+    def function(*values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(evaluator.run(None, dict(zip(arguments, values, strict=True)))[0], dtype)
+
+    return function
