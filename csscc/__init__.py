@@ -1,1 +1,48 @@
-"""todo."""
+"""csscc: compile ONNX networks into spiking neural networks that stock onnxruntime runs.
+
+    import csscc
+    snn = csscc.compile("model.onnx", calibration=x, T=12, beta=1.5)
+    y = snn.run(x)
+    snn.save("snn.onnx")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from csscc.api import SNN, compile, load  # noqa: A004
+    from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
+    from csscc.evaluate import evaluate
+
+_HOMES = {
+    "SNN": "csscc.api",
+    "compile": "csscc.api",
+    "load": "csscc.api",
+    "evaluate": "csscc.evaluate",
+    "CssccError": "csscc.errors",
+    "NotMetError": "csscc.errors",
+    "RefusedError": "csscc.errors",
+    "RefusedModelError": "csscc.errors",
+    "UsageError": "csscc.errors",
+}
+
+__all__ = [
+    "SNN",
+    "CssccError",
+    "NotMetError",
+    "RefusedError",
+    "RefusedModelError",
+    "UsageError",
+    "compile",
+    "evaluate",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import csscc`` and ``csscc --help`` stay fast."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'csscc' has no attribute '{name}'")

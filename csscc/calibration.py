@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from csscc.passes.adapter import export_model
 from csscc.passes.network import Network
+from csscc.runtime.model import with_outputs
 from csscc.runtime.session import Session
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -100,15 +100,6 @@ class Calibration:
     source: str = ""
 
 
-def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """The model with `names` as additional outputs (in place)."""
-    present = {o.name for o in model.graph.output}
-    for name in names:
-        if name not in present:
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
-    return model
-
-
 def channel_rows(values: NDArray[Any], axis: int | None) -> NDArray[np.floating]:
     """A batch of activations as ``[channels, n]``; one row where `axis` is None."""
     if axis is None:
@@ -117,7 +108,7 @@ def channel_rows(values: NDArray[Any], axis: int | None) -> NDArray[np.floating]
 
 
 def collect(
-    network: Network,
+    model: onnx.ModelProto,
     axes: Mapping[str, int | None],
     batches: Iterable[Feeds],
     *,
@@ -127,13 +118,13 @@ def collect(
     """Run the ANN over `batches` and gather the histograms of the tensors named by `axes`.
 
     Args:
-        network: the canonical ANN.
+        model: the canonical ANN; it gets the tensors as outputs.
         axes: channel axis of each tensor, None for one histogram a layer.
         batches: feeds of the network's inputs.
         threads: onnxruntime threads; 0 leaves the choice to it.
         progress: told the number of samples of each batch done.
     """
-    session = Session(with_outputs(export_model(network), axes), threads=threads)
+    session = Session(with_outputs(model, axes), threads=threads)
     result = Calibration(axes=dict(axes))
     for feeds in batches:
         outputs = session.run(feeds, list(axes))

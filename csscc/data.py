@@ -83,6 +83,17 @@ class Source:
             raise RefusedError(f"{self.description}: there are no samples in it; pass at least one, better a few hundred")
 
 
+def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
+    """The first batches that make up `samples` samples; the last is cut to size."""
+    left = samples
+    for feeds in batches:
+        size = len(next(iter(feeds.values())))
+        yield feeds if size <= left else {n: a[:left] for n, a in feeds.items()}
+        left -= size
+        if left <= 0:
+            return
+
+
 def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str, NDArray[Any]]:
     """The network's inputs out of `chunk`, in its dtypes.
 

@@ -6,41 +6,21 @@ back here. Nothing else imports or exports a graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from csscc.passes.network import Network
 from csscc.passes.rewrite import replace_readers
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.functions import (
-    CODING_ATTRIBUTES,
-    DOMAIN,
-    DOMAIN_VERSION,
-    NeuronSignature,
-    activation_of,
-    decode_function,
-    encode_function,
-    tsa_function,
-)
+from csscc.runtime.model import define_operators
 
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 18
 LARGE = 1024
-_ATTRIBUTE_TYPES = {
-    AttributeProto.FLOAT: "float",
-    AttributeProto.INT: "int",
-    AttributeProto.STRING: "string",
-    AttributeProto.FLOATS: "floats",
-    AttributeProto.INTS: "ints",
-    AttributeProto.STRINGS: "strings",
-}
 
 
 def import_model(model: onnx.ModelProto) -> Network:
@@ -75,10 +55,7 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     for node in model.graph.node:
         for key, value in network.node_metadata.get(node.name, {}).items():
             node.metadata_props.add(key=key, value=value)
-    functions = list(csscc_functions(network))
-    model.functions.extend(functions)
-    if functions and DOMAIN not in {o.domain for o in model.opset_import}:
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+    define_operators(model)
     onnx.helper.set_model_props(model, network.metadata)
     return model
 
@@ -96,34 +73,6 @@ def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
         replace_readers(tensors[constant.name], placeholder)
         shown.inputs.append(placeholder)
     return gs.export_onnx(shown)
-
-
-def csscc_functions(network: Network) -> Iterable[onnx.FunctionProto]:
-    """The local functions that define the csscc operators in the network's graph."""
-    graph, coding = network.graph, network.coding
-    ops = {n.op for n in graph.nodes if n.domain == DOMAIN}
-    if "Encode" in ops:
-        yield encode_function(coding, graph.opset)
-    for op in sorted(o for o in ops if o.startswith("TSA")):
-        yield tsa_function(signature_of([n for n in graph.nodes if n.op == op]), coding, graph.opset)
-    if "Decode" in ops:
-        yield decode_function(coding, graph.opset)
-
-
-def signature_of(nodes: list[Any]) -> NeuronSignature:
-    """Signature that serves all `nodes`, which are neurons of one operator."""
-    op = activation_of(nodes[0].op)
-    attributes: dict[str, str] = {}
-    for node in nodes:
-        for name, value in node.attrs.items():
-            if name not in CODING_ATTRIBUTES:
-                attributes[name] = _ATTRIBUTE_TYPES[onnx.helper.make_attribute(name, value).type]
-    return NeuronSignature(
-        op=op,
-        parameters=max(len(n.inputs) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 1,
-        attributes=tuple(sorted(attributes.items())),
-        residual=len(nodes[0].outputs) > 1,
-    )
 
 
 def infer_shapes(network: Network) -> None:

@@ -2,6 +2,7 @@
 
 The converted network runs on calibration data; where the 99.9th percentile of a layer's final residual |u| exceeds 1,
 its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A bounded number of rounds.
+Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from csscc.calibration import batch_size
-from csscc.data import Source
+from csscc.data import Source, limited
+from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, Pass, run_passes
 from csscc.passes.network import Network
 from csscc.passes.core import neuron_nodes
@@ -27,33 +31,38 @@ class AdjustAmplitudes(BasePass):
     source: Source
     convert: tuple[Pass, ...]
     name: ClassVar[str] = "adjust-amplitudes"
-    rounds: int = 3
+    rounds: int = 4
+    samples: int = 128
     target: float = 1.0
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
-        """Return the number of amplitudes raised, over all rounds."""
-        raised = 0
+        """Return the number of amplitudes raised."""
+        assert network.calibration is not None
+        raised: dict[str, float] = {}
         levels = network.coding.levels
-        names = [n.outputs[0].name for n in neuron_nodes(network.graph)]
-        size = max(1, batch_size(network, names) // 2)
+        neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]
+        size = max(1, batch_size(network, neurons) // 2)
+        sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
+        axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
         for _ in range(self.rounds):
-            histograms = residual_histograms(network, self.source.batches(size), progress=self.progress)
-            factors = {}
+            batches = limited(self.source.batches(size), self.samples)
+            histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
+            before = dict(raised)
             for node, histogram in histograms.items():
-                residual = float(histogram.percentile(RESIDUAL_PERCENTILE)[0])
-                if residual > self.target:
-                    factors[node] = enlargement(residual / self.target, levels)
-            if not factors:
+                residual = histogram.percentile(RESIDUAL_PERCENTILE) / self.target
+                if (residual > 1).any():
+                    factor = np.array([enlargement(float(u), levels) for u in residual])
+                    theta = network.amplitudes[sent[node]]
+                    network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])
+                    raised[node] = raised.get(node, 1.0) * float(factor.mean())
+            if raised == before:
                 break
-            raised += len(factors)
-            sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.name in factors}
-            for node, factor in factors.items():
-                network.amplitudes[sent[node]] = network.amplitudes[sent[node]] * factor
-                network.report(self.name, node, f"amplitude raised by {factor - 1:.1%}")
             network.graph = network.ann
             run_passes(self.convert, network)
-        return raised
+        for node, mean in raised.items():
+            network.report(self.name, node, f"amplitude raised by {mean - 1:.1%}: its residuals were too large")
+        return len(raised)
 
 
 def enlargement(residual: float, levels: float) -> float:

@@ -7,17 +7,19 @@ units of a dense layer, seen once a sample, share one histogram, as the tail of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from csscc.calibration import batch_size, collect
 from csscc.data import Source
+from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, PassError
 from csscc.passes.channels import channel_axis, input_channel_axis
 from csscc.passes.network import Network
 from csscc.runtime.activations import ACTIVATIONS
+from csscc.synthetic import standardised
 
 MIN_POSITIONS = 16
 
@@ -40,7 +42,8 @@ class Calibrate(BasePass):
         """Return the number of samples seen."""
         axes = statistics_axes(network, per_channel=self.per_channel)
         size = batch_size(network, axes)
-        network.calibration = collect(network, axes, self.source.batches(size), progress=self.progress)
+        model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
+        network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
         network.calibration.source = self.source.description
         return network.calibration.samples
 

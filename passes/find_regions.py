@@ -119,17 +119,19 @@ def _is_float(tensor: Any) -> bool:
 
 def _core_role(node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
-    reason = _no_rank(node, data)
-    if not reason and node.op in LINEAR and data:
-        reason = LINEAR[node.op].refuse(node, data) if weighted or _may_be_linear(node, data) else "not linear"
+    standard = (node.domain or "") == ""
+    reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
+    reason = reason or _no_rank(node, data)
+    if not reason and node.op in LINEAR and _may_be_linear(node, data):
+        reason = LINEAR[node.op].refuse(node, data)
         if not reason:
             return role, None
-    if not reason or node.op in ACTIVATIONS:
-        neuron_reason = _no_rank(node, data) or refuse_neuron(node, data)
-        if not neuron_reason:
+    if standard and node.op in ACTIVATIONS and not _no_rank(node, data):
+        reason = refuse_neuron(node, data)
+        if not reason:
             return "neuron", None
-        reason = neuron_reason if node.op in ACTIVATIONS or reason == "not linear" else reason
     shape = "x".join(str(d) for d in node.inputs[0].shape) if node.inputs and node.inputs[0].shape else "unknown"
+    reason = reason or "it is neither linear nor an activation that a neuron can send"
     return role, Offender(node.name, node.op, reason, _advice(node), shape)
 
 
@@ -147,8 +149,7 @@ def _no_rank(node: Any, data: list[int]) -> str:
 def refuse_neuron(node: Any, data: list[int]) -> str:
     """Why no neuron can send the node's value; empty if one can."""
     activation = ACTIVATIONS.get(node.op)
-    if activation is None or (node.domain or "") != "":
-        return "no linear operator and no activation that a neuron can send"
+    assert activation is not None
     if data != list(range(activation.inputs)):
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
     if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):

@@ -64,6 +64,8 @@ class FuseBatchNorm(BasePass):
             network.report(self.name, node.name, f"not fused: {reason}")
             return 0
         scale, shift = affine(node)
+        gamma, beta = (np.asarray(constant(node, i), np.float64) for i in (1, 2))
+        network.statistics[node.outputs[0].name] = (beta, np.abs(gamma))
         before = _fuse_before(network.graph, node, scale, shift)
         if not before:
             return 1
@@ -168,7 +170,8 @@ def _as_sum(graph: Any, node: Any, shift: Factor) -> None:
     node.attrs.clear()
     node.inputs.clear()
     node.inputs.extend([source, constant_tensor(graph, f"{node.name}_shift", spread(shift, rank, 1))])
-    del node.outputs[1:]
+    while len(node.outputs) > 1:
+        del node.outputs[-1]
 
 
 def _take_output(maker: Any, node: Any) -> None:

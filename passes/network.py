@@ -34,11 +34,11 @@ class Network:
         origin: facts of the source file (name, sha256, producer, opset).
         metadata: the source model's own metadata, written back on export.
         node_metadata: metadata of nodes by name, which the graph library does not carry.
-        inferred_batch: name of the symbolic batch dimension, or None where the batch stays fixed.
+        batch: name of the symbolic batch dimension, or None where the batch stays fixed.
         regions: which nodes become spiking, once found.
         calibration: statistics of the ANN's activations, once collected.
+        statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
-        corrections: what to add to a neuron's bias, by the same name, in the ANN's units.
         ann: the canonical ANN graph the spiking one was made from.
         events: what the passes report.
     """
@@ -51,8 +51,8 @@ class Network:
     batch: str | None = None
     regions: Regions | None = None
     calibration: Calibration | None = None
+    statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    corrections: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     ann: Any = None
     events: list[Event] = field(default_factory=list)
 

@@ -22,6 +22,7 @@ from csscc.runtime import neuron
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of
+from csscc.runtime.model import coding_of
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -119,25 +120,10 @@ def _csscc_operators(names: set[str], runtime: ReferenceRuntime) -> list[type[Op
 
 
 def _with_attributes(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
-    """Call the operator with its node's attributes; it has no schema that the evaluator could read them by."""
-    if not hasattr(self, "attributes"):
-        self.attributes = {a.name: helper.get_attribute_value(a) for a in self.onnx_node.attribute}
+    """Call the operator with its node's coding; it has no schema that the evaluator could read attributes by."""
+    if not hasattr(self, "coding"):
+        self.coding = coding_of(self.onnx_node)
     return tuple(self._run(*args))
-
-
-def _coding(attributes: Mapping[str, Any]) -> Coding:
-    return Coding(
-        T=attributes["T"],
-        beta=_exact(attributes["beta"]),
-        silent=attributes.get("silent", 0),
-        negative=bool(attributes.get("negative", 1)),
-        signed_input=bool(attributes.get("signed_input", 1)),
-    )
-
-
-def _exact(value: float) -> float:
-    """The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523."""
-    return float(str(np.float32(value)))
 
 
 def _by_time(values: NDArray[Any], steps: int) -> NDArray[Any]:
@@ -149,18 +135,18 @@ def _folded(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _encode(self: Any, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any]]:
-    spikes = neuron.encode(x, theta, _coding(self.attributes))
+    spikes = neuron.encode(x, theta, self.coding)
     self.runtime.record(self.onnx_node.name, spikes)
     return (_folded(spikes),)
 
 
 def _decode(self: Any, z: NDArray[Any]) -> tuple[NDArray[Any]]:
-    coding = _coding(self.attributes)
+    coding: Coding = self.coding
     return (neuron.decode(_by_time(z, coding.T), coding),)
 
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    coding = _coding(self.attributes)
+    coding: Coding = self.coding
     activation = ACTIVATIONS[activation_of(self.onnx_node.op_type)]
     n = activation.inputs
     theta, parameters = inputs[2 * n], inputs[2 * n + 1 :]

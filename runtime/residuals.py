@@ -6,39 +6,34 @@ The residual u of a neuron is what its spikes failed to send, in units of theta:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
-import onnx_graphsurgeon as gs
+import onnx
 
-from csscc.calibration import Feeds, Histogram
-from csscc.passes.adapter import export_model
-from csscc.passes.core import neuron_nodes
-from csscc.passes.network import Network
+from csscc.calibration import Feeds, Histogram, channel_rows
+from csscc.runtime.model import with_outputs, with_residuals
 from csscc.runtime.session import Session
 
 
 def residual_histograms(
-    network: Network, batches: Iterable[Feeds], *, threads: int = 0, progress: Callable[[int], None] | None = None
+    model: onnx.ModelProto,
+    batches: Iterable[Feeds],
+    axes: Mapping[str, int | None],
+    *,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Histogram]:
-    """Histogram of |u| of every neuron, by the neuron's node name, over `batches`."""
-    graph = network.graph
-    network.graph = probed = graph.copy()
-    try:
-        names = {}
-        for node in neuron_nodes(probed):
-            residual = gs.Variable(f"{node.name}_residual", dtype=np.float32)
-            node.outputs.append(residual)
-            probed.outputs.append(residual)
-            names[node.name] = residual.name
-        session = Session(export_model(network), threads=threads)
-    finally:
-        network.graph = graph
-    result = {name: Histogram(1, 8192) for name in names}
+    """Histograms of |u| over `batches`, by the neuron's node name; `model` is changed.
+
+    `axes` names each neuron's channel axis for a histogram a channel, None for one a layer.
+    """
+    names = with_residuals(model)
+    session = Session(with_outputs(model, names.values()))
+    result: dict[str, Histogram] = {}
     for feeds in batches:
         values = session.run(feeds, list(names.values()))
-        for node_name, output in names.items():
-            result[node_name].add(values[output].reshape(1, -1))
+        for node, output in names.items():
+            rows = channel_rows(values[output], axes.get(node))
+            result.setdefault(node, Histogram(len(rows), 1024)).add(rows)
         if progress is not None:
             progress(len(next(iter(feeds.values()))))
     return result

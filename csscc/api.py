@@ -1,0 +1,234 @@
+"""The Python interface: compile a model, run, save and load the spiking network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc import metadata
+from csscc.data import ImageOptions, InputSpec, Source, open_source
+from csscc.errors import RefusedError
+from csscc.metadata import Facts, Layer
+from csscc.options import Options, make_options
+from csscc.passes.adapter import export_model
+from csscc.passes.base import Pass
+from csscc.passes.load import load as load_network
+from csscc.passes.load import read_model
+from csscc.passes.network import Event, Network
+from csscc.pipeline import Progress, canonical_passes, pipeline, run_pipeline
+from csscc.runtime.reference import ReferenceRuntime, Trace
+from csscc.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a compilation went: what the passes report, the seconds each took, and warnings for the user."""
+
+    events: tuple[Event, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class SNN:
+    """A spiking network: one ONNX model and what is known of it."""
+
+    def __init__(self, model: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
+        self.model = model
+        self.facts = facts
+        self.report = report or Report()
+        self._session: Session | None = None
+
+    @property
+    def latency(self) -> int:
+        """Time steps from the first input spike to the answer."""
+        return self.facts.latency
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Encoders, neurons and readouts, in order."""
+        return self.facts.layers
+
+    def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
+        """Outputs for a batch of inputs.
+
+        Args:
+            x: an array for the only input, or a dictionary of arrays by input name.
+            runtime: ``onnxruntime`` or ``numpy``.
+
+        Returns:
+            The array of the only output, or a dictionary by output name.
+        """
+        feeds = self._feeds(x)
+        if runtime == "numpy":
+            outputs = ReferenceRuntime(self.model).run(feeds)
+        else:
+            if self._session is None:
+                self._session = Session(self.model)
+            outputs = self._session.run(feeds)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def trace(self, x: Any, *, dtype: Any = np.float32) -> Trace:
+        """Outputs, spike trains, potentials and residuals of every layer, by the NumPy reference."""
+        return ReferenceRuntime(self.model, dtype).trace(self._feeds(x))
+
+    def save(self, path: str | Path) -> None:
+        """Write the network to `path`; an existing file is replaced only once the new one is complete."""
+        save_model(self.model, path)
+
+    def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
+        if isinstance(x, Mapping):
+            return {k: np.asarray(v) for k, v in x.items()}
+        return {self.model.graph.input[0].name: np.asarray(x)}
+
+
+def load(path: str | Path) -> SNN:
+    """The spiking network in the file at `path`.
+
+    Raises:
+        RefusedError: the file is missing, not ONNX, or not made by csscc.
+    """
+    model = read_model(path)
+    return SNN(model, metadata.read({p.key: p.value for p in model.metadata_props}, str(path)))
+
+
+def compile(  # noqa: A001
+    model: str | Path | onnx.ModelProto,
+    calibration: Any = None,
+    *,
+    preset: str = "default",
+    images: ImageOptions | None = None,
+    dump_ir: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> SNN:
+    """Compile a trained ANN into a spiking network.
+
+    Args:
+        model: an ONNX file or model.
+        calibration: sample inputs: an array, a dictionary of arrays, an iterable of them, or what the command line
+            takes (.npy, .npz, a folder of images, ``file.py:function``). Without it, amplitudes come from synthetic
+            inputs, and the report warns.
+        preset: ``default``, the best that was measured, or ``paper``, the paper's method to the letter.
+        images: how image files become inputs.
+        dump_ir: a folder to which the network is written behind every pass.
+        progress: called with the stage and the samples done in it.
+        **options: fields of `csscc.options.Options` and of `csscc.runtime.coding.Coding`, such as ``T=12, beta=1.5``.
+
+    Raises:
+        UsageError: an option has a value that cannot be used.
+        RefusedError: the model or the data cannot be used; `RefusedModelError` lists every node in the way.
+    """
+    chosen = make_options(preset, **options)
+    network = load_network(model)
+    network.coding = chosen.coding
+    source = calibration_source(network, calibration, chosen, images)
+    seconds: dict[str, float] = {}
+    clock = _Clock(seconds)
+    dump = Path(dump_ir) if dump_ir is not None else None
+    run_pipeline(network, pipeline(chosen, source, progress), dump=dump, then=clock)
+    return finish(network, chosen, source, seconds)
+
+
+def finish(network: Network, options: Options, source: Source, seconds: Mapping[str, float]) -> SNN:
+    """Emit the network with its metadata, and check the result."""
+    facts = metadata.facts_of(network, options, source.description)
+    network.metadata = {**network.metadata, **metadata.write(facts)}
+    model = export_model(network)
+    onnx.checker.check_model(model, full_check=True)
+    warnings = [_no_calibration(source)] if source.synthetic else []
+    return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
+
+
+def canonical(model: str | Path | onnx.ModelProto) -> Network:
+    """The network of a model behind the canonical passes: what `csscc inspect` looks at."""
+    return run_pipeline(load_network(model), canonical_passes())
+
+
+def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
+    """What a graph's inputs take; the first dimension is free."""
+    return tuple(
+        InputSpec(t.name, (None, *t.shape[1:]) if t.shape else (), np.dtype(t.dtype or np.float32).name) for t in model_inputs
+    )
+
+
+def calibration_source(
+    network: Network, calibration: Any, options: Options, images: ImageOptions | None = None
+) -> Source:
+    """The calibration data, or synthetic inputs where there is none."""
+    specs = input_specs(network.graph.inputs)
+    if calibration is not None:
+        return open_source(calibration, specs, images=images, limit=options.calibration_samples)
+    from csscc.synthetic import synthetic_source
+
+    return synthetic_source(network, specs, options)
+
+
+def _no_calibration(source: Source) -> str:
+    return (
+        f"no calibration data: amplitudes come from {source.description}. Accuracy may suffer; "
+        "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)"
+    )
+
+
+class _Clock:
+    """Seconds each pass took, its checks included."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def __call__(self, p: Pass, network: Network, changed: int) -> None:
+        now = time.perf_counter()
+        self._seconds[p.name] = self._seconds.get(p.name, 0.0) + now - self._last
+        self._last = now
+
+
+def save_model(model: onnx.ModelProto, path: str | Path) -> None:
+    """Write a model; an existing file is replaced only once the new one is complete.
+
+    Raises:
+        RefusedError: the path cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file next to `path` that takes its place when the block ends without an error.
+
+    Raises:
+        RefusedError: the path cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise RefusedError(f"{target}: is a folder; give the path of a file to write")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise RefusedError(f"{target}: cannot be written ({error.strerror}); give another path") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise RefusedError(f"{target}: cannot be written ({error.strerror}); give another path") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

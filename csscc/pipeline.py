@@ -1,0 +1,102 @@
+"""The pipeline: what happens to a network, in order.
+
+load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
+     -> insert neurons -> rescale -> (bias on the first step) -> snap weights -> (adjust) -> emit -> verify
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from csscc.data import Source
+from csscc.options import Options
+from csscc.passes.adapter import export_model
+from csscc.passes.adjust_amplitudes import AdjustAmplitudes
+from csscc.passes.base import Callback, Pass, PassError, run_passes
+from csscc.passes.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.calibrate import Calibrate
+from csscc.passes.find_regions import FindRegions
+from csscc.passes.fold_constants import FoldConstants
+from csscc.passes.free_batch import FreeBatch
+from csscc.passes.fuse_batchnorm import FuseBatchNorm
+from csscc.passes.insert_neurons import InsertNeurons
+from csscc.passes.network import Network
+from csscc.passes.remove_identities import RemoveIdentities
+from csscc.passes.rescale import Rescale
+from csscc.passes.set_amplitudes import SetAmplitudes
+from csscc.passes.snap_weights import SnapWeights
+from csscc.passes.verify_spiking import verify_spiking
+
+Progress = Callable[[str, int], None]
+
+
+def canonical_passes() -> tuple[Pass, ...]:
+    """From any exporter's graph to one that states the batch nowhere and has no constants to compute."""
+    return (FoldConstants(), RemoveIdentities(), FreeBatch(), FoldConstants(), FuseBatchNorm())
+
+
+def conversion_passes(options: Options) -> tuple[Pass, ...]:
+    """From an ANN with amplitudes to a spiking network."""
+    first_step: tuple[Pass, ...] = (BiasOnFirstStep(),) if options.bias_on_first_step else ()
+    return (InsertNeurons(), Rescale(), *first_step, SnapWeights())
+
+
+def pipeline(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """All passes of a compilation, behind `load`.
+
+    Synthetic inputs say little of an activation's tail and nothing of residuals: without data, amplitudes cover the
+    largest activation seen and are not adjusted.
+    """
+    convert = conversion_passes(options)
+    if source.synthetic:
+        options = options.with_(method="max", adjust=False)
+    adjust: tuple[Pass, ...] = ()
+    if options.adjust:
+        adjust = (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
+    return (
+        *canonical_passes(),
+        FindRegions(),
+        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+        SetAmplitudes(options.method, options.percentile),
+        *convert,
+        *adjust,
+    )
+
+
+def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:
+    return None if progress is None else lambda samples: progress(stage, samples)
+
+
+class Checked:
+    """What runs behind every pass: ONNX's checker, shape inference, the spiking verifier, and the dump."""
+
+    def __init__(self, dump: Path | None = None, then: Callback | None = None) -> None:
+        self._dump, self._then, self._count = dump, then, 0
+
+    def __call__(self, p: Pass, network: Network, changed: int) -> None:
+        """Check the network; write it where dumps go.
+
+        Raises:
+            PassError: the graph is not valid ONNX or breaks a rule of spiking graphs.
+        """
+        try:
+            onnx.checker.check_model(export_model(network, weights=False), full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise PassError(f"left an invalid graph: {error}") from error
+        verify_spiking(network)
+        if self._dump is not None:
+            self._dump.mkdir(parents=True, exist_ok=True)
+            onnx.save(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
+        self._count += 1
+        if self._then is not None:
+            self._then(p, network, changed)
+
+
+def run_pipeline(
+    network: Network, passes: tuple[Pass, ...], *, dump: Path | None = None, then: Callback | None = None
+) -> Network:
+    """Run `passes` on `network` with all checks."""
+    return run_passes(passes, network, Checked(dump, then))

@@ -1,0 +1,125 @@
+"""Spiking networks as ONNX models: which nodes spike, how they code, and the functions that define them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper
+
+from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.coding import Coding
+from csscc.runtime.functions import (
+    CODING_ATTRIBUTES,
+    DOMAIN,
+    DOMAIN_VERSION,
+    NeuronSignature,
+    activation_of,
+    decode_function,
+    encode_function,
+    tsa_function,
+)
+
+_ATTRIBUTE_TYPES = {
+    AttributeProto.FLOAT: "float",
+    AttributeProto.INT: "int",
+    AttributeProto.STRING: "string",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+}
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes as Python values."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def coding_of(node: onnx.NodeProto) -> Coding:
+    """The coding that a csscc node states."""
+    attributes = attributes_of(node)
+    return Coding(
+        T=attributes["T"],
+        beta=_shortest(attributes["beta"]),
+        silent=attributes.get("silent", 0),
+        negative=bool(attributes.get("negative", 1)),
+        signed_input=bool(attributes.get("signed_input", 1)),
+    )
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523."""
+    return float(str(np.float32(value)))
+
+
+def csscc_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Encoders, neurons and decoders."""
+    return [n for n in model.graph.node if n.domain == DOMAIN]
+
+
+def neurons(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The TSA nodes."""
+    return [n for n in csscc_nodes(model) if n.op_type.startswith("TSA")]
+
+
+def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes whose first output is a spike train: encoders and neurons."""
+    return [n for n in csscc_nodes(model) if n.op_type != "Decode"]
+
+
+def signature_of(nodes: list[onnx.NodeProto], *, residual: bool) -> NeuronSignature:
+    """Signature that serves all `nodes`, which are neurons of one operator."""
+    op = activation_of(nodes[0].op_type)
+    kinds = {
+        a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in CODING_ATTRIBUTES
+    }
+    parameters = max(len(n.input) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 1
+    return NeuronSignature(op, parameters, tuple(sorted(kinds.items())), residual)
+
+
+def _definitions(model: onnx.ModelProto, *, residual: bool) -> Iterable[onnx.FunctionProto]:
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    by_op: dict[str, list[onnx.NodeProto]] = {}
+    for node in csscc_nodes(model):
+        by_op.setdefault(node.op_type, []).append(node)
+    for op, nodes in sorted(by_op.items()):
+        coding = coding_of(nodes[0])
+        if op == "Encode":
+            yield encode_function(coding, opset)
+        elif op == "Decode":
+            yield decode_function(coding, opset)
+        else:
+            yield tsa_function(signature_of(nodes, residual=residual), coding, opset)
+
+
+def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.ModelProto:
+    """Add the functions of the csscc operators that the model uses, in place of any it has (in place).
+
+    With `residual`, the neurons' functions have the residual membrane potential as a second output.
+    """
+    kept = [f for f in model.functions if f.domain != DOMAIN]
+    definitions = list(_definitions(model, residual=residual))
+    del model.functions[:]
+    model.functions.extend(kept + definitions)
+    if definitions and DOMAIN not in {o.domain for o in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+    return model
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """The model with `names` as additional outputs (in place)."""
+    present = {o.name for o in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in present)
+    return model
+
+
+def with_residuals(model: onnx.ModelProto) -> dict[str, str]:
+    """Give every neuron its residual as a second output (in place); returns tensor names by node name."""
+    names = {}
+    for node in neurons(model):
+        names[node.name] = f"{node.name}_residual"
+        node.output.append(names[node.name])
+    define_operators(model, residual=True)
+    return names
