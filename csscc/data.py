@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.errors import RefusedError, UsageError
+from csscc.runtime.session import Session
 
 Arrays = Mapping[str, NDArray[Any]]
 LABELS = "y"
@@ -28,6 +29,13 @@ class InputSpec:
     name: str
     shape: tuple[int | str | None, ...]
     dtype: str
+
+
+def session_specs(session: Session) -> tuple[InputSpec, ...]:
+    """What the inputs of a loaded model take; the first dimension is free."""
+    kinds = {"float": "float32", "double": "float64"}
+    names = [(i, i.type.removeprefix("tensor(").removesuffix(")")) for i in session.inputs]
+    return tuple(InputSpec(i.name, (None, *i.shape[1:]), kinds.get(kind, kind)) for i, kind in names)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ dimension that is not known, in front, gets the constant target ``[-1, ...]``.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +32,9 @@ class FoldConstants(BasePass):
         targets = 0
         while True:
             infer_shapes(network)
-            network.graph.fold_constants(fold_shapes=True, recurse_subgraphs=True).cleanup().toposort()
+            with _quiet_onnxruntime():
+                network.graph.fold_constants(fold_shapes=True, recurse_subgraphs=True)
+            network.graph.cleanup().toposort()
             now = sum(_constant_target(n) for n in network.graph.nodes)
             targets += now
             if not now:
@@ -38,6 +42,18 @@ class FoldConstants(BasePass):
         network.graph.cleanup()
         infer_shapes(network)
         return before - len(network.graph.nodes) + targets
+
+
+@contextlib.contextmanager
+def _quiet_onnxruntime() -> Iterator[None]:
+    """The graph library evaluates constants in sessions of its own, whose optimiser warns of nothing that matters."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
 
 
 def _constant_target(node: Any) -> int:

@@ -108,6 +108,13 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.
     return model
 
 
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that may be changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """The model with `names` as additional outputs (in place)."""
     present = {o.name for o in model.graph.output}

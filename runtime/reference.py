@@ -22,7 +22,7 @@ from csscc.runtime import neuron
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of
-from csscc.runtime.model import coding_of
+from csscc.runtime.model import coding_of, copy_of
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -87,8 +87,7 @@ class ReferenceRuntime:
 
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with all its float32 constants, casts and inputs in float64."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     for tensor in copy.graph.initializer:
         _to_float64(tensor)
     for value in (*copy.graph.input, *copy.graph.output):

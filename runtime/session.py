@@ -58,6 +58,12 @@ class Session:
         return [o.name for o in self.outputs]
 
     @property
+    def fixed_batch(self) -> int | None:
+        """The batch size the model insists on, or None if it takes any."""
+        first = self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else None
+        return first if isinstance(first, int) else None
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The model's metadata."""
         return dict(self._session.get_modelmeta().custom_metadata_map)

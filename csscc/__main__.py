@@ -1,0 +1,5 @@
+"""``python -m csscc``."""
+
+from csscc.cli import main
+
+main()

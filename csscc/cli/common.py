@@ -1,0 +1,131 @@
+"""What the commands share: options, tables, progress, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from csscc.data import ImageOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+PROGRESS_AFTER = 1.0
+
+model_argument = click.argument("model", type=click.Path(dir_okay=False))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
+
+
+def image_options(command: F) -> F:
+    """Options that say how image files become inputs."""
+    options = (
+        click.option("--image-size", type=int, help="Resize images to this height and width."),
+        click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
+        click.option("--std", help="Divides each channel, e.g. 0.229,0.224,0.225."),
+        click.option("--scale", type=float, default=255.0, show_default=True, help="Divides pixels before mean and std."),
+        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", show_default=True),
+        click.option(
+            "--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def take_images(parameters: dict[str, Any]) -> ImageOptions:
+    """The image options out of a command's parameters."""
+    from csscc.data import ImageOptions
+
+    return ImageOptions(
+        size=parameters.pop("image_size"),
+        mean=_numbers(parameters.pop("mean"), "--mean", 0.0),
+        std=_numbers(parameters.pop("std"), "--std", 1.0),
+        scale=parameters.pop("scale"),
+        layout=parameters.pop("layout"),
+        channel_order=parameters.pop("channel_order"),
+    )
+
+
+def _numbers(text: str | None, option: str, default: float) -> tuple[float, ...]:
+    if text is None:
+        return (default,)
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"'{text}' is not a list of numbers such as 0.5,0.5,0.5", param_hint=option) from error
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for people."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def warn(text: str) -> None:
+    """A warning, on standard error."""
+    from rich.markup import escape
+
+    console(stderr=True).print(f"[yellow]Warning:[/] {escape(text)}")
+
+
+def table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers or short words."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return made
+
+
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress display on standard error that appears once work has taken a second.
+
+    Yields a function of the stage's name, the samples newly done in it, and how many there are.
+    """
+    if quiet:
+        yield lambda stage, done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
+    started, tasks, shown = time.monotonic(), {}, False
+
+    def advance(stage: str, done: int, total: int | None) -> None:
+        nonlocal shown
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.advance(tasks[stage], done)
+        if not shown and time.monotonic() - started > PROGRESS_AFTER:
+            shown = True
+            bars.start()
+
+    try:
+        yield advance
+    finally:
+        if shown:
+            bars.stop()

@@ -1,0 +1,144 @@
+"""csscc compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    model_argument,
+    print_json,
+    progress,
+    quiet_option,
+    table,
+    take_images,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from csscc.api import SNN
+
+
+@click.command("compile")
+@model_argument
+@click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
+@click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
+@click.option("--T", "T", type=int, help="Coding steps.  [default: 12]")
+@click.option("--beta", type=float, help="Amplification: a spike is worth beta times the next one.  [default: 1.5]")
+@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1]")
+@click.option(
+    "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
+    help="default: the best that was measured; paper: the paper's method to the letter.",
+)  # fmt: skip
+@click.option("--method", type=click.Choice(["percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
+@click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
+@click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
+@click.option("--bias-on-first-step/--bias-spread", default=None, help="When a neuron learns its bias.")
+@click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
+@click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
+@click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
+@click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
+@click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
+@image_options
+@click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network behind every pass to this folder.")
+@json_option
+@quiet_option
+def compile_command(
+    model: str, output: str, calibration: str | None, preset: str, dump_ir: str | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
+
+    \b
+    csscc compile model.onnx --T 14 --beta 1.5 -o snn.onnx
+    csscc compile model.onnx --calibration x.npy -o snn.onnx
+    csscc compile model.onnx --calibration images/ --image-size 224 \\
+          --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o snn.onnx
+
+    A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
+    BatchNormalization layers remember, or synthetic inputs, and says so.
+    """
+    from csscc import api
+
+    images = take_images(options)
+    _refuse_unwritable(output, model)
+    with progress(quiet or as_json) as advance:
+        snn = api.compile(
+            model,
+            calibration,
+            preset=preset,
+            images=images,
+            dump_ir=dump_ir,
+            progress=lambda stage, done: advance(stage, done, None),
+            **options,
+        )
+    snn.save(output)
+    for text in snn.report.warnings:
+        warn(text)
+    if as_json:
+        print_json(summary(snn, output))
+    elif not quiet:
+        show(snn, output)
+
+
+def _refuse_unwritable(output: str, model: str) -> None:
+    """Find out before the work starts that the result could not be written."""
+    from csscc.api import replacing
+    from csscc.errors import RefusedError, UsageError
+
+    target = Path(output)
+    if target.resolve() == Path(model).resolve():
+        raise UsageError(f"{output}: would replace the network it is made from; give another -o path")
+    if target.is_dir() or not target.parent.is_dir():
+        reason = "is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
+        raise RefusedError(f"{output}: cannot be written, {reason}; give the path of a file")
+    del replacing
+
+
+def summary(snn: SNN, output: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    coding = snn.facts.coding
+    return {
+        "output": output,
+        "bytes": Path(output).stat().st_size,
+        "T": coding.T,
+        "beta": coding.beta,
+        "silent": coding.silent,
+        "latency": snn.latency,
+        "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
+        "layers": len(snn.layers),
+        "calibration": snn.facts.calibration,
+        "warnings": list(snn.report.warnings),
+        "events": [{"pass": e.source, "node": e.node, "text": e.text} for e in snn.report.events],
+        "seconds": {k: round(v, 3) for k, v in snn.report.seconds.items()},
+    }
+
+
+def show(snn: SNN, output: str) -> None:
+    """A few lines for people."""
+    facts = summary(snn, output)
+    rows = table(f"{output}: a spiking network", "", "")
+    coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
+    rows.add_row("coding", coding)
+    rows.add_row("latency", f"{facts['latency']} time steps")
+    kinds = [layer.kind for layer in snn.layers]
+    spiking = [k for k in kinds if k not in ("encoder", "readout")]
+    counts = ", ".join(f"{spiking.count(k)} {k}" for k in dict.fromkeys(spiking))
+    rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
+    rows.add_row("neurons", f"{facts['neurons']:,} for one sample")
+    rows.add_row("calibrated with", facts["calibration"])
+    rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB")
+    rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")
+    out = console()
+    out.print(rows)
+    notes = [e for e in snn.report.events if e.source != "adjust-amplitudes"]
+    raised = len(snn.report.events) - len(notes)
+    if raised:
+        out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
+    for event in notes:
+        out.print(f"Note, {event.node}: {event.text}", markup=False)
+    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)

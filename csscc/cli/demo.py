@@ -1,0 +1,54 @@
+"""csscc demo."""
+
+from __future__ import annotations
+
+import click
+
+from csscc.cli.common import console, json_option, print_json, table
+
+
+@click.command("demo")
+@click.option("--T", "T", type=int, default=10, show_default=True, help="Coding steps.")
+@json_option
+def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
+    """Compile a small residual network that reads handwritten digits, and compare it with its ANN."""
+    import time
+
+    import numpy as np
+
+    from csscc import api
+    from csscc.evaluate import evaluate
+    from csscc.models import digits_data, digits_model
+
+    started = time.perf_counter()
+    data = np.load(digits_data())
+    test = {"x": data["x"], "y": data["y"]}
+    snn = api.compile(digits_model(), data["x_calib"], T=T)
+    result = evaluate(digits_model(), snn.model, test)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    rows = table(f"handwritten digits, {result.samples} test images", "", "ANN", "SNN", "what it means")
+    rows.columns[3].justify = "left"
+    rows.add_row("accuracy", f"{result.ann_accuracy:.1f} %", f"{result.snn_accuracy:.1f} %", "share of digits read correctly")
+    rows.add_row("same answer", "", f"{result.agreement:.1f} %", "how often the SNN answers as the ANN does")
+    rows.add_row("coding steps", "", str(result.steps), "time steps to send one value; rate coding needs 128 and more")
+    rows.add_row("latency", "", str(result.latency), "time steps from the first input spike to the answer")
+    rows.add_row(
+        "spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, each +1 or -1"
+    )
+    rows.add_row(
+        "operations",
+        f"{result.ann_operations / 1e6:.2f} M",
+        f"{result.synaptic_operations / 1e6:.2f} M",
+        "multiply-accumulates, against additions caused by spikes",
+    )
+    rows.add_row("encoded", "", f"{result.encoded:.2%}", "residual potentials |u| <= 1 in the worst layer; 100 % is best")
+    out = console()
+    out.print(rows)
+    out.print(
+        f"Compiled {digits_model().name} (ResNet with BatchNormalization, MaxPool and Concat) and ran both in "
+        f"onnxruntime in {time.perf_counter() - started:.1f} s.\n"
+        "Your own: csscc compile model.onnx --calibration x.npy -o snn.onnx",
+        markup=False,
+    )

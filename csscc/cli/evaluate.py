@@ -1,0 +1,90 @@
+"""csscc evaluate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from csscc.cli.common import console, image_options, json_option, print_json, progress, quiet_option, table, take_images
+
+if TYPE_CHECKING:
+    from csscc.evaluate import Evaluation
+
+
+@click.command("evaluate")
+@click.argument("ann", type=click.Path(dir_okay=False))
+@click.argument("snn", type=click.Path(dir_okay=False))
+@click.option("--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images with labels.csv, ...")
+@click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
+@click.option("--max-loss", type=float, help="Exit with 1 if more points of accuracy (or of agreement) are lost.")
+@image_options
+@json_option
+@quiet_option
+def evaluate_command(
+    ann: str, snn: str, data: str, limit: int | None, max_loss: float | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Compare the spiking network SNN with the ANN it came from.
+
+    Accuracy of both, agreement, output error, spikes, synaptic operations, latency, time, and for each layer the
+    spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that the layer is encoded.
+    """
+    from csscc.errors import NotMetError
+    from csscc.evaluate import evaluate
+
+    images = take_images(options)
+    done = 0
+    with progress(quiet or as_json) as advance:
+
+        def report(samples: int, total: int | None) -> None:
+            nonlocal done
+            advance("evaluating", samples - done, total)
+            done = samples
+
+        result = evaluate(ann, snn, data, images=images, limit=limit, progress=report)
+    if as_json:
+        print_json(result.as_dict())
+    elif not quiet:
+        show(result)
+    if max_loss is not None:
+        lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
+        if lost is None:
+            raise NotMetError("no loss can be stated: the data has no labels and the network no classes")
+        if lost > max_loss:
+            raise NotMetError(f"the loss of {lost:.2f} points exceeds the budget of {max_loss:g}")
+
+
+def show(result: Evaluation) -> None:
+    """Tables for people."""
+    rows = table(f"ANN and SNN on {result.samples} samples", "", "ANN", "SNN")
+    if result.ann_accuracy is not None:
+        rows.add_row("accuracy", f"{result.ann_accuracy:.2f} %", f"{result.snn_accuracy:.2f} %")
+        rows.add_row("loss", "", f"{result.loss:+.2f} points")
+    if result.agreement is not None:
+        rows.add_row("same class as the ANN", "", f"{result.agreement:.2f} %")
+    for name, error in result.output_error.items():
+        rows.add_row(f"relative error of {name} (RMS)", "", f"{error:.2%}")
+    rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
+    rows.add_row("spikes per neuron and inference", "", f"{result.spikes_per_neuron:.2f}")
+    rows.add_row("multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations))
+    rows.add_row("time of one sample", f"{result.ann_milliseconds:.2f} ms", f"{result.snn_milliseconds:.2f} ms")
+    layers = table("layers", "layer", "sends", "spikes +", "spikes -", "|u| <= 1", "largest |u|")
+    for layer in result.layers:
+        layers.add_row(
+            layer.name,
+            layer.kind,
+            f"{layer.positive:.2f}",
+            f"{layer.negative:.2f}",
+            "" if layer.kind == "encoder" else f"{layer.encoded:.3%}",
+            "" if layer.kind == "encoder" else f"{layer.largest:.2f}",
+        )
+    out = console()
+    out.print(layers)
+    out.print(rows)
+
+
+def _count(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:.0f}"

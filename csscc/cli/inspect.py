@@ -1,0 +1,89 @@
+"""csscc inspect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from csscc.cli.common import console, json_option, model_argument, print_json, table
+from csscc.errors import RefusedModelError
+
+_STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
+
+
+@click.command("inspect")
+@model_argument
+@click.option("--T", "T", type=int, default=12, show_default=True, help="Coding steps, for the latency.")
+@click.option("--beta", type=float, default=1.5, show_default=True)
+@click.option("--silent", type=int, default=1, show_default=True, help="Silent steps a layer, for the latency.")
+@json_option
+def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
+    """Show what would become of every node of MODEL, or what a spiking network holds.
+
+    Exit code 3 if the model cannot be compiled; every node in the way is listed with its reason.
+    """
+    from csscc.metadata import PREFIX
+    from csscc.passes.load import read_model
+
+    proto = read_model(model)
+    if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
+        _show_snn(model, as_json)
+    else:
+        _show_ann(model, as_json, coding)
+
+
+def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
+    from csscc.inspection import inspect_ann
+    from csscc.options import check_coding
+    from csscc.runtime.coding import Coding
+
+    chosen = Coding(**coding)
+    check_coding(chosen)
+    result = inspect_ann(model, chosen)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        rows = table(f"{model}: what becomes of each node", "node", "operator", "class", "becomes", "why")
+        for column in rows.columns[1:]:
+            column.justify = "left"
+        for node in result.nodes:
+            rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
+        out = console()
+        out.print(rows)
+        out.print(
+            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
+            f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
+            f"{result.state_bytes / 1e6:.2f} MB of state a sample\n"
+            f"latency {result.latency} time steps at T={chosen.T}, {chosen.silent} silent step(s) a layer\n"
+            f"batch size: {'any' if result.batch else 'as exported'}"
+        )
+    if result.offenders:
+        raise RefusedModelError(list(result.offenders), 0) if as_json else click.exceptions.Exit(3)
+
+
+def _show_snn(model: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from csscc import api
+
+    snn = api.load(model)
+    facts = asdict(snn.facts)
+    if as_json:
+        print_json(facts)
+        return
+    coding = snn.facts.coding
+    rows = table(f"{model}: a spiking network", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    for layer in snn.layers:
+        theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
+        top = f"{layer.top:.4g}" if layer.top else ""
+        rows.add_row(layer.name, layer.kind, f"{layer.neurons:,}", str(layer.depth), theta, top)
+    out = console()
+    out.print(rows)
+    source = snn.facts.source
+    out.print(
+        f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} time steps\n"
+        f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
+        f"calibrated with {snn.facts.calibration}",
+        markup=False,
+    )

@@ -1,0 +1,60 @@
+"""csscc run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from csscc.cli.common import console, image_options, json_option, model_argument, print_json, progress, quiet_option, take_images
+
+
+@click.command("run")
+@model_argument
+@click.option("--input", "data", required=True, metavar="DATA", help=".npy, .npz, a folder of images, file.py:function.")
+@click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
+@click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples at a time.")
+@image_options
+@json_option
+@quiet_option
+def run_command(
+    model: str, data: str, output: str | None, runtime: str, batch: int, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Run the network MODEL, spiking or not, on DATA and write its outputs."""
+    import numpy as np
+
+    from csscc.api import replacing
+    from csscc.data import open_source, session_specs
+    from csscc.passes.load import read_model
+    from csscc.runtime.reference import ReferenceRuntime
+    from csscc.runtime.session import Session
+
+    images = take_images(options)
+    proto = read_model(model)
+    session = Session(proto)
+    source = open_source(data, session_specs(session), images=images)
+    runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
+    parts: dict[str, list[Any]] = {}
+    started = time.perf_counter()
+    samples = 0
+    with progress(quiet or as_json) as advance:
+        for feeds in source.batches(session.fixed_batch or batch):
+            size = len(next(iter(feeds.values())))
+            samples += size
+            for name, value in runner.run(feeds).items():
+                parts.setdefault(name, []).append(value)
+            advance("running", size, source.size)
+    seconds = time.perf_counter() - started
+    outputs = {n: np.concatenate(v) if v[0].ndim else np.stack(v) for n, v in parts.items()}
+    if output is not None:
+        with replacing(output) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, **outputs)
+    shapes = {n: list(v.shape) for n, v in outputs.items()}
+    if as_json:
+        print_json({"samples": samples, "seconds": seconds, "runtime": runtime, "outputs": shapes, "written": output})
+    elif not quiet:
+        told = ", ".join(f"{n} {s}" for n, s in shapes.items())
+        where = f", written to {output}" if output else ""
+        console().print(f"{samples} samples in {seconds:.2f} s ({runtime}): {told}{where}", markup=False)

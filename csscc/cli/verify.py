@@ -1,0 +1,48 @@
+"""csscc verify."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from csscc.cli.common import console, image_options, json_option, model_argument, print_json, progress, quiet_option, take_images
+
+
+@click.command("verify")
+@model_argument
+@click.option("--data", metavar="DATA", help="Sample inputs; seeded random ones without.")
+@click.option("--samples", "limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use at most so many.")
+@image_options
+@json_option
+@quiet_option
+def verify_command(model: str, data: str | None, limit: int, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Check the spiking network MODEL: onnxruntime against the NumPy reference, spike by spike.
+
+    Holds, with exit code 0, if at most one spike in 10,000 differs and the decoded outputs agree; else exit code 1.
+    """
+    from csscc.errors import NotMetError
+    from csscc.verify import verify
+
+    images = take_images(options)
+    done = 0
+    with progress(quiet or as_json) as advance:
+
+        def report(samples: int, total: int | None) -> None:
+            nonlocal done
+            advance("verifying", samples - done, total)
+            done = samples
+
+        result = verify(model, data, images=images, limit=limit, progress=report)
+    text = (
+        f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy "
+        f"({result.samples} samples, {len(result.layers)} layers); outputs differ by {result.output_difference:.2e} "
+        "of the largest"
+    )
+    if as_json:
+        print_json(result.as_dict())
+    elif not quiet:
+        console().print(text, markup=False)
+    if not result.holds:
+        first = next((n for n, d in result.layers.items() if d), "none")
+        raise NotMetError(f"{text}; the first layer that differs is {first}")

@@ -1,0 +1,151 @@
+"""What would become of every node of an ANN, and what is in an SNN."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from csscc.api import canonical
+from csscc.errors import Offender
+from csscc.macs import behind_batch, multiply_accumulates
+from csscc.passes.find_regions import Regions, survey
+from csscc.passes.load import load as load_network
+from csscc.passes.network import Network
+from csscc.passes.rewrite import constant
+from csscc.runtime.coding import Coding
+
+BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
+
+_BECOMES = {
+    "weighted": ("converted", "weights absorb the amplitudes"),
+    "linear": ("passed", "linear: acts on spikes"),
+    "neuron": ("converted", "becomes a neuron"),
+    "prologue": ("analog", "before the first layer: stays as it is, on values"),
+    "epilogue": ("analog", "behind the last layer: stays as it is, on decoded values"),
+}
+
+
+@dataclass(frozen=True)
+class NodeFate:
+    """One node of the source model: its class, what becomes of it, and why."""
+
+    name: str
+    op: str
+    role: str
+    fate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An ANN as the compiler sees it.
+
+    Attributes:
+        nodes: one row a node of the source model.
+        offenders: nodes that stand in the way; empty if the model compiles.
+        spiking_share: share of multiply-accumulates that become spiking, 0 to 1.
+        operations: multiply-accumulates of one sample.
+        neurons: neurons of one sample, encoders included.
+        depth: layers on the longest path, the output layer included.
+        latency: time steps at the coding asked for.
+        state_bytes: membrane state of one sample.
+        batch: whether the spiking network takes any batch size.
+    """
+
+    nodes: tuple[NodeFate, ...]
+    offenders: tuple[Offender, ...]
+    spiking_share: float
+    operations: int
+    neurons: int
+    depth: int
+    latency: int
+    state_bytes: int
+    batch: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspection:
+    """Every node's fate, and a summary at `coding`.
+
+    Raises:
+        RefusedError: the file cannot be read, or its operators are not known at all.
+    """
+    source = load_network(model)
+    network = canonical(model)
+    regions, offenders = survey(network.graph)
+    refused = {o.node: o for o in offenders}
+    present = {n.name: n for n in network.graph.nodes}
+    notes = {e.node: e.text for e in network.events}
+    nodes = tuple(_fate(n, present, regions, refused, notes) for n in source.graph.nodes)
+    operations, spiking = _operations(network, regions, set(refused))
+    neurons = _neurons(network, regions)
+    depth = _depth(network, regions)
+    return Inspection(
+        nodes=nodes,
+        offenders=tuple(offenders),
+        spiking_share=spiking / operations if operations else 0.0,
+        operations=operations,
+        neurons=neurons,
+        depth=depth,
+        latency=coding.T + coding.silent * depth,
+        state_bytes=neurons * BYTES_PER_NEURON,
+        batch=network.batch is not None,
+    )
+
+
+def _fate(
+    node: Any, present: dict[str, Any], regions: Regions, refused: dict[str, Offender], notes: dict[str, str]
+) -> NodeFate:
+    if node.name in refused:
+        offender = refused[node.name]
+        return NodeFate(node.name, node.op, "core", "refused", f"{offender.reason}; {offender.advice}")
+    if node.name in present:
+        role = regions.roles[node.name]
+        fate, reason = _BECOMES[role]
+        return NodeFate(node.name, node.op, role, fate, notes.get(node.name, reason))
+    if node.op == "BatchNormalization":
+        return NodeFate(node.name, node.op, "folded", "converted", notes.get(node.name, "fused into the weights"))
+    if node.op in ("Relu", "MaxPool", "Sigmoid", "Mul", "Add", "Div", "Erf", "HardSigmoid"):
+        return NodeFate(node.name, node.op, "folded", "converted", "fused with a neighbour")
+    return NodeFate(node.name, node.op, "folded", "folded", "does not depend on the inputs, or passes them on")
+
+
+def _operations(network: Network, regions: Regions, refused: set[str]) -> tuple[int, int]:
+    total = spiking = 0
+    for node in regions.nodes(network.graph, "weighted"):
+        index = 0 if constant(node, 0) is not None else 1
+        weights = constant(node, index)
+        if weights is None:
+            continue
+        data, result = node.inputs[1 - index].shape, node.outputs[0].shape
+        macs = multiply_accumulates(node.op, dict(node.attrs), data, result, weights.shape)
+        total += macs
+        spiking += 0 if node.name in refused else macs
+    return total, spiking
+
+
+def _neurons(network: Network, regions: Regions) -> int:
+    tensors = network.graph.tensors()
+    encoders = sum(behind_batch(tensors[name].shape) for name in regions.encoded)
+    return encoders + sum(behind_batch(n.outputs[0].shape) for n in regions.nodes(network.graph, "neuron"))
+
+
+def _depth(network: Network, regions: Regions) -> int:
+    """Neuron layers on the longest path, plus one for the readout."""
+    depth: dict[int, int] = {}
+    deepest = 0
+    decoded = set(regions.decoded)
+    for node in network.graph.nodes:
+        here = max((depth.get(id(t), 0) for t in node.inputs), default=0)
+        here += regions.roles[node.name] == "neuron"
+        for tensor in node.outputs:
+            depth[id(tensor)] = here
+            if tensor.name in decoded:
+                deepest = max(deepest, here + (regions.roles[node.name] != "neuron"))
+    return deepest

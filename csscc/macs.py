@@ -1,0 +1,39 @@
+"""Multiply-accumulates of the weighted operators, for one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Shape = Sequence[int | str | None] | None
+
+
+def behind_batch(shape: Shape) -> int:
+    """Elements of one sample; 0 where a dimension is not known."""
+    if shape is None or not all(isinstance(d, int) for d in shape[1:]):
+        return 0
+    return int(np.prod([d for d in shape[1:] if isinstance(d, int)], dtype=np.int64))
+
+
+def multiply_accumulates(op: str, attributes: dict[str, Any], data: Shape, result: Shape, weights: Sequence[int]) -> int:
+    """Multiply-accumulates of one node for one sample; 0 where shapes are not known.
+
+    Args:
+        op: Conv, ConvTranspose, Gemm or MatMul.
+        attributes: of the node.
+        data: shape of the input that is not the weights, batch first.
+        result: shape of the output.
+        weights: shape of the weights.
+    """
+    if op == "Conv":
+        return behind_batch(result) * int(np.prod(weights[1:]))
+    if op == "ConvTranspose":
+        return behind_batch(data) * int(np.prod(weights[1:]))
+    if op == "Gemm":
+        return int(np.prod(weights))
+    if data is None or not isinstance(data[-1], int):
+        return 0
+    contracted = data[-1] if data[-1] == weights[-2] else data[-2]
+    return behind_batch(result) * int(contracted) if isinstance(contracted, int) else 0
