@@ -22,8 +22,10 @@ from csscc.passes.find_regions import FindRegions
 from csscc.passes.fold_constants import FoldConstants
 from csscc.passes.free_batch import FreeBatch
 from csscc.passes.fuse_batchnorm import FuseBatchNorm
+from csscc.passes.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.insert_neurons import InsertNeurons
 from csscc.passes.network import Network
+from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
@@ -34,8 +36,16 @@ Progress = Callable[[str, int], None]
 
 
 def canonical_passes() -> tuple[Pass, ...]:
-    """From any exporter's graph to one that states the batch nowhere and has no constants to compute."""
-    return (FoldConstants(), RemoveIdentities(), FreeBatch(), FoldConstants(), FuseBatchNorm())
+    """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
+    return (
+        FoldConstants(),
+        RemoveIdentities(),
+        FreeBatch(),
+        FoldConstants(),
+        FuseBatchNorm(),
+        RecogniseActivations(),
+        FuseReluMaxPool(),
+    )
 
 
 def conversion_passes(options: Options) -> tuple[Pass, ...]:

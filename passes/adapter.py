@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from csscc.passes.network import Network
@@ -19,7 +20,7 @@ from csscc.runtime.model import define_operators
 
 G_LOGGER.severity = G_LOGGER.ERROR
 
-MIN_OPSET = 18
+MIN_OPSET = 20
 LARGE = 1024
 
 
@@ -112,3 +113,19 @@ def single_node_model(node: Any, dtype: np.dtype[Any]) -> onnx.ModelProto:
     return onnx.helper.make_model(
         onnx.helper.make_graph([proto], "node", [data], outputs, initializers), opset_imports=opset
     )
+
+
+def evaluate_nodes(nodes: list[Any], source: Any, result: Any, values: np.ndarray) -> np.ndarray | None:
+    """Value of tensor `result` that the standard `nodes` make of `source` = `values`; None where they cannot run."""
+    export = gs.exporters.onnx_exporter.OnnxExporter.export_node
+    constants = {t.name: t for n in nodes for t in n.inputs if isinstance(t, gs.Constant)}
+    data, output = (onnx.helper.make_tensor_value_info(t.name, onnx.TensorProto.FLOAT, None) for t in (source, result))
+    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    graph = onnx.helper.make_graph([export(n) for n in nodes], "nodes", [data], [output], initializers)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", MIN_OPSET)])
+    try:
+        with np.errstate(all="ignore"):
+            (made,) = ReferenceEvaluator(model).run(None, {source.name: values})
+    except Exception:
+        return None
+    return np.asarray(made) if np.shape(made) == values.shape else None

@@ -10,13 +10,15 @@ padding would make the constant vary over space, or where no neuron follows, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
 from csscc.passes.base import BasePass
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, LinearOp
 from csscc.passes.linear.factors import ZERO, Factor, compress
 from csscc.passes.linear.layout import Concat
 from csscc.passes.network import Network
@@ -39,7 +41,7 @@ class BiasOnFirstStep(BasePass):
             if node.domain != DOMAIN or not node.op.startswith("TSA"):
                 continue
             for k in range(ACTIVATIONS[activation_of(node.op)].inputs):
-                taken = _take(graph, node.inputs[2 * k])
+                taken = _take(graph, node.inputs[2 * k], lambda constant: True)
                 if np.any(taken != 0):
                     total = np.asarray(constant(node, 2 * k + 1), np.float64) + taken * network.coding.levels
                     node.inputs[2 * k + 1] = constant_tensor(graph, f"{node.name}_bias", compress(total))
@@ -49,44 +51,42 @@ class BiasOnFirstStep(BasePass):
         return moved
 
 
-def _take(graph: Any, tensor: Any) -> Factor:
-    """Remove the constant part of `tensor` from the operators that make it, and return it."""
+def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
+    """Remove the constant part of `tensor` from the operators that make it, and return it.
+
+    `passes` tells whether a constant on `tensor` is one at the neuron; one that is not stays where it is.
+    """
     if not tensor.inputs or only_reader(graph, tensor) is None:
         return ZERO
     node = tensor.inputs[0]
     rule = LINEAR.get(node.op)
     if rule is None or node.domain == DOMAIN or len(node.outputs) != 1:
         return ZERO
-    own = rule.take_constant(graph, node)
+    inputs = list(node.inputs)
+    total = rule.take_constant(graph, node)
+    if not passes(total):
+        node.inputs.clear()
+        node.inputs.extend(inputs)
+        total = ZERO
     if rule.weighted:
-        return own
-    if isinstance(rule, Concat):
-        return _take_concat(graph, node, rule)
-    total = own
-    for index, source in enumerate(node.inputs):
+        return total
+    for index, source in enumerate(inputs):
         if constant(node, index) is not None or not source.name:
             continue
-        if rule.carry_constant(node, index, _probe(source)) is None:
+        carry = partial(_carried, rule, node, index)
+        if carry(ZERO) is None:
             continue
-        carried = rule.carry_constant(node, index, _take(graph, source))
+        carried = carry(_take(graph, source, lambda c, carry=carry: (at := carry(c)) is not None and passes(at)))
         assert carried is not None
         total = total + carried
     return total
 
 
-def _probe(source: Any) -> Factor:
-    """A constant that varies along the channels, to ask whether one would pass."""
-    rank = len(source.shape)
-    size = source.shape[1] if rank > 1 and isinstance(source.shape[1], int) else 1
-    return compress(np.arange(1.0, size + 1).reshape(size, *(1,) * (rank - 2)))
-
-
-def _take_concat(graph: Any, node: Any, rule: Concat) -> Factor:
-    if rule.join(node, [_probe(t) for t in node.inputs]) is None:
-        return ZERO
-    joined = rule.join(node, [_take(graph, t) for t in node.inputs])
-    assert joined is not None
-    return joined
+def _carried(rule: LinearOp, node: Any, index: int, value: Factor) -> Factor | None:
+    """What a constant on input `index` is at the node's output."""
+    if isinstance(rule, Concat):
+        return rule.join(node, [value if i == index else ZERO for i in range(len(node.inputs))])
+    return rule.carry_constant(node, index, value)
 
 
 def _drop_zero_sums(graph: Any) -> None:

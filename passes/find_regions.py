@@ -22,6 +22,7 @@ from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.network import Network
 from csscc.passes.rewrite import constant, is_output
 from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.functions import ACTIVATION_DOMAIN
 
 Role = Literal["weighted", "linear", "neuron", "prologue", "epilogue"]
 CORE_ROLES = ("weighted", "linear", "neuron")
@@ -119,7 +120,7 @@ def _is_float(tensor: Any) -> bool:
 
 def _core_role(node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
-    standard = (node.domain or "") == ""
+    standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
     reason = reason or _no_rank(node, data)
     if not reason and node.op in LINEAR and _may_be_linear(node, data):

@@ -2,7 +2,8 @@
 
 Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
 After: initializers. Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
-dimension that is not known, in front, gets the constant target ``[-1, ...]``.
+dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
+a -1, as ``view(x.size(0), -1)`` is exported.
 """
 
 from __future__ import annotations
@@ -59,9 +60,22 @@ def _quiet_onnxruntime() -> Iterator[None]:
 def _constant_target(node: Any) -> int:
     if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
         return 0
-    shape = node.outputs[0].shape
-    if not shape or isinstance(shape[0], int) or not all(isinstance(d, int) for d in shape[1:]):
+    rest = _behind_batch(node.inputs[0].shape, node.outputs[0].shape)
+    if rest is None:
         return 0
-    target = np.array([-1, *shape[1:]], dtype=np.int64)
-    node.inputs[1] = gs.Constant(f"{node.name}_shape", target)
+    node.inputs[1] = gs.Constant(f"{node.name}_shape", np.array([-1, *rest], dtype=np.int64))
     return 1
+
+
+def _behind_batch(before: Any, after: Any) -> list[int] | None:
+    """What a Reshape with a free batch makes of the other dimensions; None if that is not known."""
+    if not after or isinstance(after[0], int):
+        return None
+    known = [d for d in after[1:] if isinstance(d, int)]
+    if len(known) == len(after) - 1:
+        return known
+    same_batch = bool(before) and after[0] is not None and before[0] == after[0]
+    if not same_batch or len(known) != len(after) - 2 or not all(isinstance(d, int) for d in before[1:]):
+        return None
+    missing = int(np.prod(before[1:])) // max(1, int(np.prod(known)))
+    return [d if isinstance(d, int) else missing for d in after[1:]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from csscc.errors import CssccError
@@ -57,7 +58,7 @@ class FreeBatch(BasePass):
                 network.batch = BATCH
                 return 1
             reason = "results of a larger batch differ"
-        except (CssccError, RuntimeError) as error:
+        except (CssccError, RuntimeError, onnx.shape_inference.InferenceError) as error:
             reason = str(error).splitlines()[0]
         for tensor in graph.inputs:
             tensor.shape = [size, *tensor.shape[1:]]
@@ -92,7 +93,7 @@ def _same_results(original: Session, freed: Session, size: int) -> bool:
         expected = {n: v.reshape(-1, *v.shape[2:]) if v.ndim > 1 else v for n, v in expected.items()}
     else:
         feeds = original.random_inputs(size)
-        expected = {n: v[:1] for n, v in original.run(feeds).items()}
+        expected = {n: v[:1] if v.ndim else v for n, v in original.run(feeds).items()}
         feeds = {n: v[:1] for n, v in feeds.items()}
     got = freed.run(feeds)
     return all(

@@ -213,6 +213,6 @@ def _fold_affine(graph: Any, node: Any) -> int:
         if not rule.add_bias(graph, maker, sign_data * sign_constant * vector):
             return 0
         if sign_data < 0:
-            rule.pull(graph, maker, np.asarray(-1.0))
+            LINEAR[maker.op].pull(graph, maker, np.asarray(-1.0))  # a MatMul has become a Gemm
     _take_output(maker, node)
     return 1

@@ -51,7 +51,7 @@ class InsertNeurons(BasePass):
         network.ann = network.graph
         graph = network.graph = network.graph.copy()
         regions, coding = network.regions, network.coding
-        neurons = regions.nodes(graph, "neuron")
+        neurons = [(n, network.amplitudes[n.outputs[0].name]) for n in regions.nodes(graph, "neuron")]
         linear = regions.nodes(graph, "linear", "weighted")
         for node in linear:
             for index in LINEAR[node.op].additive(node):
@@ -64,8 +64,8 @@ class InsertNeurons(BasePass):
         tensors = graph.tensors()
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
-        for node in neurons:
-            _neuron(graph, node, network.amplitudes[node.outputs[0].name], coding)
+        for node, theta in neurons:
+            _neuron(graph, node, theta, coding)
         graph.cleanup()
         for tensor in core_tensors(graph):
             tensor.shape = [TIME_AND_BATCH, *tensor.shape[1:]]

@@ -11,13 +11,14 @@ from google.protobuf.message import DecodeError
 
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.adapter import MIN_OPSET, import_model
+from csscc.passes.float32 import in_float32
 from csscc.passes.network import Network
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 
 
 def load(source: str | Path | onnx.ModelProto) -> Network:
-    """Network of an ONNX file or model, unchanged in meaning, in opset 18 or newer.
+    """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
 
     Raises:
         RefusedError: the file is missing, is not ONNX, or its opset cannot be raised.
@@ -34,7 +35,7 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     _refuse_foreign_operators(model)
-    model = _raise_opset(model)
+    model = in_float32(_raise_opset(model))
     network = import_model(model)
     network.origin = origin
     return network
@@ -104,12 +105,14 @@ def _refuse_foreign_operators(model: onnx.ModelProto) -> None:
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in opset 18 or newer, by onnx's own converter."""
+    """The model in opset 20 or newer, by onnx's own converter."""
     version = opset_of(model)
     if version >= MIN_OPSET:
         return model
     try:
-        converted = onnx.version_converter.convert_version(model, MIN_OPSET)
+        # With shapes known, the converter finds simpler forms (of a Softmax over the last axis, say).
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        converted = onnx.version_converter.convert_version(inferred, MIN_OPSET)
     except Exception as error:
         raise RefusedError(
             f"the model's opset {version} cannot be raised to {MIN_OPSET}: {_first_line(error)}; "

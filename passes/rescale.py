@@ -105,12 +105,15 @@ def _push_concat(graph: Any, concat: Any, core: set[int]) -> int:
 
 def _factor_behind(graph: Any, node: Any, factor: Factor, core: set[int]) -> None:
     """Put a factor between the node and its readers; outputs of the graph are never core tensors."""
-    output = node.outputs[0]
-    readers = list({id(r): r for r in output.outputs}.values())
-    value = insert_node(graph, "Mul", f"{node.name}_factor", [output, constant_tensor(graph, f"{node.name}_factor", factor)])
-    core.add(id(value))
-    for reader in readers:
-        replace_input(reader, output, value)
+    for output in node.outputs:
+        readers = list({id(r): r for r in output.outputs}.values())
+        if not readers:
+            continue
+        tensor = constant_tensor(graph, f"{node.name}_factor", factor)
+        value = insert_node(graph, "Mul", f"{node.name}_factor", [output, tensor])
+        core.add(id(value))
+        for reader in readers:
+            replace_input(reader, output, value)
 
 
 def _pull(graph: Any, node: Any, core: set[int]) -> int:

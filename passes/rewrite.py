@@ -69,10 +69,16 @@ def set_constant(graph: Any, node: Any, index: int, values: ArrayLike) -> None:
 
 
 def unique_name(graph: Any, name: str) -> str:
-    """A tensor name made from `name` that the graph does not use yet."""
-    counters = graph.__dict__.setdefault("csscc_names", {})
-    counters[name] = counters.get(name, 0) + 1
-    return f"{name}.{counters[name]}" if counters[name] else name
+    """A tensor or node name made from `name` that the graph does not use yet."""
+    taken = graph.__dict__.get("csscc_names")
+    if taken is None:
+        given = [*graph.tensors().values(), *graph.inputs, *graph.outputs, *graph.nodes]
+        taken = graph.__dict__["csscc_names"] = {t.name for t in given}
+    candidate, number = name, 1
+    while candidate in taken:
+        candidate, number = f"{name}.{number}", number + 1
+    taken.add(candidate)
+    return candidate
 
 
 def insert_node(graph: Any, op: str, name: str, inputs: list[Any], *, domain: str | None = None, **attrs: Any) -> Any:

@@ -26,6 +26,8 @@ class Activation:
             a whole ``row``. An amplitude per channel can be absorbed unless the reach is a row.
         body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...), for compositions that are no operator of
             the opset in use; empty for the operator itself.
+        partial: undefined (NaN) for some numbers. What has arrived so far may be such a number where the whole input
+            is none; until it is defined, the neuron sends nothing.
     """
 
     op: str
@@ -33,6 +35,7 @@ class Activation:
     inputs: int = 1
     reach: Reach = "element"
     body: str = ""
+    partial: bool = False
 
 
 _TABLE = (
@@ -53,6 +56,7 @@ _TABLE = (
     Activation("HardSwish"),
     Activation("Sigmoid"),
     Activation("Silu", body="s = Sigmoid(x) y = Mul(x, s)"),
+    Activation("QuickGelu", body="a = Constant <value_float = 1.702> () b = Mul(a, x) s = Sigmoid(b) y = Mul(x, s)"),
     Activation("Tanh"),
     Activation("Elu"),
     Activation("Selu"),
@@ -63,19 +67,19 @@ _TABLE = (
     Activation("Gelu"),
     Activation("Erf"),
     Activation("Exp"),
-    Activation("Log"),
-    Activation("Sqrt"),
-    Activation("Reciprocal"),
-    Activation("Pow"),
+    Activation("Log", partial=True),
+    Activation("Sqrt", partial=True),
+    Activation("Reciprocal", partial=True),
+    Activation("Pow", partial=True),
     Activation("Mul", inputs=2),
-    Activation("Div", inputs=2),
+    Activation("Div", partial=True, inputs=2),
     Activation("MatMul", inputs=2, reach="row"),
     Activation("Softmax", reach="row"),
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("InstanceNormalization", reach="row"),
     Activation("GroupNormalization", reach="row"),
-    Activation("LpNormalization", reach="row"),
+    Activation("LpNormalization", partial=True, reach="row"),
     Activation("LRN", reach="row"),
     Activation("ReduceL2", reach="row"),
 )

@@ -24,8 +24,10 @@ from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 
 DOMAIN = "csscc"
+ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 DOMAIN_VERSION = 1
 CODING_ATTRIBUTES = ("T", "beta", "silent", "negative")
+OWN = "own_"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ def activation_of(tsa: str) -> str:
     return tsa.removeprefix("TSA")
 
 
+def carried_name(attribute: str) -> str:
+    """Name under which a neuron carries its activation's `attribute`: HardSigmoid and LRN have a beta of their own."""
+    return f"{OWN}{attribute}" if attribute in CODING_ATTRIBUTES else attribute
+
+
+def own_name(carried: str) -> str:
+    """Name of the activation's attribute that a neuron carries as `carried`."""
+    return carried.removeprefix(OWN)
+
+
 def _constant(name: str, value: float) -> str:
     return f"{name} = Constant <value_float = {float(value)!r}> ()"
 
@@ -71,12 +83,12 @@ def _fire(potential: str, spike: str, negative: bool) -> list[str]:
     return [f"{potential}_r = {rounding}({potential})", f"{spike} = Clip({potential}_r, lowest, highest)"]
 
 
-def _parse(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Iterable[str], lines: Sequence[str], opset: int) -> onnx.FunctionProto:
+def _parse(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Iterable[str], lines: Sequence[str], opset: int, domain: str = DOMAIN) -> onnx.FunctionProto:
     body = "\n".join(lines)
     names = sorted(attributes)
     declared = f"<{', '.join(names)}>" if names else ""
     text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>\n'
+        f'<domain: "{domain}", opset_import: ["" : {opset}]>\n'
         f"{name} {declared} ({', '.join(inputs)}) => ({', '.join(outputs)})\n{{\n{body}\n}}"
     )
     return onnx.parser.parse_function(text)
@@ -119,13 +131,15 @@ def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
 def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of a TSA neuron, see `csscc.runtime.neuron.tsa`."""
     T, L = coding.T, coding.silent
-    homogeneous = ACTIVATIONS[signature.op].homogeneous
+    activation = ACTIVATIONS[signature.op]
     lines = [
         *_levels(coding.negative),
         _constant("beta_c", coding.beta),
         _constant("first", coding.beta ** (1 - T)),
         _constant("delay", coding.beta**-L),
     ]
+    if activation.partial:
+        lines.append(_constant("silence", 0))
     membranes = range(1, signature.inputs + 1)
     for i in membranes:
         lines += [
@@ -138,27 +152,33 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         for i in membranes:
             if 1 < t <= T:
                 lines += [f"a{i}_{t} = Mul(h{i}_{t - 1}, beta_c)", f"h{i}_{t} = Add(a{i}_{t}, z{i}_{t})"]
-            elif t > T:
+            elif t > T and activation.homogeneous:
                 lines.append(f"h{i}_{t} = Mul(h{i}_{t - 1}, beta_c)")
         if k < 1:
             continue
-        if homogeneous:
+        if activation.homogeneous:
             lines += _apply(signature, [f"h{i}_{t}" for i in membranes], f"y{k}")
             target = f"y{k}"
             if L:
                 lines.append(f"target{k} = Mul(y{k}, delay)")
                 target = f"target{k}"
         else:
-            lines.append(_constant(f"q{t}", coding.beta ** (T - t)))
-            lines += [f"x{i}_{t} = Mul(h{i}_{t}, q{t})" for i in membranes]
-            lines += _apply(signature, [f"x{i}_{t}" for i in membranes], f"y{k}")
+            last = min(t, T)
+            if t == last or k == 1:
+                lines.append(_constant(f"q{t}", coding.beta ** (T - last)))
+                lines += [f"x{i}_{t} = Mul(h{i}_{last}, q{t})" for i in membranes]
+                lines += _apply(signature, [f"x{i}_{t}" for i in membranes], f"y{k}")
+                said = f"y{k}"
             lines += [
-                _constant(f"c{k}", coding.beta ** (k - T)),
-                f"unit{k} = Div(c{k}, theta)",
-                f"target{k} = Mul(y{k}, unit{k})",
+                _constant(f"c{k}", coding.beta ** (T - k)),
+                f"unit{k} = Mul(theta, c{k})",
+                f"target{k} = Div({said}, unit{k})",
             ]
             target = f"target{k}"
-        lines.append(f"o{k} = Identity({target})" if k == 1 else f"o{k} = Sub({target}, p{k})")
+        known = f"n{k}" if activation.partial else f"o{k}"
+        lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k})")
+        if activation.partial:
+            lines += [f"unknown{k} = IsNaN({known})", f"o{k} = Where(unknown{k}, silence, {known})"]
         lines += _fire(f"o{k}", f"s{k}", coding.negative)
         if k < T:
             lines.append(f"v{k} = Identity(s1)" if k == 1 else f"v{k} = Add(p{k}, s{k})")
@@ -176,7 +196,7 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
 
 def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> list[str]:
     """The activation itself: its operator with the node's attributes and parameters, or its body."""
-    references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in signature.attributes)
+    references = ", ".join(f"{own_name(name)} : {kind} = @{name}" for name, kind in signature.attributes)
     attributes = f"<{references}>" if references else ""
     body = ACTIVATIONS[signature.op].body
     if not body:
@@ -188,7 +208,15 @@ def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> lis
 
 def body_text(body: str, attributes: str, names: dict[str, str], result: str) -> str:
     """A composed activation's ONNX text with its inputs and its result renamed and its locals made unique."""
-    text = body.replace("MaxPool(", f"MaxPool {attributes} (")
-    local = {m: f"{result}_{m}" for m in re.findall(r"(\w+) =", text)}
+    local = {m: f"{result}_{m}" for m in re.findall(r"(\w+) =", re.sub(r"<[^>]*>", "", body))}
     local |= {"y": result} | names
-    return re.sub(r"(?<![@\w])(" + "|".join(map(re.escape, sorted(local, key=len, reverse=True))) + r")(?!\w)", lambda m: local[m[1]], text)
+    pattern = r"\b(" + "|".join(map(re.escape, local)) + r")\b"
+    renamed = re.sub(pattern, lambda m: local[m[1]], body)
+    return renamed.replace("MaxPool(", f"MaxPool {attributes} (")
+
+
+def activation_definition(op: str, attributes: tuple[tuple[str, str], ...], opset: int) -> onnx.FunctionProto:
+    """A composed activation as a function of its own, for the ANN before its neurons are inserted."""
+    references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in attributes)
+    line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {"x": "x"}, "y")
+    return _parse(op, ["x"], ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)

@@ -12,10 +12,12 @@ from onnx import AttributeProto, helper
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import (
+    ACTIVATION_DOMAIN,
     CODING_ATTRIBUTES,
     DOMAIN,
     DOMAIN_VERSION,
     NeuronSignature,
+    activation_definition,
     activation_of,
     decode_function,
     encode_function,
@@ -69,18 +71,26 @@ def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [n for n in csscc_nodes(model) if n.op_type != "Decode"]
 
 
-def signature_of(nodes: list[onnx.NodeProto], *, residual: bool) -> NeuronSignature:
-    """Signature that serves all `nodes`, which are neurons of one operator."""
-    op = activation_of(nodes[0].op_type)
+def attribute_types(nodes: list[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
+    """Names and ONNX text types of the attributes that `nodes` have beyond their coding, sorted."""
     kinds = {
         a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in CODING_ATTRIBUTES
     }
+    return tuple(sorted(kinds.items()))
+
+
+def signature_of(nodes: list[onnx.NodeProto], *, residual: bool) -> NeuronSignature:
+    """Signature that serves all `nodes`, which are neurons of one operator."""
+    op = activation_of(nodes[0].op_type)
     parameters = max(len(n.input) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 1
-    return NeuronSignature(op, parameters, tuple(sorted(kinds.items())), residual)
+    return NeuronSignature(op, parameters, attribute_types(nodes), residual)
 
 
 def _definitions(model: onnx.ModelProto, *, residual: bool) -> Iterable[onnx.FunctionProto]:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    composed = [n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN]
+    for op in sorted({n.op_type for n in composed}):
+        yield activation_definition(op, attribute_types([n for n in composed if n.op_type == op]), opset)
     by_op: dict[str, list[onnx.NodeProto]] = {}
     for node in csscc_nodes(model):
         by_op.setdefault(node.op_type, []).append(node)
@@ -99,12 +109,13 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.
 
     With `residual`, the neurons' functions have the residual membrane potential as a second output.
     """
-    kept = [f for f in model.functions if f.domain != DOMAIN]
+    kept = [f for f in model.functions if f.domain not in (DOMAIN, ACTIVATION_DOMAIN)]
     definitions = list(_definitions(model, residual=residual))
     del model.functions[:]
     model.functions.extend(kept + definitions)
-    if definitions and DOMAIN not in {o.domain for o in model.opset_import}:
-        model.opset_import.append(helper.make_opsetid(DOMAIN, DOMAIN_VERSION))
+    imported = {o.domain for o in model.opset_import}
+    missing = {f.domain for f in definitions} - imported
+    model.opset_import.extend(helper.make_opsetid(domain, DOMAIN_VERSION) for domain in sorted(missing))
     return model
 
 

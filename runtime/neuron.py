@@ -82,7 +82,8 @@ def tsa(
         o = f(h[k+L]) / beta**L - p[k]      S[k] = fire(o)      p[k+1] = beta * (p[k] + S[k])
 
     where p is what was already sent, in units of the spike about to be sent. An f that is not positively homogeneous
-    needs the value itself: there ``o = f(h[t] * q[t]) / (theta * q[k]) - p[k]`` with ``q[t] = beta**(T-t)``.
+    needs the value itself: there ``o = f(h[t] * q[t]) / (theta * q[k]) - p[k]`` with ``q[t] = beta**(T-t)``, and h
+    stays as it is behind T. Where that f is not defined for what has arrived so far (NaN), nothing is sent.
 
     Args:
         currents: one array per input of the activation, each ``[T, B, ...]``, in units of theta if `theta` is None.
@@ -101,20 +102,24 @@ def tsa(
     spikes: list[FloatArray] = []
     potentials: list[FloatArray] = []
     sent: FloatArray | None = None
+    said: FloatArray | None = None
     for t in range(1, T + L + 1):
-        if t > 1:
+        if 1 < t <= T:
+            membranes = [h * beta + z[t - 1] for h, z in zip(membranes, currents, strict=True)]
+        elif t > T and theta is None:
             membranes = [h * beta for h in membranes]
-            if t <= T:
-                membranes = [h + z[t - 1] for h, z in zip(membranes, currents, strict=True)]
         if t <= L:
             continue
         if theta is None:
             target = activation(*membranes)
             target = target * dtype(coding.beta**-L) if L else target
         else:
-            values = [h * dtype(coding.beta ** (T - t)) for h in membranes]
-            target = activation(*values) * (dtype(coding.beta ** (t - L - T)) / np.asarray(theta, dtype))
+            if t <= T or said is None:
+                said = activation(*(h * dtype(coding.beta ** max(T - t, 0)) for h in membranes))
+            target = said / (np.asarray(theta, dtype) * dtype(coding.beta ** (T + L - t)))
         potential = target if sent is None else target - sent
+        if theta is not None:
+            potential = np.where(np.isnan(potential), dtype(0), potential)
         potentials.append(potential)
         spikes.append(fire(potential, negative=coding.negative).astype(dtype))
         sent = (spikes[-1] if sent is None else sent + spikes[-1]) * beta

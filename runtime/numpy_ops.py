@@ -13,7 +13,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_average_pool import AveragePool_19
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 
 FloatArray = NDArray[np.floating]
@@ -108,26 +107,45 @@ class Conv(OpRun):
         return (result,)
 
 
-def _pool_view(
-    x: FloatArray, fill: float, attributes: dict[str, Any]
-) -> tuple[FloatArray, list[tuple[int, int]], int]:
-    """Windows of a pooling operator, the padding they see, and the number of kernel axes."""
-    kernel = attributes["kernel_shape"]
-    n = len(kernel)
-    strides, dilations = attributes.get("strides") or [1] * n, attributes.get("dilations") or [1] * n
-    around = paddings(attributes.get("auto_pad") or "NOTSET", attributes.get("pads"), x.shape[2:], kernel, strides, dilations)
-    extended = []
-    for (before, behind), length, k, s, d in zip(around, x.shape[2:], kernel, strides, dilations, strict=True):
-        reach = (k - 1) * d + 1
-        total = length + before + behind
-        count = (total - reach) // s + 1
-        if attributes.get("ceil_mode"):
-            count = -(-(total - reach) // s) + 1
-            if (count - 1) * s >= length + before:
-                count -= 1
-        extended.append((before, max(behind, (count - 1) * s + reach - length - before)))
-    padded = np.pad(x, [(0, 0), (0, 0), *extended], constant_values=fill)
-    return windows(padded, kernel, strides, dilations), around, n
+class _Pooling:
+    """The windows of a pooling operator over inputs of one spatial size.
+
+    Attributes:
+        around: padding that the operator states, before and behind each axis.
+        beyond: what ceil mode adds behind it, so that the last window is whole.
+    """
+
+    def __init__(self, size: Sequence[int], attributes: dict[str, Any]) -> None:
+        self.kernel = attributes["kernel_shape"]
+        n = len(self.kernel)
+        self.strides, self.dilations = attributes.get("strides") or [1] * n, attributes.get("dilations") or [1] * n
+        auto_pad, pads = attributes.get("auto_pad") or "NOTSET", attributes.get("pads")
+        self.around = paddings(auto_pad, pads, size, self.kernel, self.strides, self.dilations)
+        self.beyond = []
+        for (before, behind), length, k, s, d in zip(
+            self.around, size, self.kernel, self.strides, self.dilations, strict=True
+        ):
+            reach = (k - 1) * d + 1
+            total = length + before + behind
+            count = (total - reach) // s + 1
+            if attributes.get("ceil_mode"):
+                count = -(-(total - reach) // s) + 1
+                if (count - 1) * s >= length + before:
+                    count -= 1
+            self.beyond.append((0, max(0, (count - 1) * s + reach - total)))
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The kernel's axes in `view`."""
+        n = len(self.kernel)
+        return tuple(range(2 + n, 2 + 2 * n))
+
+    def view(self, x: FloatArray, around: float, beyond: float) -> FloatArray:
+        """Windows ``[N, C, positions..., kernel...]`` of `x` with these values for the padding."""
+        unpadded = [(0, 0), (0, 0)]
+        padded = np.pad(x, [*unpadded, *self.around], constant_values=around)
+        padded = np.pad(padded, [*unpadded, *self.beyond], constant_values=beyond)
+        return windows(padded, self.kernel, self.strides, self.dilations)
 
 
 class MaxPool(OpRun):
@@ -138,8 +156,8 @@ class MaxPool(OpRun):
     def _run(self, x: FloatArray, **attributes: Any) -> tuple[Any, ...]:
         if self.n_outputs > 1:
             return tuple(ReferenceMaxPool(self.onnx_node, self.run_params)._run(x, **attributes))
-        view, _, n = _pool_view(x, -np.inf, attributes)
-        return (view.max(axis=tuple(range(2 + n, 2 + 2 * n))),)
+        pooling = _Pooling(x.shape[2:], attributes)
+        return (pooling.view(x, -np.inf, -np.inf).max(axis=pooling.axes),)
 
     @property
     def n_outputs(self) -> int:
@@ -148,20 +166,36 @@ class MaxPool(OpRun):
 
 
 class AveragePool(OpRun):
-    """``AveragePool``; where padding counts in part (ceil mode with counted padding), onnx's own."""
+    """``AveragePool``; counted padding is what the operator states, never what ceil mode adds."""
 
     op_domain = ""
 
     def _run(self, x: FloatArray, **attributes: Any) -> tuple[Any, ...]:
-        counted = bool(attributes.get("count_include_pad"))
-        if counted and attributes.get("ceil_mode"):
-            return tuple(AveragePool_19(self.onnx_node, self.run_params)._run(x, **attributes))
-        view, around, n = _pool_view(x, 0.0, attributes)
-        axes = tuple(range(2 + n, 2 + 2 * n))
-        if counted or not any(any(p) for p in around) and not attributes.get("ceil_mode"):
-            return (view.mean(axis=axes, dtype=x.dtype),)
-        ones, _, _ = _pool_view(np.ones((1, 1, *x.shape[2:]), x.dtype), 0.0, attributes)
-        return (view.sum(axis=axes, dtype=x.dtype) / ones.sum(axis=axes, dtype=x.dtype),)
+        pooling = _Pooling(x.shape[2:], attributes)
+        ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
+        counted = 1.0 if attributes.get("count_include_pad") else 0.0
+        number = pooling.view(ones, counted, 0).sum(axis=pooling.axes, dtype=x.dtype)
+        return (pooling.view(x, 0, 0).sum(axis=pooling.axes, dtype=x.dtype) / number,)
 
 
-FAST_OPS: tuple[type[OpRun], ...] = (Conv, MaxPool, AveragePool)
+class LRN(OpRun):
+    """``LRN``; onnx's own walks over as many channels as there are samples."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: FloatArray,
+        alpha: float | None = None,
+        beta: float | None = None,
+        bias: float | None = None,
+        size: int | None = None,
+    ) -> tuple[FloatArray]:
+        assert size is not None
+        around = [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)]
+        squares = sliding_window_view(np.pad(x * x, around), size, axis=1).sum(axis=-1, dtype=x.dtype)
+        alpha, beta, bias = (x.dtype.type(v) for v in (alpha, beta, bias))
+        return (x / (bias + alpha / x.dtype.type(size) * squares) ** beta,)
+
+
+FAST_OPS: tuple[type[OpRun], ...] = (Conv, MaxPool, AveragePool, LRN)

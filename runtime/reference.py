@@ -21,7 +21,7 @@ from onnx.reference.op_run import OpRun
 from csscc.runtime import neuron
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
-from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of
+from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
 from csscc.runtime.model import coding_of, copy_of
 from csscc.runtime.numpy_ops import FAST_OPS
 
@@ -58,6 +58,7 @@ class ReferenceRuntime:
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)
+        proto = _without_csscc_functions(proto)
         self._trace = Trace()
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
         operators = [*FAST_OPS, *_csscc_operators(names, self)]
@@ -83,6 +84,17 @@ class ReferenceRuntime:
         if firing is not None:
             self._trace.potentials[node] = firing.potentials
             self._trace.residuals[node] = firing.residual
+
+
+def _without_csscc_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The evaluator would prepare the functions though `neuron` stands in for them, and fails on some bodies."""
+    kept = [f for f in model.functions if f.domain != DOMAIN]
+    if len(kept) == len(model.functions):
+        return model
+    copy = copy_of(model)
+    del copy.functions[:]
+    copy.functions.extend(kept)
+    return copy
 
 
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -150,7 +162,7 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     n = activation.inputs
     theta, parameters = inputs[2 * n], inputs[2 * n + 1 :]
     if not hasattr(self, "function"):
-        self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype)
+        self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, self.run_params["opsets"][""])
     firing = neuron.tsa(
         [_by_time(z, coding.T) for z in inputs[0 : 2 * n : 2]],
         self.function,
@@ -163,18 +175,18 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def activation_function(
-    node: onnx.NodeProto, parameters: tuple[NDArray[Any] | None, ...], dtype: np.dtype[Any]
+    node: onnx.NodeProto, parameters: tuple[NDArray[Any] | None, ...], dtype: np.dtype[Any], opset: int
 ) -> Callable[..., NDArray[Any]]:
     """The activation of a TSA node as a NumPy function of its accumulated inputs, by onnx's reference."""
     op = activation_of(node.op_type)
     activation = ACTIVATIONS[op]
-    attributes = [a for a in node.attribute if a.name not in CODING_ATTRIBUTES]
+    attributes = [_own(a) for a in node.attribute if a.name not in CODING_ATTRIBUTES]
     if op == "Relu":
         return lambda x: np.maximum(x, 0)
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
     names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters)]
     if activation.body:
-        text = f'<ir_version: 8, opset_import: ["" : 20]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
+        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
         graph = onnx.parser.parse_model(text).graph
         for inner in graph.node:
             if inner.op_type in ("MaxPool",):
@@ -187,10 +199,17 @@ def activation_function(
         graph.initializer.extend(
             numpy_helper.from_array(p, f"param{i}") for i, p in enumerate(parameters) if p is not None
         )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 
     def function(*values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(evaluator.run(None, dict(zip(arguments, values, strict=True)))[0], dtype)
 
     return function
+
+
+def _own(attribute: AttributeProto) -> AttributeProto:
+    copy = AttributeProto()
+    copy.CopyFrom(attribute)
+    copy.name = own_name(attribute.name)
+    return copy

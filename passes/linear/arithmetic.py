@@ -26,7 +26,13 @@ def _refuse_operand(node: Any) -> str:
     assert values is not None
     if values.ndim > rank or (values.ndim == rank and values.shape[0] != 1):
         return "its constant differs along the batch axis"
-    return ""
+    return _refuse_growth(node.inputs[1 - index].shape, node.outputs[0].shape)
+
+
+def _refuse_growth(before: Any, after: Any) -> str:
+    """A constant that is the same for all of an axis is later written as one number, which would not repeat it."""
+    grows = any(b == 1 and a != 1 for b, a in zip(before[1:], after[1:], strict=True))
+    return "its constant repeats the core tensor along an axis" if grows else ""
 
 
 def operand_factor(node: Any, index: int) -> Factor:
@@ -53,9 +59,9 @@ class Sum(LinearOp):
         return [i for i in range(len(node.inputs)) if constant(node, i) is not None]
 
     def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
-        """With a constant c: ``x*f + c = (x + c/f)*f``."""
+        """With a constant c: ``x*f + c = (x + c/f)*f``. A sum of more than two waits for `pull`."""
         other = _operand(node)
-        if other is None or np.any(factor == 0):
+        if other is None or len(node.inputs) != 2 or np.any(factor == 0):
             return None
         self._scale(graph, node, other, 1 / factor)
         return factor

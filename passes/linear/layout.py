@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
 from csscc.passes.linear.base import LinearOp
@@ -58,13 +59,8 @@ class Selection(LinearOp):
         if any(not isinstance(d, int) for d in shape[1:]):
             return None
         full = np.broadcast_to(factor, shape[1:])[None]
-        results = _run(node, full)
-        if len(results) != 1:
-            return None
-        result = results[0][0]
-        if node.op == "Pad" and node.attrs.get("mode", "constant") == "constant":
-            result = np.where(_run(node, np.ones_like(full))[0][0] == 0, _fill(factor), result)
-        return compress(result)
+        results = _run(_continued(node) if node.op == "Pad" else node, full)
+        return compress(results[0][0]) if len(results) == 1 else None
 
     def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
         """Through a transposition, transposed back; elsewhere only a factor that does not vary."""
@@ -84,9 +80,15 @@ class Selection(LinearOp):
 _SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
 
 
-def _fill(factor: Factor) -> float:
-    """What multiplies padded zeros: anything; a value that keeps the factor constant where it can."""
-    return float(factor.flat[0]) if factor.size == 1 else 1.0
+def _continued(pad: Any) -> Any:
+    """The same padding for a factor: whatever multiplies padded zeros is right, and its edge keeps it per channel."""
+    if pad.attrs.get("mode", "constant") != "constant":
+        return pad
+    inputs = [gs.Variable("data"), *(gs.Variable.empty() for _ in pad.inputs[1:])]
+    for index in {1, 3} & set(range(len(inputs))):
+        values = constant(pad, index)
+        inputs[index] = inputs[index] if values is None else gs.Constant(pad.inputs[index].name, values)
+    return gs.Node("Pad", pad.name, {**pad.attrs, "mode": "edge"}, inputs, [gs.Variable("padded")])
 
 
 def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
@@ -107,6 +109,10 @@ class Concat(LinearOp):
         if len(core) != len(node.inputs):
             return "it concatenates a core tensor and a constant"
         return ""
+
+    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+        """A factor of one input is none of the others; `join` takes the factors of all."""
+        return None
 
     def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
         """Each input takes its part."""

@@ -44,7 +44,10 @@ class Reduce(LinearOp):
         rank = len(node.inputs[0].shape)
         if len(node.inputs) > 1 and node.inputs[1].name:
             values = constant(node, 1)
-            return None if values is None else [int(a) % rank for a in values]
+            if values is None:
+                return None
+            if values.size:
+                return [int(a) % rank for a in values]
         named = node.attrs.get("axes")
         if named:
             return [a % rank for a in named]
@@ -72,14 +75,18 @@ class Resize(LinearOp):
     """``Resize`` and ``Upsample`` of the spatial axes, by nearest or linear interpolation."""
 
     def refuse(self, node: Any, core: Sequence[int]) -> str:
-        """Interpolation must be linear, its sizes constant, and leave batch and channels alone."""
+        """Interpolation must be linear, its scales constant, and leave batch and channels alone."""
         if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
             return "tf_crop_and_resize may bring in values from outside"
         before, after = node.inputs[0].shape, node.outputs[0].shape
         if list(core) != [0] or after is None or before[1] != after[1]:
             return "it resizes the channels or its sizes are computed"
-        sizes = constant(node, 3)
-        return "it fixes the batch size; give it scales instead of sizes" if sizes is not None else ""
+        if constant(node, 3) is not None:
+            return "it fixes the batch size; give it scales instead of sizes"
+        scales = constant(node, 2)
+        axes = [a % len(before) for a in node.attrs.get("axes", range(len(before)))]
+        resizes = scales is not None and any(a == 0 and s != 1 for a, s in zip(axes, scales, strict=True))
+        return "it resizes the batch axis" if resizes else ""
 
     def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
         """A factor per channel passes."""

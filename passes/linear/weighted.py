@@ -182,6 +182,18 @@ class Gemm(WeightedOp):
         self._scale(graph, node, vector, axis=0 if node.attrs.get("transB", 0) else 1)
         _scale_constant(graph, node, 2, vector)
 
+    def output_magnitude(self, node: Any) -> Factor:
+        """With C times beta."""
+        total = np.abs(self.outputs_first(node)).sum(axis=1)
+        c = constant(node, 2)
+        return total if c is None else total + np.abs(_as64(c) * node.attrs.get("beta", 1.0)).reshape(-1)
+
+    def snap(self, graph: Any, node: Any, step: Factor) -> None:
+        """Fold alpha and beta first: they would multiply what is a multiple of `step`."""
+        self._scale(graph, node, np.asarray(node.attrs.pop("alpha", 1.0), np.float64), axis=1)
+        _scale_constant(graph, node, 2, np.asarray(node.attrs.pop("beta", 1.0), np.float64))
+        super().snap(graph, node, step)
+
     def _scale(self, graph: Any, node: Any, vector: Factor, axis: int) -> None:
         scale = vector if vector.ndim == 0 else vector.reshape([-1, 1] if axis == 0 else [1, -1])
         set_constant(graph, node, 1, _weights(node, 1) * scale)
