@@ -78,6 +78,16 @@ class Histogram:
         """Middle of each bin, ``[channels, bins]``."""
         return (np.arange(self.bins) + 0.5) / self.bins * self.tops[:, None]
 
+    def merged(self) -> Histogram:
+        """One row for all channels; counts of rows with smaller ranges go to the bins their centres fall into."""
+        whole = Histogram(1, self.bins)
+        whole.tops, whole.largest = self.tops.max(keepdims=True), self.largest.max(keepdims=True)
+        whole.sums, whole.seen = self.sums.sum(keepdims=True), self.seen * self.channels
+        scale = self.bins / max(float(whole.tops[0]), 1e-30)
+        index = np.minimum((self.centres * scale).astype(np.int64), self.bins - 1)
+        whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]
+        return whole
+
     def percentile(self, percent: float) -> NDArray[np.float64]:
         """Magnitude below which `percent` of a row's values lie, ``[channels]``, interpolated within its bin."""
         wanted = percent / 100 * self.seen

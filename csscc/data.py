@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib.util
 import itertools
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,9 +178,10 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
     if location.suffix not in (".npy", ".npz"):
         raise RefusedError(f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function")
     try:
-        loaded = np.load(location, allow_pickle=False)
-        arrays = {ONLY_INPUT: loaded} if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
+        with location.open("rb") as file:  # np.load leaves the file it opens to the garbage collector
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {ONLY_INPUT: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RefusedError(f"{path}: cannot be read as NumPy data ({error})") from error
     return _from_arrays(arrays, specs, path, limit)
 

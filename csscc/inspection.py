@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
 
 from csscc.api import canonical
 from csscc.errors import Offender
-from csscc.macs import behind_batch, multiply_accumulates
+from csscc.macs import behind_batch, multiply_accumulates_of
 from csscc.passes.find_regions import Regions, survey
 from csscc.passes.load import load as load_network
 from csscc.passes.network import Network
-from csscc.passes.rewrite import constant
 from csscc.runtime.coding import Coding
 
 BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
@@ -83,13 +83,13 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
     present = {n.name: n for n in network.graph.nodes}
     notes = {e.node: e.text for e in network.events}
     nodes = tuple(_fate(n, present, regions, refused, notes) for n in source.graph.nodes)
-    operations, spiking = _operations(network, regions, set(refused))
+    operations = multiply_accumulates_of(network.graph)
     neurons = _neurons(network, regions)
     depth = _depth(network, regions)
     return Inspection(
         nodes=nodes,
         offenders=tuple(offenders),
-        spiking_share=spiking / operations if operations else 0.0,
+        spiking_share=_spiking(network, regions, refused) / operations if operations else 0.0,
         operations=operations,
         neurons=neurons,
         depth=depth,
@@ -116,18 +116,9 @@ def _fate(
     return NodeFate(node.name, node.op, "folded", "folded", "does not depend on the inputs, or passes them on")
 
 
-def _operations(network: Network, regions: Regions, refused: set[str]) -> tuple[int, int]:
-    total = spiking = 0
-    for node in regions.nodes(network.graph, "weighted"):
-        index = 0 if constant(node, 0) is not None else 1
-        weights = constant(node, index)
-        if weights is None:
-            continue
-        data, result = node.inputs[1 - index].shape, node.outputs[0].shape
-        macs = multiply_accumulates(node.op, dict(node.attrs), data, result, weights.shape)
-        total += macs
-        spiking += 0 if node.name in refused else macs
-    return total, spiking
+def _spiking(network: Network, regions: Regions, refused: dict[str, Offender]) -> int:
+    converted = [n for n in regions.nodes(network.graph, "weighted") if n.name not in refused]
+    return multiply_accumulates_of(SimpleNamespace(nodes=converted))
 
 
 def _neurons(network: Network, regions: Regions) -> int:

@@ -37,3 +37,16 @@ def multiply_accumulates(op: str, attributes: dict[str, Any], data: Shape, resul
         return 0
     contracted = data[-1] if data[-1] == weights[-2] else data[-2]
     return behind_batch(result) * int(contracted) if isinstance(contracted, int) else 0
+
+
+def multiply_accumulates_of(graph: Any) -> int:
+    """Multiply-accumulates of all nodes with constant weights of an onnx-graphsurgeon graph, for one sample."""
+    total = 0
+    for node in graph.nodes:
+        if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or len(node.inputs) < 2:
+            continue
+        index = next((i for i in (1, 0) if getattr(node.inputs[i], "values", None) is not None), None)
+        if index is not None:
+            data, weights = node.inputs[1 - index].shape, node.inputs[index].shape
+            total += multiply_accumulates(node.op, dict(node.attrs), data, node.outputs[0].shape, list(weights))
+    return total

@@ -134,9 +134,12 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
             bool(int(facts["negative"])),
             bool(int(facts["signed_input"])),
         )
-        layers = tuple(Layer(**layer) for layer in json.loads(facts["layers"]))
+        listed = json.loads(facts["layers"])
+        if not isinstance(listed, list):
+            raise TypeError("its layers are no list")
+        layers = tuple(Layer(**layer) for layer in listed)
         source, options = json.loads(facts["source"]), json.loads(facts["options"])
         latency = int(facts["latency"])
+        return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options)
     except (KeyError, ValueError, TypeError) as error:
         raise RefusedError(f"{where}: its csscc metadata is damaged ({error}); compile it again") from error
-    return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options)

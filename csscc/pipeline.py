@@ -24,6 +24,7 @@ from csscc.passes.free_batch import FreeBatch
 from csscc.passes.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.insert_neurons import InsertNeurons
+from csscc.passes.merge_softmax import MergeSoftmax
 from csscc.passes.network import Network
 from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
@@ -40,6 +41,7 @@ def canonical_passes() -> tuple[Pass, ...]:
     return (
         FoldConstants(),
         RemoveIdentities(),
+        MergeSoftmax(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),

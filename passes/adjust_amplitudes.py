@@ -15,6 +15,7 @@ import numpy as np
 
 from csscc.calibration import batch_size
 from csscc.data import Source, limited
+from csscc.macs import multiply_accumulates_of
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, Pass, run_passes
 from csscc.passes.network import Network
@@ -22,18 +23,22 @@ from csscc.passes.core import neuron_nodes
 from csscc.runtime.residuals import residual_histograms
 
 RESIDUAL_PERCENTILE = 99.9
+MIN_SAMPLES = 8
 
 
 @dataclass(frozen=True)
 class AdjustAmplitudes(BasePass):
-    """Raise theta where the residuals ask for it; `convert` makes the spiking network again."""
+    """Raise theta where the residuals ask for it; `convert` makes the spiking network again.
+
+    A round uses up to `samples` samples, fewer where they would take more than `budget` multiply-accumulates.
+    """
 
     source: Source
     convert: tuple[Pass, ...]
     name: ClassVar[str] = "adjust-amplitudes"
     rounds: int = 4
     samples: int = 128
-    target: float = 1.0
+    budget: float = 1e11
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
@@ -43,15 +48,17 @@ class AdjustAmplitudes(BasePass):
         levels = network.coding.levels
         neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]
         size = max(1, batch_size(network, neurons) // 2)
+        per_sample = multiply_accumulates_of(network.ann) * network.coding.T
+        samples = min(self.samples, max(MIN_SAMPLES, int(self.budget / max(per_sample, 1))))
         sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
         for _ in range(self.rounds):
-            batches = limited(self.source.batches(size), self.samples)
+            batches = limited(self.source.batches(size), samples)
             histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
             before = dict(raised)
             for node, histogram in histograms.items():
-                residual = histogram.percentile(RESIDUAL_PERCENTILE) / self.target
-                if (residual > 1).any():
+                residual = histogram.percentile(RESIDUAL_PERCENTILE)
+                if histogram.merged().percentile(RESIDUAL_PERCENTILE)[0] > 1:
                     factor = np.array([enlargement(float(u), levels) for u in residual])
                     theta = network.amplitudes[sent[node]]
                     network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])

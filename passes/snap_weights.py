@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from csscc.passes.base import BasePass
 from csscc.passes.core import neuron_nodes
 from csscc.passes.linear import LINEAR
-from csscc.passes.linear.factors import Factor, along, spread
-from csscc.passes.linear.layout import Selection
+from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
+from csscc.passes.linear.layout import Concat, Selection
 from csscc.passes.linear.weighted import WeightedOp
 from csscc.passes.network import Network
 from csscc.passes.rescale import is_factor
@@ -61,7 +61,7 @@ class Term:
     """A node whose result enters a current.
 
     Attributes:
-        node: a weighted operator or a factor.
+        node: a weighted operator or a factor; None for spikes that nothing multiplies.
         resolution: of the spikes it reads, see `spike_resolution`.
         aligned: whether its channels are the current's; not where a selection lies between.
     """
@@ -75,8 +75,7 @@ def _terms(graph: Any, tensor: Any) -> list[Term] | None:
     """Nodes whose results add up to `tensor`, with the resolution of the spikes they read; None if others do too."""
     node = producer(tensor)
     if node is None or node.domain == DOMAIN or only_reader(graph, tensor) is None:
-        resolution = spike_resolution(tensor)
-        return [] if resolution == 1.0 else None
+        return _bare(tensor)
     if node.op == "Add" and all(constant(node, i) is None for i in (0, 1)):
         parts = [_terms(graph, t) for t in node.inputs]
         return None if any(p is None for p in parts) else [term for p in parts if p is not None for term in p]
@@ -85,10 +84,17 @@ def _terms(graph: Any, tensor: Any) -> list[Term] | None:
         index = rule.data_index(node) if isinstance(rule, WeightedOp) else _data_index(node)
         resolution = spike_resolution(node.inputs[index])
         return None if resolution is None else [Term(node, resolution)]
-    if isinstance(rule, Selection):
-        parts = _terms(graph, node.inputs[0])
-        return None if parts is None else [replace(p, aligned=False) for p in parts]
-    return [] if spike_resolution(tensor) == 1.0 else None
+    if isinstance(rule, Selection | Concat):
+        found = [_terms(graph, t) for t in (node.inputs if isinstance(rule, Concat) else node.inputs[:1])]
+        if any(f is None for f in found):
+            return None
+        return [replace(term, aligned=False) for f in found if f is not None for term in f]
+    return _bare(tensor)
+
+
+def _bare(tensor: Any) -> list[Term] | None:
+    """Spikes that enter a current as they are, as on an identity shortcut."""
+    return [Term(None, 1.0)] if spike_resolution(tensor) == 1.0 else None
 
 
 def _data_index(node: Any) -> int:
@@ -116,6 +122,8 @@ def spike_resolution(tensor: Any) -> float | None:
 
 def _magnitude(node: Any) -> Factor:
     """Largest magnitude the node's result can have for spikes of at most 1, per output channel."""
+    if node is None:
+        return ONE
     rank = len(node.outputs[0].shape)
     if is_factor(node):
         return np.abs(LINEAR["Mul"].factor(node))  # type: ignore[attr-defined, no-any-return]
@@ -125,16 +133,17 @@ def _magnitude(node: Any) -> Factor:
 
 
 def _snap(graph: Any, current: Any, terms: list[Term]) -> None:
-    if not terms:
-        return
     rank = len(current.shape)
     if all(t.aligned for t in terms):
-        total = sum((_magnitude(t.node) for t in terms), np.ones(()))
+        total = sum((_magnitude(t.node) for t in terms), ZERO)
     else:
-        total = np.asarray(sum((_magnitude(t.node).max() for t in terms), 1.0))
+        total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
+    total = np.where(total > 0, total, 1.0)
     step = 2.0 ** (np.ceil(np.log2(total)) - MANTISSA_BITS) / min(t.resolution for t in terms)
     for term in terms:
         node = term.node
+        if node is None:
+            continue
         if is_factor(node):
             index = 1 - _data_index(node)
             set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))

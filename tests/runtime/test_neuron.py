@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from csscc.runtime import neuron
+from csscc.runtime.coding import Coding
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-from csscc.runtime import neuron
-from csscc.runtime.coding import Coding
 
 FloatArray = NDArray[np.float64]
 SLACK = 1e-9
@@ -35,7 +34,7 @@ def value(spikes: FloatArray, beta: float) -> FloatArray:
 
 
 def algorithm_1(z: FloatArray, beta: float, L: int) -> tuple[FloatArray, FloatArray, float]:
-    """Algorithm 1 with theta = 1 and its silent loop running L times; also how close any decision was to a tie."""
+    """Algorithm 1 with theta = 1, its silent loop running L times; also how close a decision was to a tie."""
     T = len(z)
     padded = np.concatenate([z, np.zeros((L, *z.shape[1:]))])
     membrane, threshold = np.zeros(z.shape[1:]), 0.5 * beta**L
@@ -53,7 +52,7 @@ def algorithm_1(z: FloatArray, beta: float, L: int) -> tuple[FloatArray, FloatAr
 def appendix_a6(
     z: FloatArray, beta: float, L: int, start: FloatArray | float = 0.0
 ) -> tuple[FloatArray, FloatArray, float]:
-    """TSA-ReLU by A23 and A24 as recurrences, theta = 1; `start` is what the input membrane holds before step 1."""
+    """TSA-ReLU by A23 and A24 as recurrences, theta = 1; h holds `start` before the first step."""
     T = len(z)
     h, g = np.zeros(z.shape[1:]) + start, np.zeros(z.shape[1:])
     spikes, nearest = np.zeros_like(z), np.inf
@@ -98,7 +97,9 @@ def test_tsa_relu_is_appendix_a6(seed: int, T: int, beta: float, L: int) -> None
 
 @common
 @given(seeds, steps, st.floats(1.05, 3.0), silences)
-def test_a_bias_is_what_the_membrane_holds_before_the_first_step(seed: int, T: int, beta: float, L: int) -> None:
+def test_a_bias_is_what_the_membrane_holds_before_the_first_step(
+    seed: int, T: int, beta: float, L: int
+) -> None:
     z = currents(seed, T)
     bias = np.random.default_rng(seed + 1).normal(0, 5, z.shape[1])
     spikes, residual, nearest = appendix_a6(z, beta, L, bias / beta**T)
@@ -135,7 +136,15 @@ FUNCTIONS: dict[str, tuple[int, Callable[..., FloatArray]]] = {
 
 
 @common
-@given(st.sampled_from(sorted(FUNCTIONS)), seeds, steps, st.floats(1.05, 3.0), silences, st.booleans(), st.floats(0.01, 4))
+@given(
+    st.sampled_from(sorted(FUNCTIONS)),
+    seeds,
+    steps,
+    st.floats(1.05, 3.0),
+    silences,
+    st.booleans(),
+    st.floats(0.01, 4),
+)
 def test_the_residual_is_what_was_not_sent(
     name: str, seed: int, T: int, beta: float, L: int, negative: bool, theta: float
 ) -> None:
@@ -149,7 +158,9 @@ def test_the_residual_is_what_was_not_sent(
 
 @common
 @given(seeds, steps, st.floats(1.05, 3.0), silences, st.floats(0.01, 4))
-def test_theta_can_be_absorbed_where_f_is_homogeneous(seed: int, T: int, beta: float, L: int, theta: float) -> None:
+def test_theta_can_be_absorbed_where_f_is_homogeneous(
+    seed: int, T: int, beta: float, L: int, theta: float
+) -> None:
     z = currents(seed, T)
     absorbed = neuron.tsa([z], relu, Coding(T, beta, L))
     assume(np.abs(np.abs(absorbed.potentials) - 0.5).min() > 1e-6)
@@ -190,9 +201,11 @@ def test_negative_spikes_take_back_what_was_sent_too_early() -> None:
 
 
 # The encoders. With r the rest behind a step, in units of the spike just decided:
-#   ternary   |r| <= 1/2 needs |o| <= 3/2, and o = beta*r keeps that up to beta = 3; the first potential may be larger,
-#             since full spikes bring it down as long as |a| <= theta*(sum(q) + 1/2). So |a_hat - a| <= theta/2.
-#   positive  0 <= r < 1 needs o < 2, kept up to beta = 2, as in Theorem 2. So 0 <= a - a_hat < theta for 0 <= a < theta*(sum(q)+1).
+#   ternary   |r| <= 1/2 needs |o| <= 3/2, and o = beta*r keeps that up to beta = 3. The first potentials may
+#             be larger: full spikes bring them down as long as |a| <= theta*(sum(q) + 1/2). So
+#             |a_hat - a| <= theta/2.
+#   positive  0 <= r < 1 needs o < 2, and o = beta*r keeps that up to beta = 2, as Theorem 2 asks. So
+#             0 <= a - a_hat < theta for 0 <= a < theta*(sum(q) + 1).
 @common
 @given(seeds, st.integers(1, 16), st.floats(1, 3, exclude_min=True), st.floats(1e-3, 1e3))
 def test_the_ternary_encoder_is_within_half_theta(seed: int, T: int, beta: float, theta: float) -> None:
@@ -248,7 +261,7 @@ def test_with_a_small_residual_the_nearest_train_was_sent(T: int, beta: float, L
 @pytest.mark.parametrize("T", [1, 3, 6])
 @pytest.mark.parametrize("L", [0, 1, 2])
 def test_with_a_small_residual_no_train_of_steps_of_theta_is_nearer(T: int, L: int) -> None:
-    """A fractional beta has encodable values closer than theta; there half a theta is what is promised, no more."""
+    """A fractional beta has encodable values closer than theta; half a theta is what is promised there."""
     beta = 1.5
     every = np.array(list(itertools.product([-1, 0, 1], repeat=T)), float)
     encodable = value(every.T, beta)
@@ -303,7 +316,10 @@ def _relative_error(f: Callable[..., FloatArray], number: int, T: int) -> float:
     coding = Coding(T, 1.5, 1)
     rng = np.random.default_rng(11)
     values = [rng.normal(0, 1.5, (400, 10)) for _ in range(number)]
-    trains = [neuron.encode(v, np.abs(v).max() / coding.levels, coding) * np.abs(v).max() / coding.levels for v in values]
+    trains = [
+        neuron.encode(v, np.abs(v).max() / coding.levels, coding) * np.abs(v).max() / coding.levels
+        for v in values
+    ]
     exact = f(*values)
     theta = np.abs(exact).max() / coding.levels
     sent = theta * value(neuron.tsa(trains, f, coding, theta=theta).spikes, 1.5)
@@ -326,9 +342,12 @@ def test_dtypes_are_kept(dtype: type[np.floating]) -> None:
     x = np.linspace(-1, 1, 7, dtype=dtype)
     spikes = neuron.encode(x, 0.1, coding)
     firing = neuron.tsa([spikes], relu, coding, [0.5])
-    assert {spikes.dtype, firing.spikes.dtype, firing.residual.dtype, neuron.decode(firing.spikes, coding).dtype} == {
-        np.dtype(dtype)
-    }
+    assert {
+        spikes.dtype,
+        firing.spikes.dtype,
+        firing.residual.dtype,
+        neuron.decode(firing.spikes, coding).dtype,
+    } == {np.dtype(dtype)}
 
 
 @common

@@ -1,0 +1,628 @@
+"""The factor algebra of every linear operator, against onnxruntime.
+
+`push`: what the operator makes of ``x * f`` is what the changed operator makes of x, times the factor returned.
+`pull`: what it makes of x, times f, is what the changed operator makes of inputs times the factors returned.
+"""
+
+# ruff: noqa: E501  (a test model is one line)
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from csscc.passes.adapter import export_model
+from csscc.passes.linear import LINEAR
+from csscc.passes.linear.factors import ONE, along, behind_batch, compress, constant_over, spread
+from csscc.passes.rewrite import constant
+from tests.helpers import assert_equal_outputs, initializer, network_of, node_of, parse, random_feeds, run
+
+RNG = np.random.default_rng(3)
+IMAGE = "float[N,4,6,6] x"
+ROWS = "float[N,3,4] x"
+
+# name: (operator, model)
+WEIGHTED = {
+    "conv": (
+        "Conv",
+        f"g ({IMAGE}) => (float[N,5,3,3] y) <float[5,4,3,3] W, float[5] b> {{ y = Conv <pads = [1,1,1,1], strides = [2,2]> (x, W, b) }}",
+    ),
+    "conv without bias": (
+        "Conv",
+        f"g ({IMAGE}) => (float[N,5,2,2] y) <float[5,4,3,3] W> {{ y = Conv <dilations = [2,2]> (x, W) }}",
+    ),
+    "grouped conv": (
+        "Conv",
+        f"g ({IMAGE}) => (float[N,6,4,4] y) <float[6,2,3,3] W, float[6] b> {{ y = Conv <group = 2> (x, W, b) }}",
+    ),
+    "depthwise conv": (
+        "Conv",
+        f"g ({IMAGE}) => (float[N,8,4,4] y) <float[8,1,3,3] W> {{ y = Conv <group = 4> (x, W) }}",
+    ),
+    "conv 1d": (
+        "Conv",
+        "g (float[N,4,7] x) => (float[N,5,5] y) <float[5,4,3] W, float[5] b> { y = Conv (x, W, b) }",
+    ),
+    "conv 3d": (
+        "Conv",
+        "g (float[N,2,4,4,4] x) => (float[N,3,3,3,3] y) <float[3,2,2,2,2] W> { y = Conv (x, W) }",
+    ),
+    "transposed conv": (
+        "ConvTranspose",
+        f"g ({IMAGE}) => (float[N,3,13,13] y) <float[4,3,3,3] W, float[3] b> {{ y = ConvTranspose <strides = [2,2]> (x, W, b) }}",
+    ),
+    "grouped transposed conv": (
+        "ConvTranspose",
+        f"g ({IMAGE}) => (float[N,6,12,12] y) <float[4,3,2,2] W, float[6] b> {{ y = ConvTranspose <group = 2, strides = [2,2]> (x, W, b) }}",
+    ),
+    "gemm": (
+        "Gemm",
+        "g (float[N,4] x) => (float[N,5] y) <float[4,5] W, float[5] b> { y = Gemm <alpha = 0.3, beta = 1.7> (x, W, b) }",
+    ),
+    "gemm transposed": (
+        "Gemm",
+        "g (float[N,4] x) => (float[N,5] y) <float[5,4] W, float[1,5] b> { y = Gemm <transB = 1> (x, W, b) }",
+    ),
+    "gemm with one number": (
+        "Gemm",
+        "g (float[N,4] x) => (float[N,5] y) <float[5,4] W, float[1] b> { y = Gemm <transB = 1> (x, W, b) }",
+    ),
+    "gemm without C": ("Gemm", "g (float[N,4] x) => (float[N,5] y) <float[4,5] W> { y = Gemm (x, W) }"),
+    "matmul": ("MatMul", "g (float[N,4] x) => (float[N,5] y) <float[4,5] W> { y = MatMul(x, W) }"),
+    "matmul of rows": ("MatMul", f"g ({ROWS}) => (float[N,3,5] y) <float[4,5] W> {{ y = MatMul(x, W) }}"),
+    "stacked matmul": (
+        "MatMul",
+        "g (float[N,2,3,4] x) => (float[N,2,3,5] y) <float[2,4,5] W> { y = MatMul(x, W) }",
+    ),
+    "matmul from the left": (
+        "MatMul",
+        f"g ({ROWS}) => (float[N,5,4] y) <float[5,3] W> {{ y = MatMul(W, x) }}",
+    ),
+}
+
+PLAIN = {
+    "add a constant": ("Add", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Add(x, c) }}"),
+    "add to a constant": ("Add", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[1,4,6,6] c> {{ y = Add(c, x) }}"),
+    "subtract a constant": ("Sub", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Sub(x, c) }}"),
+    "subtract from a constant": (
+        "Sub",
+        f"g ({IMAGE}) => (float[N,4,6,6] y) <float[6] c> {{ y = Sub(c, x) }}",
+    ),
+    "sum with a constant": ("Sum", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Sum(x, c) }}"),
+    "multiply": ("Mul", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Mul(x, c) }}"),
+    "divide": ("Div", f"g ({IMAGE}) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Div(x, c) }}"),
+    "negate": ("Neg", f"g ({IMAGE}) => (float[N,4,6,6] y) {{ y = Neg(x) }}"),
+    "average pool": (
+        "AveragePool",
+        f"g ({IMAGE}) => (float[N,4,3,3] y) {{ y = AveragePool <kernel_shape = [3,3], strides = [2,2], pads = [1,1,1,1]> (x) }}",
+    ),
+    "average pool counting padding": (
+        "AveragePool",
+        f"g ({IMAGE}) => (float[N,4,3,3] y) {{ y = AveragePool <kernel_shape = [3,3], strides = [2,2], pads = [1,1,1,1], count_include_pad = 1> (x) }}",
+    ),
+    "plain average pool": (
+        "AveragePool",
+        f"g ({IMAGE}) => (float[N,4,3,3] y) {{ y = AveragePool <kernel_shape = [2,2], strides = [2,2]> (x) }}",
+    ),
+    "global average pool": (
+        "GlobalAveragePool",
+        f"g ({IMAGE}) => (float[N,4,1,1] y) {{ y = GlobalAveragePool(x) }}",
+    ),
+    "mean over space": (
+        "ReduceMean",
+        f"g ({IMAGE}) => (float[N,4] y) <int64[2] a = {{2, -1}}> {{ y = ReduceMean <keepdims = 0> (x, a) }}",
+    ),
+    "sum over channels": (
+        "ReduceSum",
+        f"g ({IMAGE}) => (float[N,1,6,6] y) <int64[1] a = {{1}}> {{ y = ReduceSum(x, a) }}",
+    ),
+    "sum over nothing": (
+        "ReduceSum",
+        f"g ({IMAGE}) => (float[N,4,6,6] y) {{ y = ReduceSum <noop_with_empty_axes = 1> (x) }}",
+    ),
+    "resize nearest": (
+        "Resize",
+        f'g ({IMAGE}) => (float[N,4,12,12] y) <float[4] s = {{1, 1, 2, 2}}> {{ y = Resize <mode = "nearest"> (x, , s) }}',
+    ),
+    "resize linear": (
+        "Resize",
+        f'g ({IMAGE}) => (float[N,4,9,12] y) <float[4] s = {{1, 1, 1.5, 2}}> {{ y = Resize <mode = "linear"> (x, , s) }}',
+    ),
+    "transpose": (
+        "Transpose",
+        f"g ({IMAGE}) => (float[N,6,6,4] y) {{ y = Transpose <perm = [0, 2, 3, 1]> (x) }}",
+    ),
+    "transpose rows": (
+        "Transpose",
+        f"g ({ROWS}) => (float[N,4,3] y) {{ y = Transpose <perm = [0, 2, 1]> (x) }}",
+    ),
+    "reshape": (
+        "Reshape",
+        f"g ({IMAGE}) => (float[N,144] y) <int64[2] s = {{-1, 144}}> {{ y = Reshape(x, s) }}",
+    ),
+    "flatten": ("Flatten", f"g ({IMAGE}) => (float[N,144] y) {{ y = Flatten(x) }}"),
+    "slice": (
+        "Slice",
+        f"g ({IMAGE}) => (float[N,2,6,6] y) <int64[1] a = {{1}}, int64[1] b = {{3}}> {{ y = Slice(x, a, b, a) }}",
+    ),
+    "gather": (
+        "Gather",
+        f"g ({IMAGE}) => (float[N,2,6,6] y) <int64[2] i = {{3, 0}}> {{ y = Gather <axis = 1> (x, i) }}",
+    ),
+    "pad": (
+        "Pad",
+        f"g ({IMAGE}) => (float[N,4,8,8] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}> {{ y = Pad(x, p) }}",
+    ),
+    "pad with axes": (
+        "Pad",
+        f"g ({IMAGE}) => (float[N,4,8,6] y) <int64[2] p = {{1,1}}, int64[1] a = {{2}}> {{ y = Pad(x, p, , a) }}",
+    ),
+    "pad by reflection": (
+        "Pad",
+        f'g ({IMAGE}) => (float[N,4,8,8] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}> {{ y = Pad <mode = "reflect"> (x, p) }}',
+    ),
+    "depth to space": (
+        "DepthToSpace",
+        f"g ({IMAGE}) => (float[N,1,12,12] y) {{ y = DepthToSpace <blocksize = 2> (x) }}",
+    ),
+    "space to depth": (
+        "SpaceToDepth",
+        f"g ({IMAGE}) => (float[N,16,3,3] y) {{ y = SpaceToDepth <blocksize = 2> (x) }}",
+    ),
+    "unsqueeze": (
+        "Unsqueeze",
+        f"g ({ROWS}) => (float[N,3,1,4] y) <int64[1] a = {{2}}> {{ y = Unsqueeze(x, a) }}",
+    ),
+    "split": (
+        "Split",
+        f"g ({IMAGE}) => (float[N,2,6,6] y, float[N,2,6,6] z) {{ y, z = Split <axis = 1, num_outputs = 2> (x) }}",
+    ),
+    "dropout": ("Dropout", f"g ({IMAGE}) => (float[N,4,6,6] y) {{ y = Dropout(x) }}"),
+}
+
+MANY = {
+    "sum of two": ("Add", f"g ({IMAGE}, float[N,4,6,6] x2) => (float[N,4,6,6] y) {{ y = Add(x, x2) }}"),
+    "difference": ("Sub", f"g ({IMAGE}, float[N,4,6,6] x2) => (float[N,4,6,6] y) {{ y = Sub(x, x2) }}"),
+    "sum that repeats": ("Add", f"g ({IMAGE}, float[N,4,1,1] x2) => (float[N,4,6,6] y) {{ y = Add(x, x2) }}"),
+    "sum of three": (
+        "Sum",
+        f"g ({IMAGE}, float[N,4,6,6] x2, float[N,4,6,6] x3) => (float[N,4,6,6] y) {{ y = Sum(x, x2, x3) }}",
+    ),
+    "sum of a constant and two": (
+        "Sum",
+        f"g ({IMAGE}, float[N,4,6,6] x2) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Sum(c, x, x2) }}",
+    ),
+    "sum of two and a constant": (
+        "Sum",
+        f"g ({IMAGE}, float[N,4,6,6] x2) => (float[N,4,6,6] y) <float[4,1,1] c> {{ y = Sum(x, x2, c) }}",
+    ),
+    "concat of channels": (
+        "Concat",
+        f"g ({IMAGE}, float[N,2,6,6] x2) => (float[N,6,6,6] y) {{ y = Concat <axis = 1> (x, x2) }}",
+    ),
+    "concat from the end": (
+        "Concat",
+        f"g ({IMAGE}, float[N,2,6,6] x2) => (float[N,6,6,6] y) {{ y = Concat <axis = -3> (x, x2) }}",
+    ),
+    "concat over space": (
+        "Concat",
+        f"g ({IMAGE}, float[N,4,2,6] x2) => (float[N,4,8,6] y) {{ y = Concat <axis = 2> (x, x2) }}",
+    ),
+}
+ALL = WEIGHTED | PLAIN | MANY
+
+
+def _setup(case):
+    op, text = ALL[case]
+    model = parse(text)
+    network = network_of(model)
+    node = node_of(network, op)
+    return model, network, node, LINEAR[op]
+
+
+def _factors(shape):
+    """None that varies, one that varies along each axis alone, and one that varies everywhere."""
+    yield np.asarray(0.37)
+    for axis, size in enumerate(shape):
+        if size > 1:
+            vary = [1] * len(shape)
+            vary[axis] = size
+            yield compress(RNG.uniform(0.3, 2.0, vary))
+    yield RNG.uniform(0.3, 2.0, shape)
+
+
+def _same(expected, got):
+    assert_equal_outputs(
+        {n: v.astype(np.float32) for n, v in expected.items()},
+        {n: v.astype(np.float32) for n, v in got.items()},
+    )
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_push(case):
+    taken = 0
+    for k in range(6):
+        model, network, node, rule = _setup(case)
+        feeds = random_feeds(model)
+        for index, tensor in enumerate(node.inputs):
+            if tensor.name not in feeds:
+                continue
+            options = list(_factors(tensor.shape[1:]))
+            if k >= len(options):
+                continue
+            model, network, node, rule = _setup(case)
+            passed = rule.push(network.graph, node, index, options[k])
+            if passed is None:
+                assert_equal_outputs(run(model, feeds), run(export_model(network), feeds), rtol=0, atol=0)
+                continue
+            taken += 1
+            scaled = feeds | {tensor.name: (feeds[tensor.name] * options[k]).astype(np.float32)}
+            got = run(export_model(network), feeds)
+            _same(run(model, scaled), {n: v * passed for n, v in got.items()})
+            assert passed.ndim == 0 or passed.ndim < len(node.outputs[0].shape)
+    assert taken > 0 or case in MANY
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_pull(case):
+    for k in range(6):
+        model, network, node, rule = _setup(case)
+        options = list(_factors(node.outputs[0].shape[1:]))
+        if k >= len(options):
+            continue
+        feeds = random_feeds(model)
+        names = [t.name for t in node.inputs]
+        remaining = rule.pull(network.graph, node, options[k])
+        got_model = export_model(network)
+        if remaining is None:
+            assert_equal_outputs(run(model, feeds), run(got_model, feeds), rtol=0, atol=0)
+            continue
+        scaled = dict(feeds)
+        for index, part in remaining.items():
+            scaled[names[index]] = (scaled[names[index]] * part).astype(np.float32)
+        _same({n: v * options[k] for n, v in run(model, feeds).items()}, run(got_model, scaled))
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_a_factor_without_axes_passes_every_operator_one_way(case):
+    model, network, node, rule = _setup(case)
+    feeds = random_feeds(model)
+    index = next(i for i, t in enumerate(node.inputs) if t.name in feeds)
+    pushed = rule.push(network.graph, node, index, np.asarray(2.0))
+    _, network, node, _ = _setup(case)
+    pulled = rule.pull(network.graph, node, np.asarray(2.0))
+    assert pushed is not None or pulled is not None or case == "sum that repeats"
+
+
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_weights_absorb_channels_on_both_sides(case):
+    _, network, node, rule = _setup(case)
+    data = rule.data_index(node)
+    shape = node.inputs[data].shape
+    vector = RNG.uniform(0.5, 2, shape[rule.input_axis(node)])
+    passed = rule.push(network.graph, node, data, spread(vector, len(shape), rule.input_axis(node)))
+    assert np.array_equal(passed, ONE)
+    out = node.outputs[0].shape
+    vector = RNG.uniform(0.5, 2, out[rule.output_axis(node)])
+    assert rule.pull(network.graph, node, spread(vector, len(out), rule.output_axis(node))) == {}
+
+
+@pytest.mark.parametrize("case", PLAIN | MANY)
+def test_carried_constants(case):
+    """``op(x + c) - op(x)`` is the constant carried."""
+    _, _, node, rule = _setup(case)
+    for index, tensor in enumerate(node.inputs):
+        if constant(node, index) is not None or not tensor.name:
+            continue
+        for value in _factors(tensor.shape[1:]):
+            model, _, node, rule = _setup(case)
+            carried = rule.carry_constant(node, index, value)
+            if carried is None:
+                continue
+            feeds = random_feeds(model)
+            moved = feeds | {tensor.name: (feeds[tensor.name] + value).astype(np.float32)}
+            expected = run(model, moved)
+            _same(expected, {n: v + carried for n, v in run(model, feeds).items()})
+
+
+def test_padding_carries_no_constant():
+    for case in ("pad", "average pool counting padding"):
+        _, _, node, rule = _setup(case)
+        assert rule.carry_constant(node, 0, np.asarray(1.0)) is None
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_taken_constants(case):
+    """The operator without its constant, plus the constant, is the operator."""
+    model, network, node, rule = _setup(case)
+    taken = rule.take_constant(network.graph, node)
+    feeds = random_feeds(model)
+    _same(run(model, feeds), {n: v + taken for n, v in run(export_model(network), feeds).items()})
+    has_bias = any(t.name == "b" for t in model.graph.initializer)
+    if case in WEIGHTED:
+        assert bool(np.any(taken != 0)) == has_bias
+        assert rule.additive(node) == []
+
+
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_additive_inputs_are_all_that_is_added(case):
+    """With the additive inputs zero, the operator gives zero for zero."""
+    model, network, node, rule = _setup(case)
+    zero = {n: np.zeros_like(v) for n, v in random_feeds(model).items()}
+    for index in rule.additive(node):
+        node.inputs[index].values = np.zeros_like(node.inputs[index].values)
+    assert not run(export_model(network), zero)["y"].any()
+
+
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_magnitude_is_the_largest_sum(case):
+    """Reached by inputs of one, with weights and constants of positive sign."""
+    model, _, node, rule = _setup(case)
+    magnitude = rule.output_magnitude(node)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.abs(onnx.numpy_helper.to_array(tensor)), tensor.name))
+    ones = {n: np.ones((1, *v.shape[1:]), np.float32) for n, v in random_feeds(model).items()}
+    y = np.moveaxis(run(model, ones)["y"], rule.output_axis(node), 0).reshape(len(magnitude), -1)
+    if "transposed" in case or case == "stacked matmul":
+        assert (magnitude >= y.max(axis=1) * (1 - 1e-6)).all()
+    else:
+        np.testing.assert_allclose(magnitude, y.max(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_snapped_weights_are_multiples(case):
+    model, network, node, rule = _setup(case)
+    size = node.outputs[0].shape[rule.output_axis(node)]
+    step = 2.0 ** -RNG.integers(4, 9, size)
+    rule.snap(network.graph, node, step)
+    rows = rule.outputs_first(node) / step[:, None] if case != "stacked matmul" else np.zeros(1)
+    assert np.array_equal(rows, np.rint(rows))
+    assert node.attrs.get("alpha", 1.0) == 1.0
+    assert node.attrs.get("beta", 1.0) == 1.0
+    bias = constant(node, 2)
+    if bias is not None:
+        assert np.array_equal(bias / step, np.rint(bias / step))
+    feeds = random_feeds(model)
+    expected, got = run(model, feeds)["y"], run(export_model(network), feeds)["y"]
+    assert not np.array_equal(expected, got)
+    assert np.abs(expected - got).max() < 200 * step.max()
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in WEIGHTED if "stacked" not in c and "rows" not in c and "left" not in c]
+)
+def test_added_bias(case):
+    model, network, node, rule = _setup(case)
+    size = node.outputs[0].shape[1]
+    vector = RNG.standard_normal(size)
+    assert rule.add_bias(network.graph, node, vector)
+    feeds = random_feeds(model)
+    y = run(model, feeds)["y"]
+    _same({"y": y + spread(vector, y.ndim, 1)}, run(export_model(network), feeds))
+
+
+@pytest.mark.parametrize("case", ["stacked matmul", "matmul of rows", "matmul from the left"])
+def test_a_matmul_of_more_axes_has_no_bias(case):
+    _, network, node, rule = _setup(case)
+    assert not rule.add_bias(network.graph, node, np.ones(5))
+
+
+def test_shared_weights_are_copied():
+    model = parse("g (float[N,4] x) => (float[N,4] y) <float[4,4] W> { h = MatMul(x, W) y = MatMul(h, W) }")
+    network = network_of(model)
+    first, second = network.graph.nodes
+    before = second.inputs[1].values.copy()
+    LINEAR["MatMul"].pull(network.graph, first, np.asarray(2.0))
+    assert np.array_equal(second.inputs[1].values, before)
+    feeds = random_feeds(model)
+    _same({"y": 2 * run(model, feeds)["y"]}, run(export_model(network), feeds))
+
+
+def test_joined_factors_of_a_concatenation():
+    model, _, node, rule = _setup("concat of channels")
+    factors = [np.asarray(2.0), RNG.uniform(0.5, 2, (2, 1, 1))]
+    joined = rule.join(node, factors)
+    feeds = random_feeds(model)
+    scaled = {n: (v * f).astype(np.float32) for (n, v), f in zip(feeds.items(), factors, strict=True)}
+    _same(run(model, scaled), {"y": run(model, feeds)["y"] * joined})
+    assert rule.join(node, [RNG.uniform(0.5, 2, (1, 6, 1)), np.asarray(1.0)]) is None
+
+
+REFUSED = {
+    "weights computed": (
+        "Conv",
+        "g (float[N,4,6,6] x, float[5,4,3,3] W) => (float[N,5,4,4] y) { y = Conv(x, W) }",
+        "computed",
+    ),
+    "transA": (
+        "Gemm",
+        "g (float[4,N] x) => (float[N,5] y) <float[4,5] W> { y = Gemm <transA = 1> (x, W) }",
+        "batch axis",
+    ),
+    "C per sample": (
+        "Gemm",
+        "g (float[3,4] x) => (float[3,5] y) <float[4,5] W, float[3,5] c> { y = Gemm(x, W, c) }",
+        "batch axis",
+    ),
+    "two computed sides": (
+        "MatMul",
+        "g (float[N,4,4] x, float[N,4,4] z) => (float[N,4,4] y) { y = MatMul(x, z) }",
+        "both sides",
+    ),
+    "left product of the batch": (
+        "MatMul",
+        "g (float[N,4] x) => (float[5,4] y) <float[5,3] W> { y = MatMul(W, x) }",
+        "mixes the batch",
+    ),
+    "weights with a batch": (
+        "MatMul",
+        "g (float[2,3,4] x) => (float[2,3,5] y) <float[2,4,5] W> { y = MatMul(x, W) }",
+        "axis for the batch",
+    ),
+    "add along the batch": (
+        "Add",
+        "g (float[3,4] x) => (float[3,4] y) <float[3,4] c> { y = Add(x, c) }",
+        "batch axis",
+    ),
+    "multiply along the batch": (
+        "Mul",
+        "g (float[3,4] x) => (float[3,4] y) <float[3,4] c> { y = Mul(c, x) }",
+        "batch axis",
+    ),
+    "more axes": (
+        "Mul",
+        "g (float[N,4] x) => (float[A,N,4] y) <float[1,1,4] c> { y = Mul(c, x) }",
+        "batch axis",
+    ),
+    "repeats channels": (
+        "Mul",
+        "g (float[N,1,4,4] x) => (float[N,3,4,4] y) <float[3,1,1] c> { y = Mul(c, x) }",
+        "repeats",
+    ),
+    "different ranks": (
+        "Add",
+        "g (float[N,4] x, float[N,2,4] z) => (float[A,B,4] y) { y = Add(x, z) }",
+        "different rank",
+    ),
+    "divides by it": (
+        "Div",
+        "g (float[N,4] x) => (float[N,4] y) <float[4] c> { y = Div(c, x) }",
+        "not linear",
+    ),
+    "reduces the batch": (
+        "ReduceMean",
+        "g (float[N,4] x) => (float[1,4] y) <int64[1] a = {0}> { y = ReduceMean(x, a) }",
+        "batch axis",
+    ),
+    "reduces the batch from the end": (
+        "ReduceSum",
+        "g (float[N,4] x) => (float[1,4] y) <int64[1] a = {-2}> { y = ReduceSum(x, a) }",
+        "batch axis",
+    ),
+    "reduces all": (
+        "ReduceMean",
+        "g (float[N,4] x) => (float y) { y = ReduceMean <keepdims = 0> (x) }",
+        "batch axis",
+    ),
+    "reduces all, no axes named": (
+        "ReduceMean",
+        "g (float[N,4] x) => (float[1,1] y) <int64[0] a = {}> { y = ReduceMean (x, a) }",
+        "batch axis",
+    ),
+    "transposes the batch": (
+        "Transpose",
+        "g (float[N,4] x) => (float[4,N] y) { y = Transpose <perm = [1, 0]> (x) }",
+        "batch",
+    ),
+    "folds into the batch": (
+        "Reshape",
+        "g (float[N,4] x) => (float[M,2] y) <int64[2] s = {-1, 2}> { y = Reshape(x, s) }",
+        "batch",
+    ),
+    "states the batch": (
+        "Reshape",
+        "g (float[2,4] x) => (float[2,2,2] y) <int64[3] s = {2, 2, 2}> { y = Reshape(x, s) }",
+        "batch",
+    ),
+    "slices the batch": (
+        "Slice",
+        "g (float[N,4] x) => (float[M,4] y) <int64[1] a = {0}, int64[1] b = {1}> { y = Slice(x, a, b, a) }",
+        "batch",
+    ),
+    "gathers samples": (
+        "Gather",
+        "g (float[N,4] x) => (float[1,4] y) <int64[1] i = {0}> { y = Gather(x, i) }",
+        "batch",
+    ),
+    "pads the batch": (
+        "Pad",
+        "g (float[N,4] x) => (float[M,4] y) <int64[4] p = {1,0,0,0}> { y = Pad(x, p) }",
+        "batch",
+    ),
+    "pads with one": (
+        "Pad",
+        "g (float[N,4] x) => (float[N,5] y) <int64[4] p = {0,1,0,0}, float v = {1}> { y = Pad(x, p, v) }",
+        "other than zero",
+    ),
+    "parameters computed": (
+        "Reshape",
+        "g (float[N,4] x, int64[2] s) => (float[N,4] y) { y = Reshape(x, s) }",
+        "computed",
+    ),
+    "concatenates the batch": (
+        "Concat",
+        "g (float[N,4] x, float[N,4] z) => (float[M,4] y) { y = Concat <axis = 0> (x, z) }",
+        "batch axis",
+    ),
+    "concatenates a constant": (
+        "Concat",
+        "g (float[1,4] x) => (float[1,6] y) <float[1,2] c> { y = Concat <axis = 1> (x, c) }",
+        "constant",
+    ),
+    "resizes channels": (
+        "Resize",
+        "g (float[N,4,6,6] x) => (float[N,8,6,6] y) <float[4] s = {1,2,1,1}> { y = Resize(x, , s) }",
+        "channels",
+    ),
+    "resizes the batch": (
+        "Resize",
+        "g (float[N,4,6,6] x) => (float[M,4,6,6] y) <float[4] s = {2,1,1,1}> { y = Resize(x, , s) }",
+        "batch",
+    ),
+    "resizes to sizes": (
+        "Resize",
+        "g (float[2,4,6,6] x) => (float[2,4,9,9] y) <int64[4] s = {2,4,9,9}> { y = Resize(x, , , s) }",
+        "sizes",
+    ),
+    "crops": (
+        "Resize",
+        'g (float[N,4,6,6] x) => (float[N,4,6,6] y) <float[8] r = {0,0,0,0,1,1,1,1}, float[4] s = {1,1,1,1}> { y = Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, r, s) }',
+        "outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses(case):
+    op, text, reason = REFUSED[case]
+    network = network_of(parse(text))
+    node = node_of(network, op)
+    core = [
+        i for i, t in enumerate(node.inputs) if t.name and constant(node, i) is None and t.dtype == np.float32
+    ]
+    assert reason in LINEAR[op].refuse(node, core)
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_accepts(case):
+    model, _, node, rule = _setup(case)
+    core = [i for i, t in enumerate(node.inputs) if t.name in random_feeds(model)]
+    assert rule.refuse(node, core) == ""
+
+
+def test_a_factor_through_padding_stays_per_channel():
+    """Anything may multiply padded zeros: what keeps the factor absorbable by the convolution behind."""
+    factor = RNG.uniform(0.5, 2, (4, 1, 1))
+    for case in ("pad", "pad with axes", "pad by reflection"):
+        _, network, node, rule = _setup(case)
+        assert np.array_equal(rule.push(network.graph, node, 0, factor), factor)
+        assert [n.op for n in network.graph.inputs[0].outputs] == ["Pad"]
+
+
+def test_factors_as_arrays():
+    vector = np.arange(1.0, 5)
+    assert spread(vector, 4, 1).shape == (4, 1, 1)
+    assert spread(vector, 4, -1).shape == (1, 1, 4)
+    for axis in (1, 2, 3, -1):
+        assert np.array_equal(along(spread(vector, 4, axis), 4, axis), vector)
+    assert along(spread(vector, 4, 2), 4, 1) is None
+    assert along(np.asarray(2.0), 4, 1) == 2.0
+    assert behind_batch(vector, 4).shape == (1, 1, 4)
+    assert compress(np.full((2, 3), 7.0)).shape == ()
+    assert compress(np.broadcast_to(vector.reshape(4, 1), (4, 3))).shape == (4, 1)
+    assert constant_over(spread(vector, 4, 1), 4, [2, 3])
+    assert not constant_over(spread(vector, 4, 1), 4, [1])
+    assert initializer(
+        parse("g (float[N,4] x) => (float[N,4] y) <float[4] c> { y = Mul(x, c) }", c=vector), "c"
+    ).tolist() == [1, 2, 3, 4]

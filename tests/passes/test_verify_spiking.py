@@ -1,0 +1,101 @@
+"""verify_spiking: every rule of a spiking graph is broken once and noticed."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+
+from csscc.passes.base import PassError
+from csscc.passes.rescale import Rescale
+from csscc.passes.verify_spiking import verify_spiking
+from csscc.runtime.coding import Coding
+from tests.helpers import network_of, node_of, parse, spiking
+
+TEXT = """
+g (float[N,4] x) => (float[N,2] y) <float[4,3] W, float[3] b, float[3,2] V>
+{ h = Gemm(x, W, b) r = Relu(h) y = MatMul(r, V) }
+"""
+
+
+@pytest.fixture
+def network():
+    made = spiking(parse(TEXT), Coding(T=4), Rescale())
+    verify_spiking(made)
+    return made
+
+
+def _broken(network, text):
+    with pytest.raises(PassError, match=text):
+        verify_spiking(network)
+
+
+def test_an_ann_has_nothing_to_check():
+    verify_spiking(network_of(parse(TEXT)))
+
+
+def test_unknown_operator(network):
+    node_of(network, "TSARelu").op = "TSANothing"
+    _broken(network, "TSANothing, which is no csscc operator")
+
+
+@pytest.mark.parametrize(("op", "attribute"), [("TSARelu", "T"), ("Encode", "beta"), ("Decode", "T")])
+def test_another_coding(network, op, attribute):
+    node_of(network, op).attrs[attribute] += 1
+    _broken(network, "codes with")
+
+
+@pytest.mark.parametrize("attribute", ["silent", "negative"])
+def test_a_missing_attribute(network, attribute):
+    del node_of(network, "TSARelu").attrs[attribute]
+    _broken(network, "lacks an attribute")
+
+
+def test_an_analog_operator_reads_spikes(network):
+    node_of(network, "MatMul").op = "Sigmoid"
+    _broken(network, "neither linear nor a neuron")
+
+
+def test_analog_values_meet_spikes(network):
+    gemm = node_of(network, "Gemm")
+    stray = gs.Variable("stray", np.float32, ["N", 3])
+    network.graph.inputs.append(stray)
+    gemm.inputs[2] = stray
+    _broken(network, "mixes spikes with analog values")
+
+
+def test_a_neuron_reads_analog_values(network):
+    node_of(network, "TSARelu").inputs[0] = network.graph.inputs[0]
+    _broken(network, "reads analog values")
+
+
+def test_a_decoder_reads_analog_values(network):
+    node_of(network, "Decode").inputs[0] = network.graph.inputs[0]
+    _broken(network, "reads analog values")
+
+
+def test_spikes_are_encoded_again(network):
+    spikes = node_of(network, "TSARelu").outputs[0]
+    encode = node_of(network, "Encode")
+    again = gs.Variable("again", np.float32)
+    network.graph.nodes.append(
+        gs.Node("Encode", "twice", dict(encode.attrs), [spikes, encode.inputs[1]], [again], "csscc")
+    )
+    _broken(network, "encodes spikes")
+
+
+def test_an_output_is_not_decoded(network):
+    network.graph.outputs.append(node_of(network, "TSARelu").outputs[0])
+    _broken(network, "is not decoded")
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_an_amplitude_is_not_positive(network, value):
+    network.amplitudes["r"] = np.array([1.0, value])
+    _broken(network, "amplitude of 'r' is not positive")
+
+
+def test_all_that_is_broken_is_listed(network):
+    network.amplitudes["r"] = np.asarray(0.0)
+    del node_of(network, "TSARelu").attrs["silent"]
+    _broken(network, "(?s)lacks an attribute.*not positive")

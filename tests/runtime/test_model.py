@@ -1,0 +1,108 @@
+"""Reading and completing spiking models."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime as ort
+import pytest
+from csscc.runtime import model as models
+from csscc.runtime.coding import Coding
+
+TEXT = """
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 1]>
+g (float[N,4] x) => (float[N,4] y)
+<float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
+{
+    [enc] s = csscc.Encode <T = 4, beta = 1.3, signed_input = 0> (x, tx)
+    [a] s1 = csscc.TSARelu <T = 4, beta = 1.3, silent = 2, negative = 0> (s, zero, ty)
+    [b] s2 = csscc.TSAPRelu <T = 4, beta = 1.3, silent = 2, negative = 0> (s1, zero, ty, slope)
+    [dec] y = csscc.Decode <T = 4, beta = 1.3> (s2)
+}
+"""
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    return onnx.parser.parse_model(TEXT)
+
+
+def test_nodes_by_kind(model: onnx.ModelProto) -> None:
+    assert [n.name for n in models.csscc_nodes(model)] == ["enc", "a", "b", "dec"]
+    assert [n.name for n in models.neurons(model)] == ["a", "b"]
+    assert [n.name for n in models.spike_sources(model)] == ["enc", "a", "b"]
+
+
+def test_coding_of_nodes(model: onnx.ModelProto) -> None:
+    encoder, neuron, _, decoder = models.csscc_nodes(model)
+    assert models.coding_of(neuron) == Coding(4, 1.3, 2, negative=False)
+    assert models.coding_of(encoder).signed_input is False
+    assert (models.coding_of(decoder).T, models.coding_of(decoder).beta) == (4, 1.3)
+
+
+def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.ModelProto) -> None:
+    other = onnx.parser.parse_function(
+        '<domain: "mine", opset_import: ["" : 20]> F (a) => (b) { b = Relu(a) }'
+    )
+    model.functions.append(other)
+    models.define_operators(model)
+    names = sorted(f.name for f in model.functions)
+    assert names == ["Decode", "Encode", "F", "TSAPRelu", "TSARelu"]
+    once = model.SerializeToString()
+    models.define_operators(model)
+    assert model.SerializeToString() == once
+    assert [o.domain for o in model.opset_import].count("csscc") == 1
+
+
+def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
+    del model.opset_import[1]
+    models.define_operators(model)
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 1}
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_define_operators_leaves_a_model_without_spikes_alone() -> None:
+    ann = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N] x) => (float[N] y) { y = Relu(x) }'
+    )
+    before = ann.SerializeToString()
+    models.define_operators(ann)
+    assert ann.SerializeToString() == before
+
+
+def test_with_outputs_adds_each_once(model: onnx.ModelProto) -> None:
+    models.with_outputs(model, ["s1", "y", "s2"])
+    models.with_outputs(model, ["s1"])
+    assert [o.name for o in model.graph.output] == ["y", "s1", "s2"]
+
+
+def test_with_residuals_names_every_neuron_and_the_model_runs(model: onnx.ModelProto) -> None:
+    names = models.with_residuals(models.define_operators(model))
+    assert names == {"a": "a_residual", "b": "b_residual"}
+    models.with_outputs(model, names.values())
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.linspace(0, 0.4, 8, dtype=np.float32).reshape(2, 4)
+    y, a, b = session.run(["y", "a_residual", "b_residual"], {"x": x})
+    assert y.shape == a.shape == b.shape == (2, 4)
+    assert np.abs(y * 0.1 - x).max() <= 0.3
+
+
+def test_parameters_and_attributes_of_all_nodes_enter_the_signature() -> None:
+    text = TEXT.replace("TSARelu <", "TSAMaxPool <kernel_shape = [2], ").replace(
+        "TSAPRelu <", "TSAMaxPool <kernel_shape = [2], pads = [0, 1], "
+    )
+    nodes = models.neurons(onnx.parser.parse_model(text))
+    signature = models.signature_of(nodes, residual=True)
+    assert signature.op == "MaxPool"
+    assert signature.attributes == (("kernel_shape", "ints"), ("pads", "ints"))
+    assert (signature.parameters, signature.residual, signature.inputs) == (1, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("float", 0.5), ("int", 3), ("string", b"tanh"), ("floats", [0.5, 1.5]), ("ints", [1, 2])],
+)
+def test_attribute_types(kind: str, value: object) -> None:
+    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], domain="csscc", T=4, extra=value)
+    assert models.signature_of([node], residual=False).attributes == (("extra", kind),)

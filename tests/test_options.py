@@ -1,0 +1,81 @@
+"""Presets, ranges, and what is said about a value out of its range."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from csscc.runtime.coding import Coding
+
+from csscc.errors import UsageError
+from csscc.options import PRESETS, Options, make_options
+
+
+def test_presets() -> None:
+    default, paper = make_options(), make_options("paper")
+    assert default == Options() == PRESETS["default"]
+    assert default.coding == Coding(T=12, beta=1.5, silent=1, negative=True, signed_input=True)
+    assert (default.per_channel, default.bias_on_first_step, default.adjust) == (True, True, True)
+    assert (paper.per_channel, paper.method, paper.percentile, paper.bias_on_first_step) == (
+        False,
+        "percentile",
+        99.99,
+        False,
+    )
+    assert paper.adjust
+
+
+def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
+    options = make_options(
+        "paper", T=14, beta=2.0, silent=0, negative=False, signed_input=False, method="mse", seed=3
+    )
+    assert options.coding == Coding(14, 2.0, 0, negative=False, signed_input=False)
+    assert (options.method, options.seed, options.per_channel) == ("mse", 3, False)
+    assert make_options(T=None, beta=None, method=None, seed=None) == Options()
+
+
+def test_options_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Options().seed = 4  # type: ignore[misc]
+    assert Options().with_(seed=4) != Options()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"T": 1}, {"T": 64}, {"beta": 3.0}, {"beta": 1.0001}, {"silent": 0}, {"silent": 12},
+        {"T": 64, "silent": 16},
+        {"calibration_samples": 1}, {"percentile": 50}, {"percentile": 100},
+    ],
+)  # fmt: skip
+def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
+    make_options(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"T": 0}, "T must be a whole number from 1 to 64, not 0"),
+        ({"T": 65}, "T must be a whole number from 1 to 64, not 65"),
+        ({"T": -3}, "T must be"),
+        ({"beta": 1.0}, "beta must be greater than 1 and at most 3, not 1.0"),
+        ({"beta": 3.001}, "beta must be greater than 1 and at most 3, not 3.001"),
+        ({"beta": float("nan")}, "beta must be"),
+        ({"silent": -1}, "silent steps must be from 0 to 12"),
+        ({"silent": 13}, r"silent steps must be from 0 to 12 \(at most T\), not 13"),
+        ({"T": 64, "silent": 17}, "silent steps must be from 0 to 16"),
+        ({"calibration_samples": 0}, "calibration samples must be at least 1, not 0"),
+        ({"percentile": 49.9}, "the percentile must lie between 50 and 100, not 49.9"),
+        ({"percentile": 100.1}, "percentile must lie"),
+    ],
+)
+def test_values_out_of_range_are_wrong_usage(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        make_options(**values)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="preset 'best' is not known; choose one of default, paper"):
+        make_options("best")
