@@ -1,9 +1,9 @@
 """csscc: compile ONNX networks into spiking neural networks that stock onnxruntime runs.
 
-    import csscc
-    snn = csscc.compile("model.onnx", calibration=x, T=12, beta=1.5)
-    y = snn.run(x)
-    snn.save("snn.onnx")
+import csscc
+snn = csscc.compile("model.onnx", calibration=x, T=12, beta=1.5)
+y = snn.run(x)
+snn.save("snn.onnx")
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from csscc.api import SNN, compile, load  # noqa: A004
+    from csscc.api import SNN, compile, load
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
     from csscc.evaluate import evaluate
 

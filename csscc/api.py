@@ -101,7 +101,7 @@ def load(path: str | Path) -> SNN:
     return SNN(model, metadata.read({p.key: p.value for p in model.metadata_props}, str(path)))
 
 
-def compile(  # noqa: A001
+def compile(
     model: str | Path | onnx.ModelProto,
     calibration: Any = None,
     *,
@@ -141,11 +141,12 @@ def compile(  # noqa: A001
 
 def finish(network: Network, options: Options, source: Source, seconds: Mapping[str, float]) -> SNN:
     """Emit the network with its metadata, and check the result."""
-    facts = metadata.facts_of(network, options, source.description)
+    origin = network.calibration.source if network.calibration is not None else source.description
+    facts = metadata.facts_of(network, options, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
     model = export_model(network)
     onnx.checker.check_model(model, full_check=True)
-    warnings = [_no_calibration(source)] if source.synthetic else []
+    warnings = [_no_calibration(origin)] if source.synthetic else []
     return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
 
 
@@ -157,7 +158,8 @@ def canonical(model: str | Path | onnx.ModelProto) -> Network:
 def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
     """What a graph's inputs take; the first dimension is free."""
     return tuple(
-        InputSpec(t.name, (None, *t.shape[1:]) if t.shape else (), np.dtype(t.dtype or np.float32).name) for t in model_inputs
+        InputSpec(t.name, (None, *t.shape[1:]) if t.shape else (), np.dtype(t.dtype or np.float32).name)
+        for t in model_inputs
     )
 
 
@@ -173,9 +175,9 @@ def calibration_source(
     return synthetic_source(network, specs, options)
 
 
-def _no_calibration(source: Source) -> str:
+def _no_calibration(origin: str) -> str:
     return (
-        f"no calibration data: amplitudes come from {source.description}. Accuracy may suffer; "
+        f"no calibration data: amplitudes come from {origin}. Accuracy may suffer; "
         "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)"
     )
 

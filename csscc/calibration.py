@@ -97,7 +97,8 @@ class Histogram:
         inside = self.counts[rows, index]
         missing = wanted - (cumulative[rows, index] - inside)
         fraction = np.divide(missing, inside, out=np.ones(self.channels), where=inside > 0)
-        return np.minimum((index + fraction) / self.bins * self.tops, self.largest)
+        value: NDArray[np.float64] = np.minimum((index + fraction) / self.bins * self.tops, self.largest)
+        return value
 
 
 @dataclass

@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,9 @@ class Source:
                 seen += len(next(iter(part.values())))
                 yield part
         if not seen:
-            raise RefusedError(f"{self.description}: there are no samples in it; pass at least one, better a few hundred")
+            raise RefusedError(
+                f"{self.description}: there are no samples in it; pass at least one, better a few hundred"
+            )
 
 
 def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
@@ -176,10 +178,12 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
     if location.is_dir():
         return _from_images(location, specs, images, limit)
     if location.suffix not in (".npy", ".npz"):
-        raise RefusedError(f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function")
+        raise RefusedError(
+            f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function"
+        )
     try:
-        with location.open("rb") as file:  # np.load leaves the file it opens to the garbage collector
-            loaded = np.load(file, allow_pickle=False)
+        with location.open("rb") as opened:  # np.load leaves the file it opens to the garbage collector
+            loaded = np.load(opened, allow_pickle=False)
             arrays = {ONLY_INPUT: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RefusedError(f"{path}: cannot be read as NumPy data ({error})") from error
@@ -188,9 +192,11 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
 
 def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
     labels = arrays.get(LABELS) if LABELS not in {s.name for s in specs} else None
-    inputs = {k: np.asarray(v)[:limit] for k, v in arrays.items() if not (k == LABELS and labels is not None)}
-    first = checked({k: v[:1] for k, v in inputs.items()}, specs, where)
-    size = next((len(v) for k, v in inputs.items() if k in (*first, ONLY_INPUT)), 0)
+    wanted = {s.name for s in specs} | ({ONLY_INPUT} if len(specs) == 1 else set())
+    present = {k: np.asarray(v) for k, v in arrays.items() if k in wanted}
+    first = checked(present or arrays, specs, where)
+    inputs = {k: v[:limit] for k, v in first.items()}
+    size = len(next(iter(inputs.values())))
     if size == 0:
         raise RefusedError(f"{where}: there are no samples in it; pass at least one, better a few hundred")
     kept = None if labels is None else np.asarray(labels).reshape(-1)[:size].astype(np.int64)
@@ -198,11 +204,7 @@ def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit
 
 
 def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
-    if not callable(data):
-        kept = list(data)
-        make = lambda: iter(kept)  # noqa: E731
-    else:
-        make = data
+    make: Callable[[], Iterable[Any]] = data if callable(data) else list(data).__iter__
 
     def chunks() -> Iterator[Arrays]:
         left = limit
@@ -283,5 +285,5 @@ def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
         pixels = pixels[:, :, None]
     if options.channel_order == "BGR":
         pixels = pixels[:, :, ::-1]
-    pixels = (pixels / options.scale - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1) if options.layout == "NCHW" else pixels).astype(np.float32)
+    ready = (pixels / options.scale - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
+    return np.ascontiguousarray(ready.transpose(2, 0, 1) if options.layout == "NCHW" else ready, np.float32)

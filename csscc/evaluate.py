@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def evaluate(
     """
     ann_model = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
     snn_model = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
-    facts = read_facts({p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model")
+    facts = read_facts(
+        {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
+    )
     ann_session, plain = Session(ann_model), Session(snn_model)
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
@@ -104,9 +107,11 @@ def evaluate(
     tally = _Tally(source.labels)
     for feeds in source.batches(BATCH):
         number = len(next(iter(feeds.values())))
-        expected, ann_seconds = _timed(lambda f=feeds: _run(ann_session, f, fixed))
+        expected, ann_seconds = _timed(partial(_run, ann_session, feeds, fixed))
         got = meter.run(feeds, plain.fixed_batch)
-        snn_seconds = _timed(lambda f=feeds: _run(plain, f, plain.fixed_batch))[1] if tally.batches < TIMED_BATCHES else None
+        snn_seconds = None
+        if tally.batches < TIMED_BATCHES:
+            _, snn_seconds = _timed(partial(_run, plain, feeds, plain.fixed_batch))
         tally.add(expected, got, number, ann_seconds, snn_seconds)
         if progress is not None:
             progress(tally.samples, source.size)
@@ -303,7 +308,9 @@ def _weighted(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
         if index is not None:
             data = shapes.get(node.input[1 - index])
             shape = weights[node.input[index]]
-            found.append((node, multiply_accumulates(node.op_type, attributes_of(node), data, shapes.get(node.output[0]), shape)))
+            found.append(
+                (node, multiply_accumulates(node.op_type, attributes_of(node), data, shapes.get(node.output[0]), shape))
+            )
     return found
 
 

@@ -78,7 +78,7 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
     """
     source = load_network(model)
     network = canonical(model)
-    regions, offenders = survey(network.graph)
+    regions, offenders = survey(network.graph, network.events)
     refused = {o.node: o for o in offenders}
     present = {n.name: n for n in network.graph.nodes}
     notes = {e.node: e.text for e in network.events}

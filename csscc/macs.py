@@ -17,7 +17,9 @@ def behind_batch(shape: Shape) -> int:
     return int(np.prod([d for d in shape[1:] if isinstance(d, int)], dtype=np.int64))
 
 
-def multiply_accumulates(op: str, attributes: dict[str, Any], data: Shape, result: Shape, weights: Sequence[int]) -> int:
+def multiply_accumulates(
+    op: str, attributes: dict[str, Any], data: Shape, result: Shape, weights: Sequence[int]
+) -> int:
     """Multiply-accumulates of one node for one sample; 0 where shapes are not known.
 
     Args:

@@ -125,7 +125,9 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
     """
     facts = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
     if "T" not in facts:
-        raise RefusedError(f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx")
+        raise RefusedError(
+            f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
+        )
     try:
         coding = Coding(
             int(facts["T"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from csscc.errors import UsageError
@@ -30,7 +30,7 @@ class Options:
         seed: of synthetic inputs.
     """
 
-    coding: Coding = Coding()
+    coding: Coding = field(default_factory=Coding)
     per_channel: bool = True
     method: Method = "mse"
     percentile: float = 99.99
@@ -58,7 +58,7 @@ def make_options(preset: str = "default", **changes: Any) -> Options:
     """
     if preset not in PRESETS:
         raise UsageError(f"preset '{preset}' is not known; choose one of {', '.join(PRESETS)}")
-    base = PRESETS[preset]  # type: ignore[index]
+    base = PRESETS[preset]
     fields = ("T", "beta", "silent", "negative", "signed_input")
     coding = replace(base.coding, **{k: changes.pop(k) for k in fields if changes.get(k) is not None})
     check_coding(coding)

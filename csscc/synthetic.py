@@ -64,7 +64,7 @@ def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np
         size *= 2
         if not spatial or size > min(shape[a] for a in spatial):
             break
-    return total / total.std()
+    return np.asarray(total / total.std())
 
 
 def standardised(network: Network) -> Any:

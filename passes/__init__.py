@@ -1,1 +1,1 @@
-"""todo."""
+"""Graph transformations, one a file; `csscc.pipeline` lists them in order."""

@@ -73,7 +73,8 @@ def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
         placeholder = gs.Variable(constant.name, dtype=constant.dtype, shape=list(constant.shape))
         replace_readers(tensors[constant.name], placeholder)
         shown.inputs.append(placeholder)
-    return gs.export_onnx(shown)
+    model: onnx.ModelProto = gs.export_onnx(shown)
+    return model
 
 
 def infer_shapes(network: Network) -> None:

@@ -18,8 +18,8 @@ from csscc.data import Source, limited
 from csscc.macs import multiply_accumulates_of
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, Pass, run_passes
-from csscc.passes.network import Network
 from csscc.passes.core import neuron_nodes
+from csscc.passes.network import Network
 from csscc.runtime.residuals import residual_histograms
 
 RESIDUAL_PERCENTILE = 99.9

@@ -23,8 +23,8 @@ from csscc.passes.linear.factors import ZERO, Factor, compress
 from csscc.passes.linear.layout import Concat
 from csscc.passes.network import Network
 from csscc.passes.rewrite import constant, constant_tensor, only_reader
-from csscc.runtime.functions import DOMAIN, activation_of
 from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.functions import DOMAIN, activation_of
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,16 @@ def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
         carry = partial(_carried, rule, node, index)
         if carry(ZERO) is None:
             continue
-        carried = carry(_take(graph, source, lambda c, carry=carry: (at := carry(c)) is not None and passes(at)))
+        carried = carry(_take(graph, source, partial(_passes_behind, carry, passes)))
         assert carried is not None
         total = total + carried
     return total
+
+
+def _passes_behind(carry: Callable[[Factor], Factor | None], passes: Callable[[Factor], bool], value: Factor) -> bool:
+    """Whether a constant in front of an operator may move, given where it would be behind it."""
+    carried = carry(value)
+    return carried is not None and passes(carried)
 
 
 def _carried(rule: LinearOp, node: Any, index: int, value: Factor) -> Factor | None:

@@ -44,7 +44,8 @@ class Calibrate(BasePass):
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
         network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
-        network.calibration.source = self.source.description
+        remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
+        network.calibration.source = self.source.description + remembered
         return network.calibration.samples
 
 

@@ -10,7 +10,21 @@ from csscc.passes.linear import LINEAR
 from csscc.passes.linear.weighted import WeightedOp
 from csscc.runtime.activations import ACTIVATIONS
 
-_KEEP_LAYOUT = {"Add", "Sub", "Sum", "Mul", "Div", "Neg", "AveragePool", "GlobalAveragePool", "Resize", "Slice", "Pad", "Concat", "Identity"}
+_KEEP_LAYOUT = {
+    "Add",
+    "Sub",
+    "Sum",
+    "Mul",
+    "Div",
+    "Neg",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Resize",
+    "Slice",
+    "Pad",
+    "Concat",
+    "Identity",
+}
 
 
 def channel_axis(tensor: Any) -> int:

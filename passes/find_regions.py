@@ -10,7 +10,7 @@ operator must be linear or have a neuron; the others are refused, all of them by
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, WEIGHTED
-from csscc.passes.network import Network
+from csscc.passes.network import Event, Network
 from csscc.passes.rewrite import constant, is_output
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.functions import ACTIVATION_DOMAIN
@@ -62,7 +62,7 @@ class FindRegions(BasePass):
             RefusedError: there is no weighted operator, so nothing to convert.
             RefusedModelError: operators inside the core are neither linear nor have a neuron.
         """
-        regions, offenders = survey(network.graph)
+        regions, offenders = survey(network.graph, network.events)
         if not any(r == "weighted" for r in regions.roles.values()):
             raise RefusedError(
                 "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
@@ -74,8 +74,9 @@ class FindRegions(BasePass):
         return sum(r in CORE_ROLES for r in regions.roles.values())
 
 
-def survey(graph: Any) -> tuple[Regions, list[Offender]]:
-    """Roles of all nodes, and the core nodes that cannot be converted."""
+def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
+    """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
+    noted = {e.node: e.text for e in events}
     graph.toposort()
     weighted = {id(n) for n in graph.nodes if is_weighted(n)}
     before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
@@ -92,7 +93,7 @@ def survey(graph: Any) -> tuple[Regions, list[Offender]]:
         role, offender = _core_role(node, data, id(node) in weighted)
         regions.roles[node.name] = role
         if offender is not None:
-            offenders.append(offender)
+            offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
     _borders(graph, core, regions)
     return regions, offenders
 

@@ -53,9 +53,7 @@ def _cast_borders(graph: onnx.GraphProto) -> None:
         for i, name in enumerate(node.input):
             if name in casts:
                 node.input[i] = f"{name}_float32"
-    before = [
-        helper.make_node("Cast", [n], [f"{n}_float32"], f"{n}_to_float32", to=TensorProto.FLOAT) for n in casts
-    ]
+    before = [helper.make_node("Cast", [n], [f"{n}_float32"], f"{n}_to_float32", to=TensorProto.FLOAT) for n in casts]
     behind = []
     outputs = {v.name: _elem(v) for v in graph.output if _elem(v) in OTHER_FLOATS}
     for node in graph.node:

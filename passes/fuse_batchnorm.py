@@ -1,6 +1,7 @@
 """Fold BatchNormalization, and the constants that stand for one, into the weights.
 
-    BN(x) = scale * (x - mean) / sqrt(var + eps) + shift = a * x + b,   a = scale / sqrt(var + eps), b = shift - a * mean
+    BN(x) = scale * (x - mean) / sqrt(var + eps) + shift = a * x + b
+    a = scale / sqrt(var + eps), b = shift - a * mean
 
     Conv, ConvTranspose, Gemm, MatMul -> BN     w' = a * w, bias' = a * bias + b      (per output channel)
     BN -> the same operators                    w' = w * a, bias' = bias + w @ b      (per input channel)
@@ -146,17 +147,20 @@ def _through_weights(node: Any, shift: Factor) -> Factor | None:
     if node.op == "Conv":
         group = node.attrs.get("group", 1)
         per_output = np.repeat(shift.reshape(group, -1), weights.shape[0] // group, axis=0)
-        return (weights.reshape(*weights.shape[:2], -1).sum(axis=2) * per_output).sum(axis=1)
+        return np.asarray((weights.reshape(*weights.shape[:2], -1).sum(axis=2) * per_output).sum(axis=1))
     if node.op == "Gemm":
         matrix = weights.T if node.attrs.get("transB", 0) else weights
-        return node.attrs.get("alpha", 1.0) * (shift @ matrix)
+        return np.asarray(node.attrs.get("alpha", 1.0) * (shift @ matrix))
     return shift @ weights if weights.ndim == 2 else None
 
 
 def _as_affine(graph: Any, node: Any, scale: Factor, shift: Factor) -> None:
     rank = len(node.inputs[0].shape)
     scaled = insert_node(
-        graph, "Mul", f"{node.name}_scale", [node.inputs[0], constant_tensor(graph, f"{node.name}_scale", spread(scale, rank, 1))]
+        graph,
+        "Mul",
+        f"{node.name}_scale",
+        [node.inputs[0], constant_tensor(graph, f"{node.name}_scale", spread(scale, rank, 1))],
     )
     node.inputs[0] = scaled
     _as_sum(graph, node, shift)

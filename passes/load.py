@@ -9,7 +9,6 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
-
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.adapter import MIN_OPSET, import_model
 from csscc.passes.float32 import in_float32
@@ -120,6 +119,3 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
             f"export it again with opset {MIN_OPSET} or newer"
         ) from error
     return converted
-
-
-

@@ -26,7 +26,27 @@ from csscc.runtime.functions import ACTIVATION_DOMAIN
 
 Array = NDArray[np.float64]
 ELEMENTWISE = frozenset(
-    "Add Sub Mul Div Neg Pow Sqrt Exp Erf Tanh Sigmoid HardSigmoid Softplus Clip Relu Min Max Identity Reciprocal".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Neg",
+        "Pow",
+        "Sqrt",
+        "Exp",
+        "Erf",
+        "Tanh",
+        "Sigmoid",
+        "HardSigmoid",
+        "Softplus",
+        "Clip",
+        "Relu",
+        "Min",
+        "Max",
+        "Identity",
+        "Reciprocal",
+    ]
 )
 MAX_NODES = 14
 GRID = np.concatenate([np.linspace(-12, 12, 481), [-1e4, -300.0, -50.0, 50.0, 300.0, 1e4]])
@@ -50,7 +70,7 @@ def _sigmoid(x: Array) -> Array:
 def _gelu(x: Array) -> Array:
     from math import erf
 
-    return x * 0.5 * (1 + np.array([erf(v / np.sqrt(2)) for v in x]))
+    return np.asarray(x * 0.5 * (1 + np.array([erf(v / np.sqrt(2)) for v in x])))
 
 
 KNOWN = (

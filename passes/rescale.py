@@ -21,7 +21,15 @@ from csscc.passes.linear.arithmetic import Scale
 from csscc.passes.linear.factors import ONE, Factor
 from csscc.passes.linear.layout import Concat
 from csscc.passes.network import Network
-from csscc.passes.rewrite import constant, constant_tensor, insert_node, is_output, only_reader, replace_input, replace_readers
+from csscc.passes.rewrite import (
+    constant,
+    constant_tensor,
+    insert_node,
+    is_output,
+    only_reader,
+    replace_input,
+    replace_readers,
+)
 from csscc.runtime.functions import DOMAIN
 
 
@@ -131,7 +139,9 @@ def _pull(graph: Any, node: Any, core: set[int]) -> int:
         return 0
     for index, part in remaining.items():
         tensor = maker.inputs[index]
-        value = insert_node(graph, "Mul", f"{maker.name}_factor", [tensor, constant_tensor(graph, f"{maker.name}_factor", part)])
+        value = insert_node(
+            graph, "Mul", f"{maker.name}_factor", [tensor, constant_tensor(graph, f"{maker.name}_factor", part)]
+        )
         core.add(id(value))
         maker.inputs[index] = value
     replace_readers(node.outputs[0], source)
@@ -145,5 +155,3 @@ def _drop(graph: Any, node: Any) -> int:
     replace_readers(node.outputs[0], _data(node))
     node.outputs.clear()
     return 1
-
-

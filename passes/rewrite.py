@@ -22,7 +22,7 @@ def replace_readers(old: Any, new: Any) -> None:
         replace_input(reader, old, new)
 
 
-def producer(tensor: Any) -> Any | None:
+def producer(tensor: Any) -> Any:
     """The node that makes `tensor`, or None for an input or a constant."""
     return tensor.inputs[0] if tensor.inputs else None
 
@@ -32,7 +32,7 @@ def is_output(graph: Any, tensor: Any) -> bool:
     return any(tensor is t for t in graph.outputs)
 
 
-def only_reader(graph: Any, tensor: Any) -> Any | None:
+def only_reader(graph: Any, tensor: Any) -> Any:
     """The node that alone reads `tensor`, once; None if there are several or it is an output of the graph."""
     return tensor.outputs[0] if len(tensor.outputs) == 1 and not is_output(graph, tensor) else None
 
@@ -84,5 +84,7 @@ def unique_name(graph: Any, name: str) -> str:
 def insert_node(graph: Any, op: str, name: str, inputs: list[Any], *, domain: str | None = None, **attrs: Any) -> Any:
     """Append a node and return its output, typed float32 with the shape of the first input."""
     output = gs.Variable(unique_name(graph, f"{name}_out"), dtype=np.float32, shape=inputs[0].shape)
-    graph.nodes.append(gs.Node(op, unique_name(graph, name), attrs=attrs, inputs=inputs, outputs=[output], domain=domain))
+    graph.nodes.append(
+        gs.Node(op, unique_name(graph, name), attrs=attrs, inputs=inputs, outputs=[output], domain=domain)
+    )
     return output

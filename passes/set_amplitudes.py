@@ -26,7 +26,8 @@ from csscc.passes.network import Network
 
 Method = Literal["percentile", "max", "mse", "entropy"]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
-SMALLEST = 1e-3
+SHARE_OF_LAYER = 0.5
+AMPLE_LEVELS = 512
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SetAmplitudes(BasePass):
             tops = self.tops(histogram, method, levels)
             axis = calibration.axes[name]
             rank = len(tensors[name].shape)
-            theta = _without_dead(tops) / levels
+            theta = not_too_small(tops, levels) / levels
             network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)
         return len(network.amplitudes)
 
@@ -67,10 +68,16 @@ class SetAmplitudes(BasePass):
         return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
 
 
-def _without_dead(tops: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Channels that were (almost) silent get a share of the layer's largest top, so that theta stays positive."""
+def not_too_small(tops: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
+    """Tops of at least a share of the layer's largest.
+
+    A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
+    somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
+    all of it where there are so many levels that resolution is no concern.
+    """
     largest = tops.max(initial=0.0)
-    return np.maximum(tops, largest * SMALLEST) if largest > 0 else np.ones_like(tops)
+    share = min(1.0, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
+    return np.maximum(tops, largest * share) if largest > 0 else np.ones_like(tops)
 
 
 def mse_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
@@ -93,9 +100,7 @@ def mse_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
         lost = second[rows, half]
         rounded = (number[rows, cut] - number[rows, half]) * theta**2 / 12
         above = number[:, -1] - number[rows, cut]
-        clipped = (
-            second[:, -1] - second[rows, cut] - 2 * top * (first[:, -1] - first[rows, cut]) + top**2 * above
-        )
+        clipped = second[:, -1] - second[rows, cut] - 2 * top * (first[:, -1] - first[rows, cut]) + top**2 * above
         error = lost + rounded + clipped
         better = error < best
         best[better], tops[better] = error[better], top[better]

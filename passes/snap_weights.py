@@ -102,7 +102,7 @@ def _data_index(node: Any) -> int:
 
 
 def spike_resolution(tensor: Any) -> float | None:
-    """r if every value of `tensor` is a multiple of r of magnitude at most 1, r a power of two; else None."""
+    """R if every value of `tensor` is a multiple of r of magnitude at most 1, r a power of two; else None."""
     node = producer(tensor)
     if node is None:
         return None

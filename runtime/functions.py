@@ -32,7 +32,7 @@ OWN = "own_"
 
 @dataclass(frozen=True)
 class NeuronSignature:
-    """What one TSA function must accept; `attributes` pairs each attribute of the activation with its ONNX text type."""
+    """What one TSA function must accept; `attributes` pairs each of the activation with its ONNX text type."""
 
     op: str
     parameters: int = 0
@@ -83,7 +83,15 @@ def _fire(potential: str, spike: str, negative: bool) -> list[str]:
     return [f"{potential}_r = {rounding}({potential})", f"{spike} = Clip({potential}_r, lowest, highest)"]
 
 
-def _parse(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Iterable[str], lines: Sequence[str], opset: int, domain: str = DOMAIN) -> onnx.FunctionProto:
+def _parse(
+    name: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    attributes: Iterable[str],
+    lines: Sequence[str],
+    opset: int,
+    domain: str = DOMAIN,
+) -> onnx.FunctionProto:
     body = "\n".join(lines)
     names = sorted(attributes)
     declared = f"<{', '.join(names)}>" if names else ""

@@ -73,9 +73,7 @@ def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 def attribute_types(nodes: list[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
     """Names and ONNX text types of the attributes that `nodes` have beyond their coding, sorted."""
-    kinds = {
-        a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in CODING_ATTRIBUTES
-    }
+    kinds = {a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in CODING_ATTRIBUTES}
     return tuple(sorted(kinds.items()))
 
 
@@ -113,6 +111,10 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.
     definitions = list(_definitions(model, residual=residual))
     del model.functions[:]
     model.functions.extend(kept + definitions)
+    used = {n.domain for n in model.graph.node} | {f.domain for f in definitions}
+    unused = [o for o in model.opset_import if o.domain == ACTIVATION_DOMAIN and o.domain not in used]
+    for entry in unused:
+        model.opset_import.remove(entry)
     imported = {o.domain for o in model.opset_import}
     missing = {f.domain for f in definitions} - imported
     model.opset_import.extend(helper.make_opsetid(domain, DOMAIN_VERSION) for domain in sorted(missing))

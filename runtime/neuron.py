@@ -98,7 +98,9 @@ def tsa(
     dtype = currents[0].dtype.type
     beta, T, L = dtype(coding.beta), coding.T, coding.silent
     first = dtype(coding.beta ** (1 - T))
-    membranes = [z[0] + np.asarray(b, dtype) * first for b, z in zip(biases or [0.0] * len(currents), currents, strict=True)]
+    membranes = [
+        z[0] + np.asarray(b, dtype) * first for b, z in zip(biases or [0.0] * len(currents), currents, strict=True)
+    ]
     spikes: list[FloatArray] = []
     potentials: list[FloatArray] = []
     sent: FloatArray | None = None

@@ -42,9 +42,7 @@ def paddings(
     return result
 
 
-def windows(
-    x: FloatArray, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> FloatArray:
+def windows(x: FloatArray, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> FloatArray:
     """Views of every window of a padded ``[N, C, spatial...]``: ``[N, C, positions..., kernel...]``."""
     axes = tuple(range(2, x.ndim))
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
@@ -155,7 +153,8 @@ class MaxPool(OpRun):
 
     def _run(self, x: FloatArray, **attributes: Any) -> tuple[Any, ...]:
         if self.n_outputs > 1:
-            return tuple(ReferenceMaxPool(self.onnx_node, self.run_params)._run(x, **attributes))
+            reference: Any = ReferenceMaxPool(self.onnx_node, self.run_params)
+            return tuple(reference._run(x, **attributes))
         pooling = _Pooling(x.shape[2:], attributes)
         return (pooling.view(x, -np.inf, -np.inf).max(axis=pooling.axes),)
 
@@ -194,8 +193,8 @@ class LRN(OpRun):
         assert size is not None
         around = [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)]
         squares = sliding_window_view(np.pad(x * x, around), size, axis=1).sum(axis=-1, dtype=x.dtype)
-        alpha, beta, bias = (x.dtype.type(v) for v in (alpha, beta, bias))
-        return (x / (bias + alpha / x.dtype.type(size) * squares) ** beta,)
+        a, b, k = (x.dtype.type(v) for v in (alpha, beta, bias))
+        return (x / (k + a / x.dtype.type(size) * squares) ** b,)
 
 
 FAST_OPS: tuple[type[OpRun], ...] = (Conv, MaxPool, AveragePool, LRN)

@@ -74,7 +74,7 @@ class ReferenceRuntime:
         """Outputs, and everything the neurons did."""
         self._trace = Trace()
         cast = {n: a.astype(self.dtype) if a.dtype.kind == "f" else a for n, a in feeds.items()}
-        values = self._evaluator.run(None, cast)
+        values: Any = self._evaluator.run(None, cast)
         self._trace.outputs = dict(zip(self.output_names, values, strict=True))
         return self._trace
 
@@ -126,7 +126,9 @@ def _csscc_operators(names: set[str], runtime: ReferenceRuntime) -> list[type[Op
     made = []
     for name in sorted(names):
         run = bodies.get(name, _tsa)
-        made.append(type(name, (OpRun,), {"op_domain": DOMAIN, "runtime": runtime, "_run": run, "run": _with_attributes}))
+        made.append(
+            type(name, (OpRun,), {"op_domain": DOMAIN, "runtime": runtime, "_run": run, "run": _with_attributes})
+        )
     return made
 
 
@@ -194,7 +196,9 @@ def activation_function(
     else:
         inner = helper.make_node(op, arguments + names, ["y"])
         inner.attribute.extend(attributes)
-        graph = helper.make_graph([inner], "activation", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        graph = helper.make_graph(
+            [inner], "activation", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+        )
         graph.input.extend(helper.make_tensor_value_info(a, TensorProto.FLOAT, None) for a in arguments)
         graph.initializer.extend(
             numpy_helper.from_array(p, f"param{i}") for i, p in enumerate(parameters) if p is not None
@@ -203,7 +207,8 @@ def activation_function(
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 
     def function(*values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(evaluator.run(None, dict(zip(arguments, values, strict=True)))[0], dtype)
+        (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
+        return np.asarray(result, dtype)
 
     return function
 

@@ -87,9 +87,7 @@ class Session:
         return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
 
 
-def random_input(
-    kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator
-) -> NDArray[Any]:
+def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator) -> NDArray[Any]:
     """One seeded random array of an onnxruntime type such as ``tensor(float)``."""
     dims = [d if isinstance(d, int) and d > 0 else batch for d in shape]
     name = kind.removeprefix("tensor(").removesuffix(")")

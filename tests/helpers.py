@@ -48,9 +48,7 @@ def parse(text: str, *, opset: int = 20, seed: int = 0, **weights: Any) -> onnx.
         if values is None:
             values = _random_weight(info.name, shape, rng)
         array = np.broadcast_to(np.asarray(values, dtype), shape)
-        model.graph.initializer.append(
-            numpy_helper.from_array(np.ascontiguousarray(array).reshape(shape), info.name)
-        )
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(shape), info.name))
     assert not weights, f"the text declares no {', '.join(weights)}"
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -90,9 +88,7 @@ def random_feeds(model: onnx.ModelProto, *, batch: int = 3, seed: int = 1) -> di
             continue
         kind = value.type.tensor_type
         shape = [d.dim_value or batch for d in kind.shape.dim]
-        feeds[value.name] = rng.standard_normal(shape).astype(
-            onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        )
+        feeds[value.name] = rng.standard_normal(shape).astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
     return feeds
 
 

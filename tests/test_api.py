@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from csscc.models import digits_data, digits_model
 
 import csscc
 from csscc import api
 from csscc.errors import RefusedError, RefusedModelError, UsageError
+from csscc.models import digits_data, digits_model
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,7 @@ def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: n
     )[0]
     np.testing.assert_array_equal(snn.run(x), expected)
     np.testing.assert_array_equal(snn.run({"image": x}), expected)
-    np.testing.assert_allclose(
-        snn.run(x, runtime="numpy"), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(snn.run(x, runtime="numpy"), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_save_and_load_give_the_same_network(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
@@ -80,9 +78,7 @@ def _umask() -> int:
     return mask
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 def test_a_save_that_fails_harms_nothing(
     snn: csscc.SNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -190,7 +186,5 @@ def test_dump_writes_a_valid_model_behind_every_pass(x: np.ndarray, tmp_path: Pa
 
 
 def test_the_compilation_is_deterministic(x: np.ndarray) -> None:
-    first, again = (
-        csscc.compile(digits_model(), calibration=x[:16], T=4).model.SerializeToString() for _ in range(2)
-    )
+    first, again = (csscc.compile(digits_model(), calibration=x[:16], T=4).model.SerializeToString() for _ in range(2))
     assert first == again

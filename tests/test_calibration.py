@@ -26,9 +26,7 @@ def test_a_histogram_in_parts_is_the_distribution(seed: int, channels: int, part
     np.testing.assert_array_equal(histogram.counts.sum(axis=1), everything.shape[1])
     assert histogram.seen == everything.shape[1]
     np.testing.assert_array_equal(histogram.largest, magnitude.max(axis=1))
-    np.testing.assert_allclose(
-        histogram.sums, everything.sum(axis=1, dtype=np.float64), rtol=1e-5, atol=1e-4 * scale
-    )
+    np.testing.assert_allclose(histogram.sums, everything.sum(axis=1, dtype=np.float64), rtol=1e-5, atol=1e-4 * scale)
     assert (histogram.tops >= histogram.largest).all()
     width = histogram.tops / histogram.bins
     for percent in (50.0, 90.0, 99.9, 100.0):
@@ -70,9 +68,7 @@ def test_collect_sees_every_activation_of_every_batch() -> None:
     x = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
     told: list[int] = []
     batches = [{"x": x[:4]}, {"x": x[4:9]}, {"x": x[9:]}]
-    result = collect(
-        onnx.parser.parse_model(text), {"x": None, "a": 1, "b": 2}, batches, progress=told.append
-    )
+    result = collect(onnx.parser.parse_model(text), {"x": None, "a": 1, "b": 2}, batches, progress=told.append)
     assert (result.samples, told) == (10, [4, 5, 1])
     a = np.maximum(x, 0)
     np.testing.assert_array_equal(result.histograms["x"].largest, [np.abs(x).max()])

@@ -240,9 +240,7 @@ def test_labels_that_do_not_cover_all_images_are_not_used(tmp_path: Path) -> Non
 
 def test_an_image_that_cannot_be_read_or_does_not_fit(tmp_path: Path) -> None:
     write_images(tmp_path)
-    with pytest.raises(
-        RefusedError, match=r"takes arrays of shape \[\?, 3, 4, 4\], but these are \[3, 3, 5, 6\]"
-    ):
+    with pytest.raises(RefusedError, match=r"takes arrays of shape \[\?, 3, 4, 4\], but these are \[3, 3, 5, 6\]"):
         read_all(tmp_path, (InputSpec("image", (None, 3, 4, 4), "float32"),))
     (tmp_path / "im9.png").write_text("no image")
     with pytest.raises(RefusedError, match=r"im9\.png: not a readable image"):

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from csscc.models import digits_data, digits_model
-from csscc.runtime.model import spike_sources, with_outputs
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import csscc
+from csscc.models import digits_data, digits_model
+from csscc.runtime.model import spike_sources, with_outputs
 
 Array = NDArray[Any]
 CHANNELS, SIZE, CLASSES = 3, 8, 5
@@ -135,9 +135,7 @@ def relative_rms(actual: Array, expected: Array) -> float:
     """Root mean squared error in units of the expected values' spread over the samples."""
     assert actual.shape == expected.shape
     wide = expected.astype(np.float64)
-    return float(
-        np.sqrt(np.mean((actual - wide) ** 2)) / max(np.sqrt(np.mean((wide - wide.mean(axis=0)) ** 2)), 1e-9)
-    )
+    return float(np.sqrt(np.mean((actual - wide) ** 2)) / max(np.sqrt(np.mean((wide - wide.mean(axis=0)) ** 2)), 1e-9))
 
 
 def all_spikes(snn: csscc.SNN, x: Array, *, optimise: bool = True) -> dict[str, Array]:
@@ -210,14 +208,10 @@ def test_one_file_serves_every_batch_size(drawn: Drawn) -> None:
     x = images(64, 4)
     whole = ort_run(snn.model, {"image": x})
     for size in (1, 7, 64):
-        parts = [
-            ort_run(snn.model, {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)
-        ]
+        parts = [ort_run(snn.model, {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)]
         for name, expected in whole.items():
             actual = np.concatenate([p[name] for p in parts])
-            np.testing.assert_allclose(
-                actual, expected[: len(actual)], rtol=0, atol=1e-5 * np.abs(expected).max()
-            )
+            np.testing.assert_allclose(actual, expected[: len(actual)], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_spikes_differ_where_the_network_differs() -> None:
@@ -253,14 +247,10 @@ def test_digits_loses_at_most_three_tenths_of_a_point_at_ten_steps(digits: dict[
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("method", ["percentile", "max", "mse", "entropy"])
-def test_digits_with_every_way_to_choose_amplitudes(
-    digits: dict[str, Array], preset: str, method: str
-) -> None:
+def test_digits_with_every_way_to_choose_amplitudes(digits: dict[str, Array], preset: str, method: str) -> None:
     x = digits["x"][:200]
     ann = next(iter(ort_run(onnx.load(digits_model()), {"image": x}).values()))
-    snn = csscc.compile(
-        digits_model(), calibration=digits["x_calib"][:128], T=14, preset=preset, method=method
-    )
+    snn = csscc.compile(digits_model(), calibration=digits["x_calib"][:128], T=14, preset=preset, method=method)
     assert (snn.run(x).argmax(axis=1) == ann.argmax(axis=1)).mean() >= 0.97
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from csscc.models import digits_data, digits_model
-from csscc.runtime.coding import Coding
 
 import csscc
 from csscc import metadata
 from csscc.errors import RefusedError
 from csscc.metadata import Facts, Layer
+from csscc.models import digits_data, digits_model
+from csscc.runtime.coding import Coding
 
 FACTS = Facts(
     "1.2.3",
@@ -67,9 +67,7 @@ def test_damaged_values_are_refused(key: str) -> None:
         metadata.read(written, "a.onnx")
 
 
-@pytest.mark.parametrize(
-    "key", sorted(k.removeprefix("csscc.") for k in metadata.write(FACTS) if k != "csscc.T")
-)
+@pytest.mark.parametrize("key", sorted(k.removeprefix("csscc.") for k in metadata.write(FACTS) if k != "csscc.T"))
 def test_missing_values_are_refused(key: str) -> None:
     written = metadata.write(FACTS)
     del written[f"csscc.{key}"]
@@ -94,10 +92,7 @@ def test_facts_of_a_compiled_network(tmp_path: Path) -> None:
     properties = {p.key: p.value for p in onnx.load(tmp_path / "snn.onnx").metadata_props}
     import hashlib
 
-    assert (
-        json.loads(properties["csscc.source"])["sha256"]
-        == hashlib.sha256(digits_model().read_bytes()).hexdigest()
-    )
+    assert json.loads(properties["csscc.source"])["sha256"] == hashlib.sha256(digits_model().read_bytes()).hexdigest()
     kinds = [layer.kind for layer in snn.layers]
     assert kinds[0] == "encoder"
     assert kinds[-1] == "readout"

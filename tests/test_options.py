@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 import pytest
-from csscc.runtime.coding import Coding
 
 from csscc.errors import UsageError
 from csscc.options import PRESETS, Options, make_options
+from csscc.runtime.coding import Coding
 
 
 def test_presets() -> None:
@@ -27,9 +27,7 @@ def test_presets() -> None:
 
 
 def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
-    options = make_options(
-        "paper", T=14, beta=2.0, silent=0, negative=False, signed_input=False, method="mse", seed=3
-    )
+    options = make_options("paper", T=14, beta=2.0, silent=0, negative=False, signed_input=False, method="mse", seed=3)
     assert options.coding == Coding(14, 2.0, 0, negative=False, signed_input=False)
     assert (options.method, options.seed, options.per_channel) == ("mse", 3, False)
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="csscc", prog_name="csscc")
 def cli() -> None:
-    """Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
+    r"""Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
 
     \b
     First steps:
@@ -43,7 +43,8 @@ for command in (compile_command, inspect_command, run_command, evaluate_command,
 def main() -> None:
     """Run the command line; every failure is one clear message and an exit code, never a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):

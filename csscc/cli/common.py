@@ -30,11 +30,11 @@ def image_options(command: F) -> F:
         click.option("--image-size", type=int, help="Resize images to this height and width."),
         click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
         click.option("--std", help="Divides each channel, e.g. 0.229,0.224,0.225."),
-        click.option("--scale", type=float, default=255.0, show_default=True, help="Divides pixels before mean and std."),
-        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", show_default=True),
         click.option(
-            "--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True
+            "--scale", type=float, default=255.0, show_default=True, help="Divides pixels before mean and std."
         ),
+        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", show_default=True),
+        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True),
     )
     for option in reversed(options):
         command = option(command)

@@ -49,9 +49,16 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 def compile_command(
-    model: str, output: str, calibration: str | None, preset: str, dump_ir: str | None, as_json: bool, quiet: bool, **options: Any
+    model: str,
+    output: str,
+    calibration: str | None,
+    preset: str,
+    dump_ir: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
-    """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
+    r"""Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
 
     \b
     csscc compile model.onnx --T 14 --beta 1.5 -o snn.onnx
@@ -87,7 +94,6 @@ def compile_command(
 
 def _refuse_unwritable(output: str, model: str) -> None:
     """Find out before the work starts that the result could not be written."""
-    from csscc.api import replacing
     from csscc.errors import RefusedError, UsageError
 
     target = Path(output)
@@ -96,7 +102,6 @@ def _refuse_unwritable(output: str, model: str) -> None:
     if target.is_dir() or not target.parent.is_dir():
         reason = "is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
         raise RefusedError(f"{output}: cannot be written, {reason}; give the path of a file")
-    del replacing
 
 
 def summary(snn: SNN, output: str) -> dict[str, Any]:

@@ -30,20 +30,22 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
         return
     rows = table(f"handwritten digits, {result.samples} test images", "", "ANN", "SNN", "what it means")
     rows.columns[3].justify = "left"
-    rows.add_row("accuracy", f"{result.ann_accuracy:.1f} %", f"{result.snn_accuracy:.1f} %", "share of digits read correctly")
+    rows.add_row(
+        "accuracy", f"{result.ann_accuracy:.1f} %", f"{result.snn_accuracy:.1f} %", "share of digits read correctly"
+    )
     rows.add_row("same answer", "", f"{result.agreement:.1f} %", "how often the SNN answers as the ANN does")
     rows.add_row("coding steps", "", str(result.steps), "time steps to send one value; rate coding needs 128 and more")
     rows.add_row("latency", "", str(result.latency), "time steps from the first input spike to the answer")
-    rows.add_row(
-        "spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, each +1 or -1"
-    )
+    rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, each +1 or -1")
     rows.add_row(
         "operations",
         f"{result.ann_operations / 1e6:.2f} M",
         f"{result.synaptic_operations / 1e6:.2f} M",
         "multiply-accumulates, against additions caused by spikes",
     )
-    rows.add_row("encoded", "", f"{result.encoded:.2%}", "residual potentials |u| <= 1 in the worst layer; 100 % is best")
+    rows.add_row(
+        "encoded", "", f"{result.encoded:.2%}", "residual potentials |u| <= 1 in the worst layer; 100 % is best"
+    )
     out = console()
     out.print(rows)
     out.print(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
-@click.option("--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images with labels.csv, ...")
+@click.option(
+    "--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images with labels.csv, ..."
+)
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--max-loss", type=float, help="Exit with 1 if more points of accuracy (or of agreement) are lost.")
 @image_options
@@ -66,7 +68,9 @@ def show(result: Evaluation) -> None:
         rows.add_row(f"relative error of {name} (RMS)", "", f"{error:.2%}")
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
     rows.add_row("spikes per neuron and inference", "", f"{result.spikes_per_neuron:.2f}")
-    rows.add_row("multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations))
+    rows.add_row(
+        "multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations)
+    )
     rows.add_row("time of one sample", f"{result.ann_milliseconds:.2f} ms", f"{result.snn_milliseconds:.2f} ms")
     layers = table("layers", "layer", "sends", "spikes +", "spikes -", "|u| <= 1", "largest |u|")
     for layer in result.layers:

@@ -51,6 +51,10 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
         out.print(rows)
+        for offender in result.offenders:
+            out.print(f"{offender.op} '{offender.node}', input {offender.shape}: {offender.reason}", markup=False)
+        if result.offenders:
+            raise click.exceptions.Exit(RefusedModelError.exit_code)
         out.print(
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
@@ -59,7 +63,7 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             f"batch size: {'any' if result.batch else 'as exported'}"
         )
     if result.offenders:
-        raise RefusedModelError(list(result.offenders), 0) if as_json else click.exceptions.Exit(3)
+        raise click.exceptions.Exit(RefusedModelError.exit_code)
 
 
 def _show_snn(model: str, as_json: bool) -> None:
@@ -82,7 +86,7 @@ def _show_snn(model: str, as_json: bool) -> None:
     out.print(rows)
     source = snn.facts.source
     out.print(
-        f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} time steps\n"
+        f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} steps\n"
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",
         markup=False,

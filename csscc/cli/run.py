@@ -7,12 +7,23 @@ from typing import Any
 
 import click
 
-from csscc.cli.common import console, image_options, json_option, model_argument, print_json, progress, quiet_option, take_images
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    model_argument,
+    print_json,
+    progress,
+    quiet_option,
+    take_images,
+)
 
 
 @click.command("run")
 @model_argument
-@click.option("--input", "data", required=True, metavar="DATA", help=".npy, .npz, a folder of images, file.py:function.")
+@click.option(
+    "--input", "data", required=True, metavar="DATA", help=".npy, .npz, a folder of images, file.py:function."
+)
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples at a time.")
@@ -50,7 +61,7 @@ def run_command(
     outputs = {n: np.concatenate(v) if v[0].ndim else np.stack(v) for n, v in parts.items()}
     if output is not None:
         with replacing(output) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, **outputs)
+            np.savez(handle, **dict[str, Any](outputs))
     shapes = {n: list(v.shape) for n, v in outputs.items()}
     if as_json:
         print_json({"samples": samples, "seconds": seconds, "runtime": runtime, "outputs": shapes, "written": output})

@@ -6,13 +6,24 @@ from typing import Any
 
 import click
 
-from csscc.cli.common import console, image_options, json_option, model_argument, print_json, progress, quiet_option, take_images
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    model_argument,
+    print_json,
+    progress,
+    quiet_option,
+    take_images,
+)
 
 
 @click.command("verify")
 @model_argument
 @click.option("--data", metavar="DATA", help="Sample inputs; seeded random ones without.")
-@click.option("--samples", "limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use at most so many.")
+@click.option(
+    "--samples", "limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use at most so many."
+)
 @image_options
 @json_option
 @quiet_option

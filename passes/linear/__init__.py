@@ -9,7 +9,8 @@ from csscc.passes.linear.mixing import Pool, Reduce, Resize
 from csscc.passes.linear.weighted import Conv, ConvTranspose, Gemm, MatMul, WeightedOp
 
 _SELECTIONS = (
-    "Identity Dropout Transpose Reshape Flatten Squeeze Unsqueeze Slice Split Gather Pad DepthToSpace SpaceToDepth Expand Tile"
+    "Identity Dropout Transpose Reshape Flatten Squeeze Unsqueeze Slice Split Gather Pad "
+    "DepthToSpace SpaceToDepth Expand Tile"
 )
 
 LINEAR: dict[str, LinearOp] = {

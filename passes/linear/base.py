@@ -48,4 +48,3 @@ class LinearOp:
     def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
         """What a constant on input `index` is at the output; None where that is not a constant per channel."""
         return None
-

@@ -95,7 +95,9 @@ def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
     """Outputs of one node with constant parameters, by onnx's reference implementation."""
     from csscc.passes.adapter import single_node_model
 
-    return [np.asarray(v) for v in ReferenceEvaluator(single_node_model(node, values.dtype)).run(None, {"data": values})]
+    return [
+        np.asarray(v) for v in ReferenceEvaluator(single_node_model(node, values.dtype)).run(None, {"data": values})
+    ]
 
 
 class Concat(LinearOp):
@@ -135,5 +137,3 @@ class Concat(LinearOp):
             return None
         joined = np.concatenate([np.broadcast_to(p, s) for p, s in zip(parts, sizes, strict=True) if p is not None])
         return compress(spread(joined, rank, axis))
-
-

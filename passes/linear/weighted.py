@@ -63,7 +63,7 @@ class WeightedOp(LinearOp):
 
     def output_magnitude(self, node: Any) -> Factor:
         """Largest magnitude of each output channel for inputs of at most 1, bias included."""
-        total = np.abs(self.outputs_first(node)).sum(axis=1)
+        total: Factor = np.abs(self.outputs_first(node)).sum(axis=1)
         bias = constant(node, 2)
         return total if bias is None else total + np.abs(_as64(bias)).reshape(-1)
 
@@ -170,7 +170,7 @@ class Gemm(WeightedOp):
 
     def outputs_first(self, node: Any) -> Factor:
         """Rows of B with transB, columns without, times alpha."""
-        weights = _weights(node, 1) * node.attrs.get("alpha", 1.0)
+        weights: Factor = _weights(node, 1) * node.attrs.get("alpha", 1.0)
         return weights if node.attrs.get("transB", 0) else weights.T
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
@@ -184,7 +184,7 @@ class Gemm(WeightedOp):
 
     def output_magnitude(self, node: Any) -> Factor:
         """With C times beta."""
-        total = np.abs(self.outputs_first(node)).sum(axis=1)
+        total: Factor = np.abs(self.outputs_first(node)).sum(axis=1)
         c = constant(node, 2)
         return total if c is None else total + np.abs(_as64(c) * node.attrs.get("beta", 1.0)).reshape(-1)
 
@@ -213,7 +213,8 @@ class Gemm(WeightedOp):
         if c is None:
             return ZERO
         del node.inputs[2]
-        return _as64(c).reshape(-1) * node.attrs.get("beta", 1.0)
+        taken: Factor = _as64(c).reshape(-1) * node.attrs.get("beta", 1.0)
+        return taken
 
 
 class MatMul(WeightedOp):
@@ -248,7 +249,7 @@ class MatMul(WeightedOp):
     def outputs_first(self, node: Any) -> Factor:
         """Columns of weights on the right, rows of weights on the left, the largest of a stack."""
         weights = _weights(node, 1 - self.data_index(node))
-        matrix = np.abs(weights).reshape(-1, *weights.shape[-2:]).max(axis=0)
+        matrix: Factor = np.abs(weights).reshape(-1, *weights.shape[-2:]).max(axis=0)
         return matrix.T if self.data_index(node) == 0 else matrix
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:

@@ -105,9 +105,7 @@ def test_an_inconsistent_graph_is_an_error():
 
 
 def test_one_node_as_a_model():
-    network = network_of(
-        parse("g (float[N,4] x) => (float[N,2,2] y) <int64[3] s = {-1, 2, 2}> { y = Reshape(x, s) }")
-    )
+    network = network_of(parse("g (float[N,4] x) => (float[N,2,2] y) <int64[3] s = {-1, 2, 2}> { y = Reshape(x, s) }"))
     model = single_node_model(network.graph.nodes[0], np.dtype(np.float32))
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
     assert_equal_outputs({"y": x.reshape(2, 2, 2)}, run(model, {"data": x}))
@@ -138,15 +136,11 @@ def test_a_shared_constant_is_given_to_one_reader_only():
     assert_equal_outputs({"y": x * (2 * c), "z": x + 3 * c, "q": x - c}, got)
     set_constant(network.graph, node_of(network, "Sub"), 1, 4 * c)
     assert node_of(network, "Sub").inputs[1].name == "c"
-    assert_equal_outputs(
-        {"y": x * (2 * c), "z": x + 3 * c, "q": x - 4 * c}, run(export_model(network), feeds)
-    )
+    assert_equal_outputs({"y": x * (2 * c), "z": x + 3 * c, "q": x - 4 * c}, run(export_model(network), feeds))
 
 
 def test_an_absent_input_is_added():
-    network = network_of(
-        parse("g (float[N,3,8,8] x) => (float[N,5,6,6] y) <float[5,3,3,3] W> { y = Conv(x, W) }")
-    )
+    network = network_of(parse("g (float[N,3,8,8] x) => (float[N,5,6,6] y) <float[5,3,3,3] W> { y = Conv(x, W) }"))
     conv = node_of(network, "Conv")
     set_constant(network.graph, conv, 2, np.ones(5))
     assert conv.inputs[2].values.dtype == np.float32

@@ -74,9 +74,7 @@ def test_one_row_for_a_layer():
     values = _activations(model)
     for name in calibration.axes:
         assert calibration.histograms[name].channels == 1
-        np.testing.assert_allclose(
-            calibration.histograms[name].largest, [np.abs(values[name]).max()], rtol=1e-6
-        )
+        np.testing.assert_allclose(calibration.histograms[name].largest, [np.abs(values[name]).max()], rtol=1e-6)
 
 
 def test_few_positions_share_a_histogram():

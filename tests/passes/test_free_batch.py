@@ -31,9 +31,7 @@ def fixed(n: int, target: str):
     return parse(head)
 
 
-@pytest.mark.parametrize(
-    ("n", "target"), [(1, "1, 16"), (2, "2, 16"), (2, "2, -1"), (1, "-1, 16"), (1, "0, -1")]
-)
+@pytest.mark.parametrize(("n", "target"), [(1, "1, 16"), (2, "2, 16"), (2, "2, -1"), (1, "-1, 16"), (1, "0, -1")])
 def test_frees_the_batch(n, target):
     model = fixed(n, target)
     network = network_of(model)

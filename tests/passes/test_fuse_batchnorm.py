@@ -97,12 +97,8 @@ def test_the_algebra_by_hand():
     FuseBatchNorm().apply(network)
     conv = network.graph.nodes[0]
     a = gamma / np.sqrt(var + 1e-5)
-    np.testing.assert_allclose(
-        conv.inputs[1].values, initializer(model, "W") * a.reshape(-1, 1, 1, 1), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        conv.inputs[2].values, (initializer(model, "b") - mean) * a + beta, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(conv.inputs[1].values, initializer(model, "W") * a.reshape(-1, 1, 1, 1), rtol=1e-6)
+    np.testing.assert_allclose(conv.inputs[2].values, (initializer(model, "b") - mean) * a + beta, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(network.statistics["y"][0], beta, rtol=1e-6)
     np.testing.assert_allclose(network.statistics["y"][1], np.abs(gamma), rtol=1e-6)
 
@@ -307,9 +303,7 @@ def test_other_arithmetic_stays(body, constant, outputs):
 
 
 def test_a_constant_that_makes_more_channels_stays():
-    text = (
-        f"g ({X}) => (float[N,5,4,4] y) <float[1,4,3,3] W, float[5,1,1] c> {{ h = Conv(x, W) y = Mul(h, c) }}"
-    )
+    text = f"g ({X}) => (float[N,5,4,4] y) <float[1,4,3,3] W, float[5,1,1] c> {{ h = Conv(x, W) y = Mul(h, c) }}"
     model = parse(text)
     network = network_of(model)
     assert FuseBatchNorm().apply(network) == 0

@@ -109,9 +109,7 @@ def test_outputs_near_the_ann_and_nearer_with_more_steps(case, per_channel):
     """Eight more steps leave 1.5**-8 of the error, where calibration has seen the largest activations."""
     model = parse(NETWORKS[case])
     source = source_of(model, samples=16, seed=1)
-    errors = [
-        error(model, spiking(model, Coding(T=t), per_channel=per_channel, source=source)) for t in (8, 16)
-    ]
+    errors = [error(model, spiking(model, Coding(T=t), per_channel=per_channel, source=source)) for t in (8, 16)]
     for name in errors[0]:
         assert errors[0][name] < 0.1
         assert errors[1][name] < 0.01
@@ -187,9 +185,7 @@ def test_an_input_that_is_read_outside_too():
 
 
 def test_the_count_and_the_coding():
-    network = calibrated(
-        parse(RESIDUAL), Coding(T=5, beta=1.25, silent=2, negative=False, signed_input=False)
-    )
+    network = calibrated(parse(RESIDUAL), Coding(T=5, beta=1.25, silent=2, negative=False, signed_input=False))
     assert amplitude_names(network.graph, network.regions) == ["x", "r0", "r1", "q"]
     assert InsertNeurons().apply(network) == 4
     for node in network.graph.nodes:

@@ -389,9 +389,7 @@ def test_snapped_weights_are_multiples(case):
     assert np.abs(expected - got).max() < 200 * step.max()
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in WEIGHTED if "stacked" not in c and "rows" not in c and "left" not in c]
-)
+@pytest.mark.parametrize("case", [c for c in WEIGHTED if "stacked" not in c and "rows" not in c and "left" not in c])
 def test_added_bias(case):
     model, network, node, rule = _setup(case)
     size = node.outputs[0].shape[1]
@@ -588,9 +586,7 @@ def test_refuses(case):
     op, text, reason = REFUSED[case]
     network = network_of(parse(text))
     node = node_of(network, op)
-    core = [
-        i for i, t in enumerate(node.inputs) if t.name and constant(node, i) is None and t.dtype == np.float32
-    ]
+    core = [i for i, t in enumerate(node.inputs) if t.name and constant(node, i) is None and t.dtype == np.float32]
     assert reason in LINEAR[op].refuse(node, core)
 
 

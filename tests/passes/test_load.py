@@ -16,7 +16,9 @@ from csscc.passes.adapter import MIN_OPSET, export_model
 from csscc.passes.load import load, opset_of, read_model
 from tests.helpers import assert_same_network, ops, parse, random_feeds, run
 
-TEXT = "g (float[N,4] x) => (float[N,2] y) <float[4,3] W, float[3,2] V> { h = MatMul(x, W) r = Relu(h) y = MatMul(r, V) }"
+TEXT = (
+    "g (float[N,4] x) => (float[N,2] y) <float[4,3] W, float[3,2] V> { h = MatMul(x, W) r = Relu(h) y = MatMul(r, V) }"
+)
 
 
 def test_a_model_and_its_facts():
@@ -81,9 +83,7 @@ def test_a_newer_opset_stays():
 
 
 def test_functions_are_inlined():
-    function = onnx.parser.parse_function(
-        '<domain: "own", opset_import: ["": 20]> Twice (a) => (b) { b = Add(a, a) }'
-    )
+    function = onnx.parser.parse_function('<domain: "own", opset_import: ["": 20]> Twice (a) => (b) { b = Add(a, a) }')
     model = parse("g (float[N,4] x) => (float[N,4] y) { h = Relu(x) y = Neg(h) }")
     model.graph.node[1].op_type, model.graph.node[1].domain = "Twice", "own"
     model.opset_import.append(helper.make_opsetid("own", 1))
@@ -97,9 +97,7 @@ def test_functions_are_inlined():
 def test_initializers_listed_as_inputs_are_constants():
     model = parse(TEXT)
     for tensor in model.graph.initializer:
-        model.graph.input.append(
-            helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
-        )
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims)))
     model.ir_version = 3
     network = load(model)
     assert [t.name for t in network.graph.inputs] == ["x"]
@@ -117,10 +115,7 @@ def test_sixteen_bit_weights_become_float32():
     feeds = random_feeds(model)
     got = run(
         export_model(network),
-        {
-            n: v.astype(i.dtype or v.dtype)
-            for (n, v), i in zip(feeds.items(), network.graph.inputs, strict=True)
-        },
+        {n: v.astype(i.dtype or v.dtype) for (n, v), i in zip(feeds.items(), network.graph.inputs, strict=True)},
     )
     weights = [numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer]
     wanted = np.maximum(feeds["x"].astype(np.float64) @ weights[0], 0) @ weights[1]

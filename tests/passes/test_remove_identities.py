@@ -66,9 +66,7 @@ def test_keeps_a_dropout_whose_mask_is_read():
 
 
 def test_keeps_a_dropout_whose_mask_is_an_output():
-    model = parse(
-        "g (float[N,4] x) => (float[N,4] y, bool[N,4] mask) { a = Relu(x) b, mask = Dropout(a) y = Neg(b) }"
-    )
+    model = parse("g (float[N,4] x) => (float[N,4] y, bool[N,4] mask) { a = Relu(x) b, mask = Dropout(a) y = Neg(b) }")
     network = network_of(model)
     assert RemoveIdentities().apply(network) == 0
     assert_same_network(model, network)
@@ -89,9 +87,7 @@ def test_keeps_an_identity_between_two_outputs():
 
 
 def test_an_output_keeps_its_name_when_its_identity_goes():
-    model = parse(
-        "g (float[N,4] x) => (float[N,4] y, float[N,4] z) { a = Relu(x) z = Neg(a) y = Identity(a) }"
-    )
+    model = parse("g (float[N,4] x) => (float[N,4] y, float[N,4] z) { a = Relu(x) z = Neg(a) y = Identity(a) }")
     network = network_of(model)
     assert settles(RemoveIdentities(), network)
     assert sorted(ops(network)) == ["Neg", "Relu"]

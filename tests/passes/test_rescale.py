@@ -44,9 +44,7 @@ def _rescaled(text, **options):
     feeds = random_feeds(model)
     sent, resent = spikes(before, feeds), spikes(after, feeds)
     assert all(np.mean(sent[n] != resent[n]) < 1e-3 for n in sent)
-    assert_equal_outputs(
-        run(export_model(before), feeds), run(export_model(after), feeds), rtol=1e-4, atol=1e-4
-    )
+    assert_equal_outputs(run(export_model(before), feeds), run(export_model(after), feeds), rtol=1e-4, atol=1e-4)
     return after
 
 
@@ -59,15 +57,11 @@ def test_the_formula_of_the_paper(per_channel):
     network = _rescaled(CHAIN, per_channel=per_channel)
     assert ops(network) == ["Encode", "Conv", "TSARelu", "Conv", "Decode"]
     model = parse(CHAIN)
-    theta_x, theta_r = (
-        np.broadcast_to(network.amplitudes[n].reshape(-1), s) for n, s in (("x", 3), ("r", 5))
-    )
+    theta_x, theta_r = (np.broadcast_to(network.amplitudes[n].reshape(-1), s) for n, s in (("x", 3), ("r", 5)))
     first, second = (n for n in network.graph.nodes if n.op == "Conv")
     w = initializer(model, "W") * theta_x.reshape(1, -1, 1, 1) / theta_r.reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(first.inputs[1].values, w, rtol=1e-6)
-    np.testing.assert_allclose(
-        first.inputs[2].values, initializer(model, "b") / (theta_r * LEVELS), rtol=1e-6
-    )
+    np.testing.assert_allclose(first.inputs[2].values, initializer(model, "b") / (theta_r * LEVELS), rtol=1e-6)
     np.testing.assert_allclose(
         second.inputs[1].values, initializer(model, "V") * theta_r.reshape(1, -1, 1, 1), rtol=1e-6
     )

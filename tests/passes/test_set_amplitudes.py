@@ -35,12 +35,8 @@ def test_largest_value_per_channel(coding):
     x, r = _values()
     assert amplitudes["x"].shape == (3, 1, 1)
     assert amplitudes["r"].shape == (5, 1, 1)
-    np.testing.assert_allclose(
-        amplitudes["x"].reshape(-1), x.max(axis=(0, 2, 3)) / _levels(coding), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        amplitudes["r"].reshape(-1), r.max(axis=(0, 2, 3)) / _levels(coding), rtol=1e-6
-    )
+    np.testing.assert_allclose(amplitudes["x"].reshape(-1), x.max(axis=(0, 2, 3)) / _levels(coding), rtol=1e-6)
+    np.testing.assert_allclose(amplitudes["r"].reshape(-1), r.max(axis=(0, 2, 3)) / _levels(coding), rtol=1e-6)
 
 
 def test_largest_value_per_layer():
@@ -68,9 +64,7 @@ def test_an_encoder_covers_its_largest_input(method):
     np.testing.assert_allclose(
         network.amplitudes["x"].reshape(-1) * _levels(Coding(T=8)), x.max(axis=(0, 2, 3)), rtol=1e-6
     )
-    assert (
-        network.amplitudes["r"].reshape(-1) * _levels(Coding(T=8)) <= r.max(axis=(0, 2, 3)) * (1 + 1e-6)
-    ).all()
+    assert (network.amplitudes["r"].reshape(-1) * _levels(Coding(T=8)) <= r.max(axis=(0, 2, 3)) * (1 + 1e-6)).all()
     before = {n: a.copy() for n, a in network.amplitudes.items()}
     assert SetAmplitudes(method).apply(network) == 2
     assert all(np.array_equal(before[n], a) for n, a in network.amplitudes.items())
@@ -107,9 +101,7 @@ def test_mse_cuts_an_outlier_off_and_max_does_not(rng):
 
 def test_entropy_cuts_a_long_tail(rng):
     histogram = Histogram(2)
-    histogram.add(
-        np.stack([rng.uniform(0, 1, 50000), np.append(np.abs(rng.normal(0, 0.3, 49990)), np.full(10, 8.0))])
-    )
+    histogram.add(np.stack([rng.uniform(0, 1, 50000), np.append(np.abs(rng.normal(0, 0.3, 49990)), np.full(10, 8.0))]))
     tops = entropy_top(histogram, 50.0)
     assert tops[0] > 0.9
     assert tops[1] < 4

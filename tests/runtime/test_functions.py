@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import DOMAIN
 from csscc.runtime.model import coding_of, define_operators, with_residuals
 from csscc.runtime.reference import ReferenceRuntime
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 LEVELS = sorted(
     {
@@ -147,9 +148,7 @@ def tensor(name: str, rank: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims(name, rank))
 
 
-def neuron_model(
-    case: Case, coding: Coding, *, opset: int | None = None, theta_rank: int = 0
-) -> onnx.ModelProto:
+def neuron_model(case: Case, coding: Coding, *, opset: int | None = None, theta_rank: int = 0) -> onnx.ModelProto:
     """One neuron; its parameters are initializers, its currents, biases and theta are inputs."""
     ranks = [len(s) + 1 for s in case.shapes]
     inputs, node_inputs = [], []
@@ -225,10 +224,7 @@ def plain_value(case: Case, values: list[Array]) -> Array:
         ]
     else:
         nodes = [helper.make_node(case.op, names + params, ["y"], **case.attributes)]
-    inputs = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape)
-        for n, v in zip(names, values, strict=True)
-    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in zip(names, values, strict=True)]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     constants = [numpy_helper.from_array(p, f"p{i}") for i, p in enumerate(case.parameters) if p is not None]
     graph = helper.make_graph(nodes, "plain", inputs, outputs, constants)
@@ -271,9 +267,7 @@ def test_onnxruntime_sends_the_spikes_of_the_reference_at_every_level(index: int
         for level in LEVELS:
             spikes, left = run_at(model, feeds, level)
             share = differing(spikes, expected)
-            assert share <= (0.0 if case.exact else FLIPS), (
-                f"{coding} at {level}: {share:.2%} of the spikes differ"
-            )
+            assert share <= (0.0 if case.exact else FLIPS), f"{coding} at {level}: {share:.2%} of the spikes differ"
             if case.exact:
                 np.testing.assert_array_equal(left, residual)
 
@@ -379,9 +373,7 @@ def test_one_function_serves_neurons_with_different_attributes_and_parameters(tw
     alone = [ReferenceRuntime(p).trace(feeds).outputs["spikes"] for p in parts]
     traced = ReferenceRuntime(joined).trace(feeds).outputs
     for level in LEVELS:
-        for expected, actual, reference in zip(
-            alone, run_at(joined, feeds, level), traced.values(), strict=True
-        ):
+        for expected, actual, reference in zip(alone, run_at(joined, feeds, level), traced.values(), strict=True):
             np.testing.assert_array_equal(actual, expected)
             np.testing.assert_array_equal(reference, expected)
 

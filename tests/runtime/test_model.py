@@ -7,6 +7,7 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 import pytest
+
 from csscc.runtime import model as models
 from csscc.runtime.coding import Coding
 
@@ -42,9 +43,7 @@ def test_coding_of_nodes(model: onnx.ModelProto) -> None:
 
 
 def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.ModelProto) -> None:
-    other = onnx.parser.parse_function(
-        '<domain: "mine", opset_import: ["" : 20]> F (a) => (b) { b = Relu(a) }'
-    )
+    other = onnx.parser.parse_function('<domain: "mine", opset_import: ["" : 20]> F (a) => (b) { b = Relu(a) }')
     model.functions.append(other)
     models.define_operators(model)
     names = sorted(f.name for f in model.functions)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from csscc.runtime import neuron
-from csscc.runtime.coding import Coding
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from csscc.runtime import neuron
+from csscc.runtime.coding import Coding
 
 FloatArray = NDArray[np.float64]
 SLACK = 1e-9
@@ -97,9 +98,7 @@ def test_tsa_relu_is_appendix_a6(seed: int, T: int, beta: float, L: int) -> None
 
 @common
 @given(seeds, steps, st.floats(1.05, 3.0), silences)
-def test_a_bias_is_what_the_membrane_holds_before_the_first_step(
-    seed: int, T: int, beta: float, L: int
-) -> None:
+def test_a_bias_is_what_the_membrane_holds_before_the_first_step(seed: int, T: int, beta: float, L: int) -> None:
     z = currents(seed, T)
     bias = np.random.default_rng(seed + 1).normal(0, 5, z.shape[1])
     spikes, residual, nearest = appendix_a6(z, beta, L, bias / beta**T)
@@ -158,9 +157,7 @@ def test_the_residual_is_what_was_not_sent(
 
 @common
 @given(seeds, steps, st.floats(1.05, 3.0), silences, st.floats(0.01, 4))
-def test_theta_can_be_absorbed_where_f_is_homogeneous(
-    seed: int, T: int, beta: float, L: int, theta: float
-) -> None:
+def test_theta_can_be_absorbed_where_f_is_homogeneous(seed: int, T: int, beta: float, L: int, theta: float) -> None:
     z = currents(seed, T)
     absorbed = neuron.tsa([z], relu, Coding(T, beta, L))
     assume(np.abs(np.abs(absorbed.potentials) - 0.5).min() > 1e-6)
@@ -317,8 +314,7 @@ def _relative_error(f: Callable[..., FloatArray], number: int, T: int) -> float:
     rng = np.random.default_rng(11)
     values = [rng.normal(0, 1.5, (400, 10)) for _ in range(number)]
     trains = [
-        neuron.encode(v, np.abs(v).max() / coding.levels, coding) * np.abs(v).max() / coding.levels
-        for v in values
+        neuron.encode(v, np.abs(v).max() / coding.levels, coding) * np.abs(v).max() / coding.levels for v in values
     ]
     exact = f(*values)
     theta = np.abs(exact).max() / coding.levels

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from csscc.runtime import numpy_ops
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+
+from csscc.runtime import numpy_ops
 
 common = settings(deadline=None, max_examples=150, derandomize=True)
 Array = NDArray[Any]
@@ -22,13 +23,8 @@ Array = NDArray[Any]
 def model_of(op: str, inputs: list[Array], attributes: dict[str, Any]) -> onnx.ModelProto:
     names = [f"i{k}" for k in range(len(inputs))]
     node = helper.make_node(op, names, ["y"], **attributes)
-    infos = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape)
-        for n, a in zip(names, inputs, strict=True)
-    ]
-    graph = helper.make_graph(
-        [node], "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
-    )
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in zip(names, inputs, strict=True)]
+    graph = helper.make_graph([node], "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
@@ -39,9 +35,9 @@ def both(op: str, inputs: list[Array], attributes: dict[str, Any]) -> tuple[Arra
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        expected = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        ).run(None, feeds)[0]
+        expected = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
+            None, feeds
+        )[0]
     except Exception:
         assume(False)
     evaluator = ReferenceEvaluator(model, new_ops=list(numpy_ops.FAST_OPS))
@@ -76,16 +72,12 @@ def windowed(
         pads = [min(p, r - 1) for p, r in zip(before + behind, reach + reach, strict=True)]
         if any(pads):
             attributes["pads"] = pads
-    size = [
-        draw(st.integers((k - 1) * d + 1, (k - 1) * d + 7)) for k, d in zip(kernel, dilations, strict=True)
-    ]
+    size = [draw(st.integers((k - 1) * d + 1, (k - 1) * d + 7)) for k, d in zip(kernel, dilations, strict=True)]
     return size, attributes
 
 
 @common
-@given(
-    windowed(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(0, 2**31)
-)
+@given(windowed(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(0, 2**31))
 def test_conv(
     drawn: tuple[list[int], dict[str, Any]], group: int, per_in: int, per_out: int, bias: bool, seed: int
 ) -> None:
@@ -107,9 +99,7 @@ def peculiar(attributes: dict[str, Any]) -> bool:
     if not attributes.get("auto_pad", "").startswith("SAME"):
         return False
     dilated = any(d > 1 for d in attributes.get("dilations", []))
-    return dilated or any(
-        s > k for s, k in zip(attributes["strides"], attributes["kernel_shape"], strict=True)
-    )
+    return dilated or any(s > k for s, k in zip(attributes["strides"], attributes["kernel_shape"], strict=True))
 
 
 @common

@@ -9,6 +9,7 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 import pytest
+
 from csscc.runtime.functions import DOMAIN
 from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, in_float64
@@ -69,9 +70,7 @@ def test_trace_names_shapes_and_consistency(snn: onnx.ModelProto, x: np.ndarray)
     for spikes in trace.spikes.values():
         assert set(np.unique(spikes)) <= {-1.0, 0.0, 1.0}
     np.testing.assert_array_equal(np.clip(np.rint(trace.potentials["relu"]), -1, 1), trace.spikes["relu"])
-    np.testing.assert_array_equal(
-        trace.residuals["relu"], trace.potentials["relu"][-1] - trace.spikes["relu"][-1]
-    )
+    np.testing.assert_array_equal(trace.residuals["relu"], trace.potentials["relu"][-1] - trace.spikes["relu"][-1])
     q = BETA ** np.arange(T - 1, -1, -1)
     sent = np.tensordot(q, trace.spikes["enc"], axes=1) * THETA_X
     assert np.abs(sent - x).max() <= THETA_X / 2 + 1e-6
@@ -136,9 +135,9 @@ def test_in_float64_converts_constants_and_casts() -> None:
     before = model.SerializeToString()
     wide = in_float64(model)
     assert model.SerializeToString() == before
-    y = ReferenceRuntime(model, np.float64).run(
-        {"x": np.full((1, 2), 3.7, np.float32), "k": np.zeros(1, np.int64)}
-    )["y"]
+    y = ReferenceRuntime(model, np.float64).run({"x": np.full((1, 2), 3.7, np.float32), "k": np.zeros(1, np.int64)})[
+        "y"
+    ]
     assert y.dtype == np.float64
     tenth, fifth = float(np.float32(0.1)), float(np.float32(0.2))
     np.testing.assert_allclose(y, [[(3 + tenth) * 1.5, (3 + fifth) * 2.5]], rtol=1e-12)

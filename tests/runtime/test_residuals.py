@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+
 from csscc.runtime.model import define_operators
 from csscc.runtime.residuals import residual_histograms
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from csscc.runtime.session import Session, random_input
 
 from csscc.errors import RefusedError
+from csscc.runtime.session import Session, random_input
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 20], metadata_props: ["who": "me"]>
@@ -46,8 +46,7 @@ def test_every_way_to_give_a_model(model: onnx.ModelProto, tmp_path: Path, kind:
 
 def test_a_model_that_cannot_be_loaded_is_refused_in_one_line() -> None:
     bad = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 20, "nowhere" : 1]>'
-        "g (float[N] x) => (float[N] y) { y = nowhere.Op(x) }"
+        '<ir_version: 10, opset_import: ["" : 20, "nowhere" : 1]>g (float[N] x) => (float[N] y) { y = nowhere.Op(x) }'
     )
     with pytest.raises(RefusedError, match="onnxruntime cannot load the model") as caught:
         Session(bad)
