@@ -28,7 +28,7 @@ from csscc.passes.network import Network
 from csscc.passes.rewrite import constant, constant_tensor, insert_node, replace_input, set_constant, unique_name
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
-from csscc.runtime.functions import DOMAIN, tsa_op
+from csscc.runtime.functions import DOMAIN, carried_name, tsa_op
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     attrs = {"T": coding.T, "beta": float(coding.beta), "silent": coding.silent, "negative": int(coding.negative)}
     node.op, node.domain = tsa_op(node.op), DOMAIN
-    node.attrs.update(attrs)
+    node.attrs = {carried_name(k): v for k, v in node.attrs.items()} | attrs
     node.inputs.clear()
     node.outputs.clear()
     node.inputs.extend(inputs)

@@ -287,10 +287,6 @@ def test_digits_needs_silence_or_negative_spikes(digits: dict[str, Array]) -> No
 OWN_ATTRIBUTES = {"HardSigmoid": {"alpha": 0.3, "beta": 0.2}, "LRN": {"size": 3, "alpha": 2.0, "beta": 0.4}}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="insert_neurons overwrites an activation's beta: carry it as functions.carried_name(name)",
-)
 @pytest.mark.parametrize("op", sorted(OWN_ATTRIBUTES))
 def test_an_activation_keeps_a_beta_of_its_own(op: str) -> None:
     """HardSigmoid and LRN have an attribute of the name that the coding's amplification has on a neuron."""
