@@ -1,6 +1,6 @@
 """Enlarge the amplitudes of layers whose residuals are too large (paper, A.3).
 
-The converted network runs on calibration data; where the 99.95th percentile of a layer's final residual |u| exceeds 1,
+The converted network runs on calibration data; where the 99.9th percentile of a layer's final residual |u| exceeds 1,
 its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A bounded number of rounds.
 Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
 """
@@ -22,7 +22,6 @@ from csscc.passes.core import neuron_nodes
 from csscc.passes.network import Network
 from csscc.runtime.residuals import residual_histograms
 
-RESIDUAL_PERCENTILE = 99.95  # the paper takes 99.9; the margin is for inputs that calibration has not seen
 MIN_SAMPLES = 8
 
 
@@ -30,13 +29,15 @@ MIN_SAMPLES = 8
 class AdjustAmplitudes(BasePass):
     """Raise theta where the residuals ask for it; `convert` makes the spiking network again.
 
-    A round uses up to `samples` samples, fewer where they would take more than `budget` multiply-accumulates.
+    The `percentile` is the paper's 99.9 with a margin for inputs that calibration has not seen. A round uses up to
+    `samples` samples, fewer where they would take more than `budget` multiply-accumulates.
     """
 
     source: Source
     convert: tuple[Pass, ...]
     name: ClassVar[str] = "adjust-amplitudes"
     rounds: int = 4
+    percentile: float = 99.95
     samples: int = 64
     budget: float = 1e11
     progress: Callable[[int], None] | None = field(default=None, compare=False)
@@ -57,8 +58,8 @@ class AdjustAmplitudes(BasePass):
             histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
             before = dict(raised)
             for node, histogram in histograms.items():
-                residual = histogram.percentile(RESIDUAL_PERCENTILE)
-                if histogram.merged().percentile(RESIDUAL_PERCENTILE)[0] > 1:
+                residual = histogram.percentile(self.percentile)
+                if histogram.merged().percentile(self.percentile)[0] > 1:
                     factor = np.array([enlargement(float(u), levels) for u in residual])
                     theta = network.amplitudes[sent[node]]
                     network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])

@@ -87,7 +87,7 @@ def test_one_round_multiplies_by_the_factor_of_the_residuals():
     feeds = random_feeds(parse(TEXT), batch=64, seed=7)
     trace = ReferenceRuntime(export_model(network)).trace(feeds)
     before = {n: float(a) for n, a in network.amplitudes.items()}
-    assert _adjust(network, rounds=1, samples=64) > 0
+    assert _adjust(network, rounds=1, samples=64, percentile=99.9) > 0
     levels = sum(1.5**k for k in range(8))
     checked = 0
     for node, residual in trace.residuals.items():
