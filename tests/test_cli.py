@@ -1,0 +1,225 @@
+"""The command line as a user meets it: output, exit codes, and nothing lost or half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from csscc import cli
+from csscc.models import digits_data, digits_model
+
+NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N,4] x) => (float[N,4] y) <float[4,4] w = {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}> {
+    a = MatMul(x, w)
+    b = Sin(a)
+    c = MatMul(b, w)
+    d = Cos(c)
+    y = MatMul(d, w)
+}"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stop.value.code or 0), out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    path = tmp_path / "calibration.npy"
+    np.save(path, np.load(digits_data())["x_calib"][:64])
+    return path
+
+
+@pytest.fixture
+def snn(run: Run, tmp_path: Path, calibration: Path) -> Path:
+    path = tmp_path / "snn.onnx"
+    assert run("compile", digits_model(), "--calibration", calibration, "--T", 8, "-q", "-o", path)[0] == 0
+    return path
+
+
+def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "snn.onnx"
+    code, out, err = run("compile", digits_model(), "--T", "14", "--beta", "1.5", "-o", output)
+    assert code == 0
+    assert "--calibration" in err
+    assert "latency" in out
+    onnx.checker.check_model(str(output), full_check=True)
+
+
+def test_compile_prints_json_that_states_the_latency(run: Run, tmp_path: Path, calibration: Path) -> None:
+    output = tmp_path / "snn.onnx"
+    code, out, _ = run("compile", digits_model(), "--calibration", calibration, "--T", 8, "--json", "-o", output)
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["T"] == 8
+    # stem, 2 in the first block, 2 in the second (its last fused with MaxPool), squeeze, expand, output
+    assert facts["latency"] == 8 + 8
+    assert facts["bytes"] == output.stat().st_size
+
+
+def test_evaluate_prints_json_and_keeps_the_loss_budget(run: Run, snn: Path) -> None:
+    code, out, _ = run("evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 100, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["samples"] == 100
+    assert result["loss"] == pytest.approx(result["ann_accuracy"] - result["snn_accuracy"])
+    assert all(0 <= layer["encoded"] <= 1 for layer in result["layers"])
+    code, _, err = run(
+        "evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 50, "--max-loss", -1, "-q"
+    )
+    assert code == 1
+    assert "exceeds the budget" in err
+
+
+def test_run_writes_outputs_by_name_in_both_runtimes(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
+    for runtime in ("onnxruntime", "numpy"):
+        output = tmp_path / f"{runtime}.npz"
+        assert run("run", snn, "--input", calibration, "-o", output, "--runtime", runtime, "-q")[0] == 0
+    first, second = (np.load(tmp_path / f"{r}.npz") for r in ("onnxruntime", "numpy"))
+    with first, second:
+        assert first["logits"].shape == (64, 10)
+        np.testing.assert_allclose(first["logits"], second["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_verify_holds_and_fails_on_a_file_whose_function_was_changed(run: Run, snn: Path, tmp_path: Path) -> None:
+    code, out, _ = run("verify", snn, "--samples", 2)
+    assert code == 0
+    assert out.startswith("0 of ")
+    model = onnx.load(snn)
+    neuron = next(f for f in model.functions if f.name == "TSARelu")
+    beta = next(n for n in neuron.node if n.output[0] == "beta_c")
+    beta.attribute[0].f = 1.4
+    broken = tmp_path / "broken.onnx"
+    onnx.save(model, broken)
+    code, _, err = run("verify", broken, "--samples", 2, "-q")
+    assert code == 1
+    assert "spikes differ" in err
+
+
+def test_inspect_shows_an_ann_an_snn_and_every_node_in_the_way(run: Run, snn: Path, tmp_path: Path) -> None:
+    code, out, _ = run("inspect", digits_model(), "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["spiking_share"] == 1
+    assert {n["fate"] for n in result["nodes"]} <= {"converted", "passed", "analog", "folded"}
+    assert run("inspect", snn)[0] == 0
+    model = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(UNKNOWN_LAYERS), model)
+    code, out, _ = run("inspect", model)
+    assert code == 3
+    assert "Sin" in out
+    assert "Cos" in out
+
+
+def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(UNKNOWN_LAYERS), model)
+    output = tmp_path / "snn.onnx"
+    code, _, err = run("compile", model, "-o", output)
+    assert code == 3
+    assert "Sin" in err
+    assert "Cos" in err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (("missing.onnx",), 3, "no such file"),
+        (("text.onnx",), 3, "not a readable ONNX model"),
+        (("empty.onnx",), 3, "not an ONNX model"),
+        (("relu.onnx",), 3, "no weighted layer"),
+        ((digits_model(), "--T", 0), 2, "T must be"),
+        ((digits_model(), "--beta", 1.0), 2, "beta must be"),
+        ((digits_model(), "--beta", 3.1), 2, "beta must be"),
+        ((digits_model(), "--silent", -1), 2, "silent steps"),
+        ((digits_model(), "--calibration", "nothing.npy"), 3, "no such file"),
+        ((digits_model(), "--calibration", "shape.npy"), 3, "shape"),
+        ((digits_model(), "--calibration", "type.npy"), 3, "takes float32"),
+        ((digits_model(), "--calibration", "nan.npy"), 3, "NaN"),
+        ((digits_model(), "--calibration", "zero.npy"), 3, "no samples"),
+    ],
+    ids=str,
+)
+def test_bad_input_gets_one_clear_message(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], exit_code: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.onnx").write_text("this is not a network")
+    Path("empty.onnx").write_bytes(b"")
+    onnx.save(onnx.parser.parse_model(NO_WEIGHTS), "relu.onnx")
+    np.save("shape.npy", np.zeros((4, 3, 8, 8), np.float32))
+    np.save("type.npy", np.full((1, 1, 8, 8), "a"))
+    np.save("nan.npy", np.full((4, 1, 8, 8), np.nan, np.float32))
+    np.save("zero.npy", np.zeros((0, 1, 8, 8), np.float32))
+    output = tmp_path / "snn.onnx"
+    output.write_bytes(b"an older result")
+    code, out, err = run("compile", *arguments, "-o", output)
+    assert code == exit_code
+    assert told in err
+    assert "Traceback" not in out + err
+    assert err.startswith("Error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert output.read_bytes() == b"an older result"
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(run: Run, tmp_path: Path) -> None:
+    for output in (tmp_path, tmp_path / "no" / "snn.onnx"):
+        code, _, err = run("compile", digits_model(), "-o", output)
+        assert code == 3
+        assert "cannot be written" in err
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(digits_model().read_bytes())
+    code, _, err = run("compile", copy, "-o", copy)
+    assert code == 2
+    assert copy.read_bytes() == digits_model().read_bytes()
+
+
+def test_dump_ir_writes_a_valid_model_behind_every_pass(run: Run, tmp_path: Path, calibration: Path) -> None:
+    folder = tmp_path / "ir"
+    output = tmp_path / "snn.onnx"
+    assert run("compile", digits_model(), "--calibration", calibration, "--dump-ir", folder, "-q", "-o", output)[0] == 0
+    stages = sorted(folder.iterdir())
+    assert len(stages) >= 12
+    for stage in stages:
+        onnx.checker.check_model(str(stage), full_check=True)
+
+
+def test_wrong_usage_exits_with_2(run: Run) -> None:
+    assert run("compile", digits_model())[0] == 2
+    assert run("no-such-command")[0] == 2
+
+
+def test_help_answers_fast_and_imports_nothing_heavy() -> None:
+    code = "import sys, csscc.cli; print([m for m in ('onnx', 'onnxruntime', 'numpy', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "csscc", "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - started < 3
+
+
+def test_demo_loses_next_to_nothing(run: Run) -> None:
+    code, out, _ = run("demo", "--json")
+    assert code == 0
+    assert json.loads(out)["loss"] <= 0.3
