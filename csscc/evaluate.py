@@ -18,7 +18,8 @@ from csscc.data import ImageOptions, open_source, session_specs
 from csscc.errors import RefusedError
 from csscc.macs import behind_batch, multiply_accumulates
 from csscc.metadata import read as read_facts
-from csscc.passes.load import read_model
+from csscc.passes.adapter import export_model
+from csscc.passes.load import load, read_model
 from csscc.runtime.model import attributes_of, copy_of, spike_sources, with_residuals
 from csscc.runtime.session import Session
 
@@ -99,7 +100,7 @@ def evaluate(
     facts = read_facts(
         {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    ann_session, plain = Session(ann_model), Session(snn_model)
+    ann_session, plain = _source_session(ann_model), Session(snn_model)
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
     fixed = ann_session.fixed_batch
@@ -116,6 +117,14 @@ def evaluate(
         if progress is not None:
             progress(tally.samples, source.size)
     return tally.result(meter, facts.coding.T, facts.latency)
+
+
+def _source_session(model: onnx.ModelProto) -> Session:
+    """The ANN as it is, or with its opset raised where it is too old for onnxruntime."""
+    try:
+        return Session(model)
+    except RefusedError:
+        return Session(export_model(load(model)))
 
 
 def _check_pair(ann: Session, snn: Session) -> None:
