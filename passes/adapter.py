@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from csscc.errors import RefusedError
 from csscc.passes.network import Network
 from csscc.passes.rewrite import replace_readers
 from csscc.runtime.model import define_operators
@@ -81,7 +82,7 @@ def infer_shapes(network: Network) -> None:
     """Write inferred element types and shapes of an ANN's graph onto its tensors.
 
     Raises:
-        onnx.shape_inference.InferenceError: the graph is inconsistent.
+        RefusedError: the graph is inconsistent.
     """
     graph = network.graph
     graph.toposort()
@@ -89,7 +90,12 @@ def infer_shapes(network: Network) -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and id(tensor) not in known:
             tensor.shape = None
-    model = onnx.shape_inference.infer_shapes(export_model(network, weights=False), strict_mode=True, data_prop=True)
+    try:
+        model = onnx.shape_inference.infer_shapes(
+            export_model(network, weights=False), strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise RefusedError(f"the model's shapes cannot be inferred: {' '.join(str(error).split())}") from error
     tensors = graph.tensors()
     for info in (*model.graph.value_info, *model.graph.output):
         tensor = tensors.get(info.name)

@@ -48,6 +48,8 @@ class AdjustAmplitudes(BasePass):
         raised: dict[str, float] = {}
         levels = network.coding.levels
         neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]
+        if not neurons:
+            return 0
         size = max(1, batch_size(network, neurons) // 2)
         per_sample = multiply_accumulates_of(network.ann) * network.coding.T
         samples = min(self.samples, max(MIN_SAMPLES, int(self.budget / max(per_sample, 1))))

@@ -62,9 +62,9 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
     for node in regions.nodes(graph, "neuron"):
         tensor = node.outputs[0]
         whole = not per_channel or ACTIVATIONS[node.op].reach == "row" or not _many_positions(tensor)
-        axes[tensor.name] = None if whole else channel_axis(tensor)
-        if axes[tensor.name] == 0:
-            axes[tensor.name] = None
+        axis = None if whole else channel_axis(tensor)
+        mixed = axis != 1 and ACTIVATIONS[node.op].reach == "window"  # a window spans every axis behind the first two
+        axes[tensor.name] = None if axis == 0 or mixed else axis
     return axes
 
 

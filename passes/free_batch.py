@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from csscc.errors import CssccError
@@ -58,7 +57,7 @@ class FreeBatch(BasePass):
                 network.batch = BATCH
                 return 1
             reason = "results of a larger batch differ"
-        except (CssccError, RuntimeError, onnx.shape_inference.InferenceError) as error:
+        except (CssccError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
         for tensor in graph.inputs:
             tensor.shape = [size, *tensor.shape[1:]]
@@ -97,10 +96,14 @@ def _same_results(original: Session, freed: Session, size: int) -> bool:
         feeds = {n: v[:1] for n, v in feeds.items()}
     got = freed.run(feeds)
     return all(
-        got[n].shape == v.shape and bool(np.allclose(got[n], v, rtol=TOLERANCE, atol=TOLERANCE * _scale(v)))
+        got[n].shape == v.shape
+        and bool(np.allclose(got[n], v, rtol=TOLERANCE, atol=TOLERANCE * _scale(v), equal_nan=True))
         for n, v in expected.items()
     )
 
 
 def _scale(values: Any) -> float:
-    return float(np.abs(values).max(initial=0.0)) if values.dtype.kind == "f" else 0.0
+    """Largest finite magnitude; random inputs may be outside an operator's domain."""
+    if values.dtype.kind != "f":
+        return 0.0
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

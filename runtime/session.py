@@ -75,6 +75,8 @@ class Session:
             RefusedError: onnxruntime fails on these inputs.
         """
         names = list(outputs) if outputs is not None else self.output_names
+        if not names:
+            return {}
         try:
             values = self._session.run(names, dict(feeds))
         except Exception as error:

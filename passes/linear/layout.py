@@ -33,6 +33,8 @@ class Selection(LinearOp):
             value = constant(node, 2)
             if value is not None and np.any(value != 0):
                 return "it pads with a value other than zero"
+        if node.op == "Slice" and _cuts_batch(node):
+            return "it cuts the batch axis"
         return self._refuse_batch(node)
 
     def _refuse_batch(self, node: Any) -> str:
@@ -89,6 +91,19 @@ def _continued(pad: Any) -> Any:
         values = constant(pad, index)
         inputs[index] = inputs[index] if values is None else gs.Constant(pad.inputs[index].name, values)
     return gs.Node("Pad", pad.name, {**pad.attrs, "mode": "edge"}, inputs, [gs.Variable("padded")])
+
+
+def _cuts_batch(node: Any) -> bool:
+    """Whether a Slice names the batch axis and does not take all of it, whatever its size."""
+    starts, ends, axes, steps = (constant(node, i) for i in range(1, 5))
+    if starts is None or ends is None:
+        return True
+    rank = len(node.inputs[0].shape)
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = int(axes[i]) % rank if axes is not None else i
+        if axis == 0 and (start != 0 or end < np.iinfo(np.int32).max or (steps is not None and steps[i] != 1)):
+            return True
+    return False
 
 
 def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
