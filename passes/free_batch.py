@@ -95,11 +95,14 @@ def _same_results(original: Session, freed: Session, size: int) -> bool:
         expected = {n: v[:1] if v.ndim else v for n, v in original.run(feeds).items()}
         feeds = {n: v[:1] for n, v in feeds.items()}
     got = freed.run(feeds)
-    return all(
-        got[n].shape == v.shape
-        and bool(np.allclose(got[n], v, rtol=TOLERANCE, atol=TOLERANCE * _scale(v), equal_nan=True))
-        for n, v in expected.items()
-    )
+    return all(_close(got[n], v) for n, v in expected.items())
+
+
+def _close(got: Any, expected: Any) -> bool:
+    if got.shape != expected.shape:
+        return False
+    tolerance = TOLERANCE * _scale(expected)
+    return bool(np.allclose(got, expected, rtol=TOLERANCE, atol=tolerance, equal_nan=True))
 
 
 def _scale(values: Any) -> float:
