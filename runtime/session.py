@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from csscc.errors import RefusedError
 
-PROTOBUF_LIMIT = 2**31
-
 
 class Session:
     """A model in onnxruntime's CPU provider.

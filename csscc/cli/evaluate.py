@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from csscc.cli.common import console, image_options, json_option, print_json, progress, quiet_option, table, take_images
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    print_json,
+    progress,
+    quiet_option,
+    running_total,
+    table,
+    take_images,
+)
 
 if TYPE_CHECKING:
     from csscc.evaluate import Evaluation
@@ -35,15 +45,8 @@ def evaluate_command(
     from csscc.evaluate import evaluate
 
     images = take_images(options)
-    done = 0
     with progress(quiet or as_json) as advance:
-
-        def report(samples: int, total: int | None) -> None:
-            nonlocal done
-            advance("evaluating", samples - done, total)
-            done = samples
-
-        result = evaluate(ann, snn, data, images=images, limit=limit, progress=report)
+        result = evaluate(ann, snn, data, images=images, limit=limit, progress=running_total(advance, "evaluating"))
     if as_json:
         print_json(result.as_dict())
     elif not quiet:

@@ -14,6 +14,7 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
+    running_total,
     take_images,
 )
 
@@ -36,15 +37,8 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     from csscc.verify import verify
 
     images = take_images(options)
-    done = 0
     with progress(quiet or as_json) as advance:
-
-        def report(samples: int, total: int | None) -> None:
-            nonlocal done
-            advance("verifying", samples - done, total)
-            done = samples
-
-        result = verify(model, data, images=images, limit=limit, progress=report)
+        result = verify(model, data, images=images, limit=limit, progress=running_total(advance, "verifying"))
     text = (
         f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy "
         f"({result.samples} samples, {len(result.layers)} layers); outputs differ by {result.output_difference:.2e} "
