@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc import native as kernels
 from csscc.errors import RefusedError
+from csscc.runtime.functions import DOMAIN
 
 
 class Session:
@@ -20,12 +22,23 @@ class Session:
         model: a file, its bytes, or a model.
         threads: threads within an operator; 0 leaves the choice to onnxruntime.
         optimise: False switches all graph optimisations off.
+        native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`).
+
+    Attributes:
+        native: the operators of the model that native kernels run.
 
     Raises:
         RefusedError: onnxruntime cannot load the model.
     """
 
-    def __init__(self, model: str | Path | bytes | onnx.ModelProto, *, threads: int = 0, optimise: bool = True) -> None:
+    def __init__(
+        self,
+        model: str | Path | bytes | onnx.ModelProto,
+        *,
+        threads: int = 0,
+        optimise: bool = True,
+        native: bool = False,
+    ) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -33,6 +46,9 @@ class Session:
         options.log_severity_level = 4  # failures come back as exceptions
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.native = _with_kernels(model) if native else frozenset()
+        if self.native:
+            options.register_custom_ops_library(kernels.library())
         source: str | bytes
         if isinstance(model, onnx.ModelProto):
             source = model.SerializeToString()
@@ -95,6 +111,16 @@ def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: 
     if name in ("float", "double", "float16"):
         return rng.standard_normal(dims).astype(dtype)
     return rng.integers(0, 2, dims).astype(dtype)
+
+
+def _with_kernels(model: str | Path | bytes | onnx.ModelProto) -> frozenset[str]:
+    """The model's spiking operators that have a native kernel."""
+    if isinstance(model, bytes):
+        model = onnx.load_from_string(model)
+    elif not isinstance(model, onnx.ModelProto):
+        model = onnx.load(model, load_external_data=False)
+    used = {n.op_type for n in model.graph.node if n.domain == DOMAIN}
+    return kernels.operators() & used if used else frozenset()
 
 
 def _reason(error: Exception) -> str:

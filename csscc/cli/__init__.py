@@ -11,6 +11,7 @@ from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
+from csscc.cli.native import native_command
 from csscc.cli.run import run_command
 from csscc.cli.verify import verify_command
 from csscc.errors import CssccError
@@ -36,7 +37,15 @@ def cli() -> None:
     """
 
 
-for command in (compile_command, inspect_command, run_command, evaluate_command, verify_command, demo_command):
+for command in (
+    compile_command,
+    inspect_command,
+    run_command,
+    evaluate_command,
+    verify_command,
+    demo_command,
+    native_command,
+):
     cli.add_command(command)
 
 
