@@ -37,6 +37,25 @@ class Coding:
         return self.beta ** np.arange(self.T - 1, -1, -1, dtype=np.float64)
 
     @property
+    def reset(self) -> float:
+        """What a spike takes from a neuron's potential, in units of the threshold it fires at.
+
+        2 for ternary spikes, which are sent at half of what they are worth: that halves the error. 1 without negative
+        spikes: nothing could take back what was sent too early, so a spike is sent at all of its worth.
+        """
+        return 2.0 if self.negative else 1.0
+
+    @property
+    def input_reset(self) -> float:
+        """The same for the encoder."""
+        return 2.0 if self.signed_input else 1.0
+
+    @property
+    def gain(self) -> float:
+        """Thresholds a potential gains by a current of one theta: a spike is worth `reset` of them L steps later."""
+        return self.reset * self.beta**-self.silent
+
+    @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``."""
         return float(self.weights.sum())

@@ -78,9 +78,23 @@ def _levels(negative: bool) -> list[str]:
     return [_constant("lowest", -1 if negative else 0), _constant("highest", 1)]
 
 
-def _fire(potential: str, spike: str, negative: bool) -> list[str]:
-    rounding = "Round" if negative else "Floor"
-    return [f"{potential}_r = {rounding}({potential})", f"{spike} = Clip({potential}_r, lowest, highest)"]
+def _fire(k: int) -> list[str]:
+    """Spike k of the potential ``o<k>``: the Cast truncates, so that what is short of the threshold becomes 0.
+
+    Spikes stay in int8 until all are there: Cast is the cheapest rounding in onnxruntime, and a small Concat follows.
+    """
+    return [f"c{k} = Clip(o{k}, lowest, highest)", f"s{k} = Cast <to = {onnx.TensorProto.INT8}> (c{k})"]
+
+
+def _reset(k: int, reset: float) -> list[str]:
+    """``w<k>``: what spike k takes from the potential, one or two thresholds."""
+    doubled = [f"d{k} = Add(s{k}, s{k})"] if reset == 2 else []
+    return [*doubled, f"w{k} = Cast <to = {onnx.TensorProto.FLOAT}> ({'d' if doubled else 's'}{k})"]
+
+
+def _train(T: int) -> list[str]:
+    spikes = ", ".join(f"s{k}" for k in range(1, T + 1))
+    return [f"train = Concat <axis = 0> ({spikes})", f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (train)"]
 
 
 def _parse(
@@ -107,16 +121,15 @@ def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
     lines = [
         *_levels(coding.signed_input),
         _constant("beta_c", coding.beta),
-        _constant("start", coding.beta ** -(coding.T - 1)),
+        _constant("start", coding.input_reset * coding.beta ** (1 - coding.T)),
         "units = Div(x, theta)",
-        "o0 = Mul(units, start)",
+        "o1 = Mul(units, start)",
     ]
-    for t in range(coding.T):
-        lines += _fire(f"o{t}", f"s{t}", coding.signed_input)
-        if t < coding.T - 1:
-            lines += [f"u{t} = Sub(o{t}, s{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
-    spikes = ", ".join(f"s{t}" for t in range(coding.T))
-    lines.append(f"spikes = Concat <axis = 0> ({spikes})")
+    for t in range(1, coding.T + 1):
+        lines += _fire(t)
+        if t < coding.T:
+            lines += [*_reset(t, coding.input_reset), f"u{t} = Sub(o{t}, w{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
+    lines += _train(coding.T)
     return _parse("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"), lines, opset)
 
 
@@ -144,7 +157,6 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         *_levels(coding.negative),
         _constant("beta_c", coding.beta),
         _constant("first", coding.beta ** (1 - T)),
-        _constant("delay", coding.beta**-L),
     ]
     if activation.partial:
         lines.append(_constant("silence", 0))
@@ -167,9 +179,6 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         if activation.homogeneous:
             lines += _apply(signature, [f"h{i}_{t}" for i in membranes], f"y{k}")
             target = f"y{k}"
-            if L:
-                lines.append(f"target{k} = Mul(y{k}, delay)")
-                target = f"target{k}"
         else:
             last = min(t, T)
             if t == last or k == 1:
@@ -178,8 +187,8 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
                 lines += _apply(signature, [f"x{i}_{t}" for i in membranes], f"y{k}")
                 said = f"y{k}"
             lines += [
-                _constant(f"c{k}", coding.beta ** (T - k)),
-                f"unit{k} = Mul(theta, c{k})",
+                _constant(f"m{k}", coding.beta ** (T - k) / coding.reset),
+                f"unit{k} = Mul(theta, m{k})",
                 f"target{k} = Div({said}, unit{k})",
             ]
             target = f"target{k}"
@@ -187,14 +196,17 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k})")
         if activation.partial:
             lines += [f"unknown{k} = IsNaN({known})", f"o{k} = Where(unknown{k}, silence, {known})"]
-        lines += _fire(f"o{k}", f"s{k}", coding.negative)
+        lines += _fire(k)
         if k < T:
-            lines.append(f"v{k} = Identity(s1)" if k == 1 else f"v{k} = Add(p{k}, s{k})")
+            lines += _reset(k, coding.reset)
+            lines.append(f"v{k} = Identity(w1)" if k == 1 else f"v{k} = Add(p{k}, w{k})")
             lines.append(f"p{k + 1} = Mul(v{k}, beta_c)")
-    lines.append(f"spikes = Concat <axis = 0> ({', '.join(f's{k}' for k in range(1, T + 1))})")
+    lines += _train(T)
     outputs = ["spikes"]
     if signature.residual:
-        lines.append(f"residual = Sub(o{T}, s{T})")
+        lines += _reset(T, coding.reset)
+        lines += [_constant("threshold", 1 / coding.reset), f"left = Sub(o{T}, w{T})"]
+        lines.append("residual = Mul(left, threshold)")
         outputs.append("residual")
     inputs = [n for i in membranes for n in (f"z{i}", f"bias{i}")]
     inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]

@@ -4,8 +4,8 @@ These free functions are the numerics that every emitted form must reproduce; th
 paper (Algorithm 1, Theorem 2, A.4, A.6) one step at a time and know nothing of ONNX. Arrays have time first:
 currents and spikes are ``[T, ...]``. All of them keep the dtype they are given, so that float64 serves as oracle.
 
-A spike is sent when the magnitude of the potential exceeds half a spike. On an exact tie none is sent (the paper
-writes >=): rounding half to even is what every runtime offers, and both choices leave a residual of one half.
+Potentials are in units of the threshold, which is half of what a ternary spike is worth (all of it without negative
+spikes): a spike is sent when the potential reaches 1 or -1 and takes `Coding.reset` thresholds from it.
 
 The order of operations is part of the definition. Every operation here is one IEEE operation on one element, so any
 runtime that performs the same ones in the same order, without contracting a product and a sum into one, gives the
@@ -28,7 +28,7 @@ FloatArray = NDArray[np.floating]
 class Firing(NamedTuple):
     """What a neuron did: spikes and potentials before firing ``[T, B, ...]``, and the residual ``[B, ...]``.
 
-    Potentials and residual are in units of one spike: of ``theta * q[k]`` at spike k, so of theta at the last.
+    Potentials are in units of the threshold, ``theta * q[k] / reset`` at spike k; the residual in units of theta.
     """
 
     spikes: FloatArray
@@ -37,11 +37,11 @@ class Firing(NamedTuple):
 
 
 def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
-    """Spikes of a membrane potential given in units of one spike; same shape and dtype.
+    """Spikes of a potential given in units of the threshold; same shape and dtype.
 
-    Ternary: +1 above 1/2, -1 below -1/2, else 0. Without negative spikes: 1 from 1 on, else 0.
+    +1 from 1 on, -1 (with negative spikes) from -1 down, else 0.
     """
-    return np.clip(np.rint(potential), -1, 1) if negative else np.clip(np.floor(potential), 0, 1)
+    return np.trunc(np.clip(potential, -1 if negative else 0, 1))
 
 
 def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
@@ -58,12 +58,12 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
-    beta = dtype(coding.beta)
-    potential = values / np.asarray(theta, dtype) * dtype(coding.beta ** (1 - coding.T))
+    beta, reset = dtype(coding.beta), dtype(coding.input_reset)
+    potential = values / np.asarray(theta, dtype) * dtype(coding.input_reset * coding.beta ** (1 - coding.T))
     spikes = np.empty((coding.T, *values.shape), values.dtype)
     for t in range(coding.T):
         spikes[t] = fire(potential, negative=coding.signed_input)
-        potential = (potential - spikes[t]) * beta
+        potential = (potential - reset * spikes[t]) * beta
     return spikes
 
 
@@ -76,17 +76,19 @@ def tsa(
 ) -> Firing:
     """Spikes of a TSA neuron whose activation f acts on its accumulated inputs (A.4, A.6 for ReLU).
 
-    The membrane ``h[t] = beta * h[t-1] + z[t]`` (no input after T) holds what has arrived, in units of a spike at t;
-    a bias is what it holds before the first step, ``h[0] = bias * beta**-T``. Spike k is sent at t = k + L::
+    The membrane ``h[t] = beta * h[t-1] + z[t]`` (no input after T) holds what has arrived; a bias is what it holds
+    before the first step, ``h[0] = bias * beta**-T``. Spike k is sent at t = k + L::
 
-        o = f(h[k+L]) / beta**L - p[k]      S[k] = fire(o)      p[k+1] = beta * (p[k] + S[k])
+        o = f(h[k+L]) - p[k]      S[k] = fire(o)      p[k+1] = beta * (p[k] + reset * S[k])
 
-    where p is what was already sent, in units of the spike about to be sent. An f that is not positively homogeneous
-    needs the value itself: there ``o = f(h[t] * q[t]) / (theta * q[k]) - p[k]`` with ``q[t] = beta**(T-t)``, and h
-    stays as it is behind T. Where that f is not defined for what has arrived so far (NaN), nothing is sent.
+    where p is what was already sent. All are in thresholds of the spike about to be sent, so a current of one theta
+    comes in as `Coding.gain` (the paper's beta**-L among it). An f that is not positively homogeneous needs the value
+    itself: there ``o = f(h[t] * q[t]) / (theta * q[k] / reset) - p[k]`` with ``q[t] = beta**(T-t)``, and h stays as it
+    is behind T. Where that f is not defined for what has arrived so far (NaN), nothing is sent.
 
     Args:
-        currents: one array per input of the activation, each ``[T, B, ...]``, in units of theta if `theta` is None.
+        currents: one array per input of the activation, each ``[T, B, ...]``; in units of ``theta / coding.gain`` if
+            `theta` is None, else in the units of f.
         activation: function of as many arrays ``[B, ...]``; may change the shape behind the batch axis.
         coding: steps, base, silent period, and whether negative spikes are allowed.
         biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' sum.
@@ -96,7 +98,7 @@ def tsa(
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    beta, T, L = dtype(coding.beta), coding.T, coding.silent
+    beta, reset, T, L = dtype(coding.beta), dtype(coding.reset), coding.T, coding.silent
     first = dtype(coding.beta ** (1 - T))
     membranes = [
         z[0] + np.asarray(b, dtype) * first for b, z in zip(biases or [0.0] * len(currents), currents, strict=True)
@@ -114,18 +116,19 @@ def tsa(
             continue
         if theta is None:
             target = activation(*membranes)
-            target = target * dtype(coding.beta**-L) if L else target
         else:
             if t <= T or said is None:
                 said = activation(*(h * dtype(coding.beta ** max(T - t, 0)) for h in membranes))
-            target = said / (np.asarray(theta, dtype) * dtype(coding.beta ** (T + L - t)))
+            target = said / (np.asarray(theta, dtype) * dtype(coding.beta ** (T + L - t) / coding.reset))
         potential = target if sent is None else target - sent
         if theta is not None:
             potential = np.where(np.isnan(potential), dtype(0), potential)
         potentials.append(potential)
         spikes.append(fire(potential, negative=coding.negative).astype(dtype))
-        sent = (spikes[-1] if sent is None else sent + spikes[-1]) * beta
-    return Firing(np.stack(spikes), np.stack(potentials), potentials[-1] - spikes[-1])
+        paid = reset * spikes[-1]
+        sent = (paid if sent is None else sent + paid) * beta
+    left = potentials[-1] - reset * spikes[-1]
+    return Firing(np.stack(spikes), np.stack(potentials), left * dtype(1 / coding.reset))
 
 
 def decode(currents: FloatArray, coding: Coding) -> FloatArray:

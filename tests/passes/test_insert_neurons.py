@@ -138,7 +138,7 @@ def test_every_later_pass_keeps_the_snn_near_the_ann(case, per_channel):
 def test_rescaling_and_snapping_move_hardly_any_value(case):
     """What rounding flips is a spike near its threshold, which the next spikes make good."""
     model = parse(NETWORKS[case])
-    feeds = random_feeds(model, batch=8)
+    feeds = random_feeds(model, batch=64)
     inserted = spikes(spiking(model), feeds)
     rescaled = spikes(spiking(model, None, Rescale()), feeds)
     snapped = spikes(spiking(model, None, Rescale(), SnapWeights()), feeds)

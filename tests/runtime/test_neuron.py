@@ -70,6 +70,18 @@ def appendix_a6(
     return spikes, o / beta**L - spikes[-1], nearest
 
 
+def tsa(
+    z: Sequence[FloatArray],
+    f: Callable[..., FloatArray],
+    coding: Coding,
+    biases: Sequence[FloatArray | float] | None = None,
+    theta: float | None = None,
+) -> neuron.Firing:
+    """The neuron for currents in units of its theta (or, with `theta`, in the ANN's), as the equations state them."""
+    gain = coding.gain if theta is None else 1.0
+    return neuron.tsa([part * gain for part in z], f, coding, [b * gain for b in biases] if biases else None, theta)
+
+
 def currents(seed: int, T: int, n: int = 40, scale: float = 1.0) -> FloatArray:
     return np.random.default_rng(seed).normal(0.2, scale, (T, n))
 
@@ -80,7 +92,7 @@ def test_tsa_is_algorithm_1(seed: int, T: int, beta: float, L: int) -> None:
     z = currents(seed, T)
     spikes, membrane, nearest = algorithm_1(z, beta, L)
     assume(nearest > SLACK)
-    firing = neuron.tsa([z], lambda x: x, Coding(T, beta, L))
+    firing = tsa([z], lambda x: x, Coding(T, beta, L))
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, membrane / beta**L, rtol=1e-7, atol=1e-7)
 
@@ -91,7 +103,7 @@ def test_tsa_relu_is_appendix_a6(seed: int, T: int, beta: float, L: int) -> None
     z = currents(seed, T)
     spikes, residual, nearest = appendix_a6(z, beta, L)
     assume(nearest > SLACK)
-    firing = neuron.tsa([z], relu, Coding(T, beta, L))
+    firing = tsa([z], relu, Coding(T, beta, L))
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, residual, rtol=1e-7, atol=1e-7)
 
@@ -103,7 +115,7 @@ def test_a_bias_is_what_the_membrane_holds_before_the_first_step(seed: int, T: i
     bias = np.random.default_rng(seed + 1).normal(0, 5, z.shape[1])
     spikes, residual, nearest = appendix_a6(z, beta, L, bias / beta**T)
     assume(nearest > SLACK)
-    firing = neuron.tsa([z], relu, Coding(T, beta, L), [bias])
+    firing = tsa([z], relu, Coding(T, beta, L), [bias])
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, residual, rtol=1e-7, atol=1e-7)
 
@@ -112,8 +124,8 @@ def test_a_bias_is_what_the_membrane_holds_before_the_first_step(seed: int, T: i
 @given(seeds, steps, st.floats(1.05, 3.0), silences)
 def test_a_bias_in_parts_and_at_once_make_the_same_sum(seed: int, T: int, beta: float, L: int) -> None:
     z, bias = currents(seed, T), 3.25
-    parts = neuron.tsa([z + bias / Coding(T, beta).levels], relu, Coding(T, beta, L))
-    once = neuron.tsa([z], relu, Coding(T, beta, L), [bias])
+    parts = tsa([z + bias / Coding(T, beta).levels], relu, Coding(T, beta, L))
+    once = tsa([z], relu, Coding(T, beta, L), [bias])
     total = relu(value(z, beta) + bias)
     for firing in (parts, once):
         np.testing.assert_allclose(value(firing.spikes, beta) + firing.residual, total, rtol=1e-9, atol=1e-7)
@@ -122,7 +134,7 @@ def test_a_bias_in_parts_and_at_once_make_the_same_sum(seed: int, T: int, beta: 
 def test_the_transcription_notices_a_wrong_neuron() -> None:
     z = currents(3, 10)
     for wrong in (Coding(10, 1.5, 0), Coding(10, 1.6, 1), Coding(10, 1.5, 1, negative=False)):
-        assert (neuron.tsa([z], relu, wrong).spikes != appendix_a6(z, 1.5, 1)[0]).any()
+        assert (tsa([z], relu, wrong).spikes != appendix_a6(z, 1.5, 1)[0]).any()
 
 
 FUNCTIONS: dict[str, tuple[int, Callable[..., FloatArray]]] = {
@@ -150,7 +162,7 @@ def test_the_residual_is_what_was_not_sent(
     """u = f(H)/theta - sum(q*S), with H the whole input: for every f, every coding."""
     number, f = FUNCTIONS[name]
     z = [currents(seed + i, T, scale=0.3) for i in range(number)]
-    firing = neuron.tsa(z, f, Coding(T, beta, L, negative), theta=theta)
+    firing = tsa(z, f, Coding(T, beta, L, negative), theta=theta)
     target = f(*(value(part, beta) for part in z)) / theta
     np.testing.assert_allclose(firing.residual, target - value(firing.spikes, beta), rtol=1e-6, atol=1e-6)
 
@@ -159,29 +171,28 @@ def test_the_residual_is_what_was_not_sent(
 @given(seeds, steps, st.floats(1.05, 3.0), silences, st.floats(0.01, 4))
 def test_theta_can_be_absorbed_where_f_is_homogeneous(seed: int, T: int, beta: float, L: int, theta: float) -> None:
     z = currents(seed, T)
-    absorbed = neuron.tsa([z], relu, Coding(T, beta, L))
-    assume(np.abs(np.abs(absorbed.potentials) - 0.5).min() > 1e-6)
-    explicit = neuron.tsa([z * theta], relu, Coding(T, beta, L), theta=theta)
+    absorbed = tsa([z], relu, Coding(T, beta, L))
+    assume(np.abs(np.abs(absorbed.potentials) - 1).min() > 1e-6)
+    explicit = tsa([z * theta], relu, Coding(T, beta, L), theta=theta)
     np.testing.assert_array_equal(absorbed.spikes, explicit.spikes)
     np.testing.assert_allclose(absorbed.potentials, explicit.potentials, rtol=1e-6, atol=1e-6)
 
 
-def test_fire_is_symmetric_and_silent_on_a_tie() -> None:
-    potential = np.array([-7.0, -1.5, -0.500001, -0.5, -0.2, 0.0, 0.5, 0.500001, 1.5, 7.0])
+def test_fire_is_symmetric_and_fires_at_the_threshold() -> None:
+    potential = np.array([-7.0, -1.5, -1.0, -0.999999, -0.2, 0.0, 0.999999, 1.0, 1.5, 7.0])
     np.testing.assert_array_equal(neuron.fire(potential), [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(neuron.fire(-potential), -neuron.fire(potential))
-    np.testing.assert_array_equal(neuron.fire(potential, negative=False), [0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(neuron.fire(np.array([1.0, 0.999]), negative=False), [1, 0])
+    np.testing.assert_array_equal(neuron.fire(potential, negative=False), [0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
 
 
 def test_temporal_coupling_example_of_section_4_2_1() -> None:
     """Two inputs that fire at t = 2 say 2; the spike worth 2 was due at t = 1."""
     late = np.array([[0.0], [2.0]])
     for negative in (False, True):
-        coupled = neuron.tsa([late], relu, Coding(2, 2.0, 0, negative))
+        coupled = tsa([late], relu, Coding(2, 2.0, 0, negative))
         np.testing.assert_array_equal(coupled.spikes[:, 0], [0, 1])
         assert coupled.residual[0] == 1.0
-        with_silence = neuron.tsa([late], relu, Coding(2, 2.0, 1, negative))
+        with_silence = tsa([late], relu, Coding(2, 2.0, 1, negative))
         np.testing.assert_array_equal(with_silence.spikes[:, 0], [1, 0])
         assert with_silence.residual[0] == 0.0
 
@@ -189,10 +200,10 @@ def test_temporal_coupling_example_of_section_4_2_1() -> None:
 def test_negative_spikes_take_back_what_was_sent_too_early() -> None:
     """The input says 2 at t = 1 and takes 1 back at t = 2."""
     corrected = np.array([[1.0], [-1.0]])
-    without = neuron.tsa([corrected], relu, Coding(2, 2.0, 0, negative=False))
+    without = tsa([corrected], relu, Coding(2, 2.0, 0, negative=False))
     assert value(without.spikes, 2.0)[0] == 2
     assert without.residual[0] == -1
-    ternary = neuron.tsa([corrected], relu, Coding(2, 2.0, 0))
+    ternary = tsa([corrected], relu, Coding(2, 2.0, 0))
     np.testing.assert_array_equal(ternary.spikes[:, 0], [1, -1])
     assert ternary.residual[0] == 0
 
@@ -276,7 +287,7 @@ def _relu_of_random_trains(T: int, beta: float, L: int) -> tuple[neuron.Firing, 
     rng = np.random.default_rng(T)
     spikes = rng.integers(-1, 2, (T, 8, 300)).astype(float)
     z = np.einsum("w,twn->tn", rng.normal(0, 0.4, 8), spikes)
-    return neuron.tsa([z], relu, Coding(T, beta, L)), relu(value(z, beta))
+    return tsa([z], relu, Coding(T, beta, L)), relu(value(z, beta))
 
 
 def test_one_silent_step_makes_residuals_healthy() -> None:
@@ -318,7 +329,7 @@ def _relative_error(f: Callable[..., FloatArray], number: int, T: int) -> float:
     ]
     exact = f(*values)
     theta = np.abs(exact).max() / coding.levels
-    sent = theta * value(neuron.tsa(trains, f, coding, theta=theta).spikes, 1.5)
+    sent = theta * value(tsa(trains, f, coding, theta=theta).spikes, 1.5)
     return float(np.sqrt(np.mean((sent - exact) ** 2) / np.mean(exact**2)))
 
 
@@ -337,7 +348,7 @@ def test_dtypes_are_kept(dtype: type[np.floating]) -> None:
     coding = Coding(5, 1.5, 1)
     x = np.linspace(-1, 1, 7, dtype=dtype)
     spikes = neuron.encode(x, 0.1, coding)
-    firing = neuron.tsa([spikes], relu, coding, [0.5])
+    firing = tsa([spikes], relu, coding, [0.5])
     assert {
         spikes.dtype,
         firing.spikes.dtype,
