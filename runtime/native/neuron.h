@@ -19,8 +19,9 @@ namespace csscc {
 struct Coding {
   int T = 0;
   int silent = 0;
-  float beta = 0, first = 0, delay = 0;
-  float up = 0, down = 0;    // a spike of +1 is sent from `up` on, one of -1 from `down` on
+  float beta = 0, first = 0;
+  float reset = 0;           // what a spike takes from the potential, in thresholds
+  float lowest = 0;          // the potential at which a spike of -1 is sent; NaN, which nothing reaches, for never
   std::vector<float> worth;  // of a spike at step t = 1..T, at index t - 1
 
   Coding() = default;
@@ -28,15 +29,13 @@ struct Coding {
     const double exact = shortest(beta32);
     beta = static_cast<float>(exact);
     first = static_cast<float>(std::pow(exact, 1.0 - T));
-    delay = static_cast<float>(std::pow(exact, -static_cast<double>(silent)));
     for (int t = 1; t <= T; ++t) worth[t - 1] = static_cast<float>(std::pow(exact, static_cast<double>(T - t)));
-    const float half = std::nextafter(0.5f, 1.0f);  // on a tie no spike is sent
-    up = negative ? half : 1.0f;
-    down = negative ? -half : std::numeric_limits<float>::quiet_NaN();
+    reset = negative ? 2.0f : 1.0f;
+    lowest = negative ? -1.0f : std::numeric_limits<float>::quiet_NaN();
   }
 
   float fire(float potential) const {
-    return (potential >= up ? 1.0f : 0.0f) - (potential <= down ? 1.0f : 0.0f);
+    return (potential >= 1.0f ? 1.0f : 0.0f) - (potential <= lowest ? 1.0f : 0.0f);
   }
 
   // The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523.
@@ -163,7 +162,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     if (t <= L) continue;
     const int k = t - L;
     if constexpr (F::window) f(membrane[0], value);
-    const float worth = coding.worth[(t < T ? t : T) - 1], unit = coding.worth[k - 1], delay = coding.delay;
+    const float worth = coding.worth[(t < T ? t : T) - 1], reset = coding.reset, unit = coding.worth[k - 1] / reset;
     const float *h = membrane[0], *g = membrane[1], *theta = block.theta;
     const float *a = block.parameter[0], *b = block.parameter[1];
     float* spikes = block.spikes + (k - 1) * block.stride;
@@ -171,9 +170,9 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     const auto step = [&](std::size_t j) {
       float target;
       if constexpr (F::window) {
-        target = value[j] * delay;
+        target = value[j];
       } else if constexpr (F::homogeneous) {
-        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) * delay;
+        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
       } else {
         const float x = h[j] * worth, y = F::inputs > 1 ? g[j] * worth : 0;
         target = f(x, y, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / (theta[j] * unit);
@@ -181,9 +180,9 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
       float o = target - sent[j];
       if constexpr (F::partial) o = std::isnan(o) ? 0.0f : o;
       const float s = coding.fire(o);
-      sent[j] = (sent[j] + s) * beta;
+      sent[j] = (sent[j] + reset * s) * beta;
       spikes[j] = s;
-      return o - s;
+      return (o - reset * s) * (1.0f / reset);
     };
     if (k < T || block.residual == nullptr) {
 #pragma omp simd
@@ -198,14 +197,14 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
 // Recurrence of csscc.runtime.neuron.encode on `size` elements; `potential` is scratch of that size.
 inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
                    std::size_t stride, float* potential) {
-  const float beta = coding.beta, first = coding.first;
+  const float beta = coding.beta, reset = coding.reset, first = reset * coding.first;
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j] * first;
   for (int t = 0; t < coding.T; ++t, spikes += stride) {
 #pragma omp simd
     for (std::size_t j = 0; j < size; ++j) {
       const float s = coding.fire(potential[j]);
-      potential[j] = (potential[j] - s) * beta;
+      potential[j] = (potential[j] - reset * s) * beta;
       spikes[j] = s;
     }
   }
