@@ -275,20 +275,54 @@ struct MaxPool : Elementwise {
   }
 
   void axis(std::size_t i, const float* from, float* to, std::size_t outer, std::size_t inner) const {
-    const int64_t length = in[i], step = strides[i], gap = dilations[i];
-    for (std::size_t o = 0; o < outer; ++o, from += static_cast<std::size_t>(length) * inner) {
-      for (int64_t w = 0; w < out[i]; ++w, to += inner) {
-        const int64_t start = w * step - pads[i];
-        std::fill_n(to, inner, std::numeric_limits<float>::lowest());
-        for (int64_t k = 0; k < kernel[i]; ++k) {
-          const int64_t at = start + k * gap;
-          if (at < 0 || at >= length) continue;
-          const float* row = from + static_cast<std::size_t>(at) * inner;
+    for (std::size_t o = 0; o < outer; ++o) {
+      if (inner > 1) {
+        rows(i, from, to, inner);
+      } else {
+        line(i, from, to);
+      }
+      from += static_cast<std::size_t>(in[i]) * inner;
+      to += static_cast<std::size_t>(out[i]) * inner;
+    }
+  }
+
+  // Windows over an axis whose elements are `inner` numbers in a row.
+  void rows(std::size_t i, const float* from, float* to, std::size_t inner) const {
+    for (int64_t w = 0; w < out[i]; ++w, to += inner) {
+      std::fill_n(to, inner, std::numeric_limits<float>::lowest());
+      for (int64_t k = 0; k < kernel[i]; ++k) {
+        const int64_t at = w * strides[i] - pads[i] + k * dilations[i];
+        if (at < 0 || at >= in[i]) continue;
+        const float* row = from + static_cast<std::size_t>(at) * inner;
 #pragma omp simd
-          for (std::size_t j = 0; j < inner; ++j) to[j] = row[j] > to[j] ? row[j] : to[j];
-        }
+        for (std::size_t j = 0; j < inner; ++j) to[j] = row[j] > to[j] ? row[j] : to[j];
       }
     }
+  }
+
+  // Windows over the last axis, all of them together, one element of the window at a time.
+  void line(std::size_t i, const float* from, float* to) const {
+    const int64_t step = strides[i], gap = dilations[i];
+    std::fill_n(to, out[i], std::numeric_limits<float>::lowest());
+    for (int64_t k = 0; k < kernel[i]; ++k) {
+      const int64_t offset = k * gap - pads[i];  // of the element that window 0 takes
+      const int64_t first = offset < 0 ? (-offset + step - 1) / step : 0;
+      const int64_t last = std::min(out[i], in[i] > offset ? (in[i] - 1 - offset) / step + 1 : 0);
+      const float* row = from + offset;
+      if (step == 1) {
+        take<1>(row, to, first, last);
+      } else if (step == 2) {
+        take<2>(row, to, first, last);
+      } else {
+        for (int64_t w = first; w < last; ++w) to[w] = row[w * step] > to[w] ? row[w * step] : to[w];
+      }
+    }
+  }
+
+  template <int64_t step>
+  static void take(const float* row, float* to, int64_t first, int64_t last) {
+#pragma omp simd
+    for (int64_t w = first; w < last; ++w) to[w] = row[w * step] > to[w] ? row[w * step] : to[w];
   }
 };
 
