@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 
 from csscc import native as kernels
 from csscc.errors import RefusedError
+from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
 from csscc.runtime.functions import DOMAIN
+
+PROVIDERS = ["CPUExecutionProvider"]
 
 
 class Session:
@@ -22,7 +26,8 @@ class Session:
         model: a file, its bytes, or a model.
         threads: threads within an operator; 0 leaves the choice to onnxruntime.
         optimise: False switches all graph optimisations off.
-        native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`).
+        native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`),
+            and with optimisations let them work in the layout of onnxruntime's convolutions.
 
     Attributes:
         native: the operators of the model that native kernels run.
@@ -55,7 +60,10 @@ class Session:
         else:
             source = model if isinstance(model, bytes) else str(model)
         try:
-            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            if self.native and optimise:
+                self._session = _session_in_blocks(source, options, self.native)
+            else:
+                self._session = ort.InferenceSession(source, options, providers=PROVIDERS)
         except Exception as error:
             raise RefusedError(f"onnxruntime cannot load the model: {_reason(error)}") from error
         self.inputs: list[Any] = self._session.get_inputs()
@@ -101,6 +109,22 @@ class Session:
         """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""
         rng = np.random.default_rng(seed)
         return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
+
+
+def _session_in_blocks(source: str | bytes, options: Any, operators: frozenset[str]) -> Any:
+    """A session of what onnxruntime's optimiser makes of the model, with spikes in the layout of its convolutions."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(path)
+        session = ort.InferenceSession(source, options, providers=PROVIDERS)
+        model = onnx.load(path)
+    if not uses_blocks(model) or not in_blocks(model, lanes_of_blocks(), operators):
+        return session
+    options.optimized_model_filepath = ""
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(model.SerializeToString(), options, providers=PROVIDERS)
 
 
 def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator) -> NDArray[Any]:

@@ -129,14 +129,17 @@ float* output(ort::KernelContext* context, std::size_t index, const Dims& dims) 
 }
 
 // A tensor read as if broadcast to the shape behind the batch axis: element p of sample b is
-// data[b * sample + p / repeat % count].
+// data[b * sample + p / repeat % count]. Where channels come in blocks (see csscc.runtime.blocked) it is
+// data[p / (repeat * lanes) * lanes + p % lanes].
 class Operand {
  public:
   Operand() = default;
   explicit Operand(float scalar) : owned_{scalar} { data_ = owned_.data(); }
 
   // `batched` says that the first axis is the batch; the other axes are aligned at the right.
-  Operand(const Tensor& tensor, const Dims& shape, bool batched) : data_(tensor.data) {
+  Operand(const Tensor& tensor, const Dims& shape, bool batched, std::size_t lanes = 1)
+      : data_(tensor.data), lanes_(lanes) {
+    if (lanes != 1 && lanes != 8 && lanes != 16) throw std::runtime_error("channels come in blocks of 8 or 16");
     Dims dims = tensor.dims;
     if (batched || dims.size() > shape.size()) {
       if (dims.size() != shape.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
@@ -165,6 +168,10 @@ class Operand {
       return scratch;
     }
     if (repeat_ == 1 && p % count_ + n <= count_) return from + p % count_;
+    if (lanes_ > 1 && repeat_ > 1) {
+      lanes_ == 16 ? blocks<16>(from, p, n, scratch) : blocks<8>(from, p, n, scratch);
+      return scratch;
+    }
     for (std::size_t done = 0; done < n;) {
       const std::size_t run = std::min(repeat_ - (p + done) % repeat_, n - done);
       std::fill_n(scratch + done, run, from[(p + done) / repeat_ % count_]);
@@ -174,9 +181,18 @@ class Operand {
   }
 
  private:
+  // Both p and n are whole positions, since blocks of elements are.
+  template <std::size_t lanes>
+  void blocks(const float* from, std::size_t p, std::size_t n, float* scratch) const {
+    for (std::size_t j = 0; j < n; j += lanes) {
+      const float* channels = from + (p + j) / (repeat_ * lanes) * lanes;
+      for (std::size_t k = 0; k < lanes; ++k) scratch[j + k] = channels[k];
+    }
+  }
+
   std::vector<float> owned_;
   const float* data_ = nullptr;
-  std::size_t sample_ = 0, repeat_ = 1, count_ = 1;
+  std::size_t sample_ = 0, repeat_ = 1, count_ = 1, lanes_ = 1;
 };
 
 float* scratch(std::size_t size) {
@@ -203,7 +219,8 @@ struct MaxPool : Elementwise {
   Dims kernel, strides, dilations, pads;
   std::string auto_pad;
   bool ceil = false, whole = false, relu = false;
-  Dims in, out;  // spatial, of the input at hand
+  Dims in, out;           // spatial, of the input at hand
+  std::size_t lanes = 1;  // channels that lie side by side at each position
 
   void read(const ort::KernelInfo* info) {
     kernel = integers(info, "kernel_shape");
@@ -216,8 +233,9 @@ struct MaxPool : Elementwise {
   }
 
   // The pool for an input of these spatial dimensions.
-  MaxPool sized(const Dims& spatial) const {
+  MaxPool sized(const Dims& spatial, std::size_t lanes) const {
     MaxPool pool = *this;
+    pool.lanes = lanes;
     const std::size_t n = spatial.size();
     if (whole) pool.kernel = spatial;
     pool.strides.resize(n, 1);
@@ -237,7 +255,7 @@ struct MaxPool : Elementwise {
     for (std::size_t i = 0; i < dims.size(); ++i) {
       std::size_t outer = 1;
       for (std::size_t k = 0; k < i; ++k) outer *= static_cast<std::size_t>(dims[k]);
-      const std::size_t inner = product(dims, i + 1);
+      const std::size_t inner = product(dims, i + 1) * lanes;
       float* to = result;
       if (i + 1 < dims.size()) {
         target->resize(outer * static_cast<std::size_t>(out[i]) * inner);
@@ -249,7 +267,7 @@ struct MaxPool : Elementwise {
       from = to;
     }
     if (relu) {
-      const std::size_t n = product(out);
+      const std::size_t n = product(out) * lanes;
 #pragma omp simd
       for (std::size_t j = 0; j < n; ++j) result[j] = result[j] > 0 ? result[j] : 0.0f;
     }
@@ -391,7 +409,10 @@ float otherwise<Clip>(int index) {
 template <class F>
 class Tsa : public Kernel {
  public:
-  explicit Tsa(const ort::KernelInfo* info) : coding_(coding_of(info, "negative")) { configure(f_, info); }
+  explicit Tsa(const ort::KernelInfo* info)
+      : coding_(coding_of(info, "negative")), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+    configure(f_, info);
+  }
 
   void compute(ort::KernelContext* context) const override {
     Tensor z[2], bias[2];
@@ -406,7 +427,7 @@ class Tsa : public Kernel {
     const Dims rest(z[0].dims.begin() + 1, z[0].dims.end());
     if constexpr (F::window) {
       if (rest.size() < 2) throw std::runtime_error("a MaxPool needs spatial axes");
-      windows(context, z[0], Operand(bias[0], rest, false), batch, rest);
+      windows(context, z[0], Operand(bias[0], rest, false, lanes_), batch, rest);
     } else {
       elements(context, z, bias, batch, rest);
     }
@@ -423,13 +444,13 @@ class Tsa : public Kernel {
     Operand currents[2], biases[2], parameters[2];
     for (int i = 0; i < F::inputs; ++i) {
       currents[i] = Operand(z[i], rest, true);
-      biases[i] = Operand(bias[i], rest, false);
+      biases[i] = Operand(bias[i], rest, false, lanes_);
     }
     for (int i = 0; i < F::parameters; ++i) {
       const Tensor given = input(context, 2 * F::inputs + 1 + i);
-      parameters[i] = given.data ? Operand(given, rest, false) : Operand(otherwise<F>(i));
+      parameters[i] = given.data ? Operand(given, rest, false, lanes_) : Operand(otherwise<F>(i));
     }
-    const Operand theta = F::homogeneous ? Operand() : Operand(input(context, 2 * F::inputs), rest, false);
+    const Operand theta = F::homogeneous ? Operand() : Operand(input(context, 2 * F::inputs), rest, false, lanes_);
     float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
     const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
     parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
@@ -451,10 +472,11 @@ class Tsa : public Kernel {
     });
   }
 
-  // One block a channel: a window reaches over all of it.
+  // One block a channel, or a block of channels: a window reaches over all of it.
   void windows(ort::KernelContext* context, const Tensor& z, const Operand& bias, std::size_t batch, Dims rest) const {
-    const auto pool = f_.sized(Dims(rest.begin() + 1, rest.end()));
-    const std::size_t in = product(pool.in), out = product(pool.out), channels = static_cast<std::size_t>(rest[0]);
+    const auto pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
+    const std::size_t in = product(pool.in) * lanes_, out = product(pool.out) * lanes_;
+    const std::size_t channels = static_cast<std::size_t>(rest[0]) / lanes_;
     std::copy(pool.out.begin(), pool.out.end(), rest.begin() + 1);
     float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
     const std::size_t space = std::max(in, out);
@@ -478,6 +500,35 @@ class Tsa : public Kernel {
 
   F f_;
   Coding coding_;
+  std::size_t lanes_;
+};
+
+// Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.runtime.blocked).
+class Scale : public Kernel {
+ public:
+  explicit Scale(const ort::KernelInfo* info) : lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {}
+
+  void compute(ort::KernelContext* context) const override {
+    const Tensor x = input(context, 0);
+    const Dims rest(x.dims.begin() + 1, x.dims.end());
+    const Operand factor(input(context, 1), rest, false, lanes_);
+    float* y = output(context, 0, x.dims);
+    const std::size_t size = product(rest), batch = static_cast<std::size_t>(x.dims[0]);
+    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
+    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+      float* space = scratch(kBlock);
+      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
+        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
+        const float *from = x.data + b * size + p, *by = factor.at(b, p, n, space);
+        float* to = y + b * size + p;
+#pragma omp simd
+        for (std::size_t j = 0; j < n; ++j) to[j] = from[j] * by[j];
+      }
+    });
+  }
+
+ private:
+  std::size_t lanes_;
 };
 
 // ---- registration
@@ -532,8 +583,9 @@ Operator operator_of(const char* name, std::size_t required, std::size_t optiona
     made.infer_shape = [](const ort::CustomOp*, ort::ShapeContext* context) {
       ort::ShapeInfo* info = nullptr;
       ort::Status* status = api->inferred_input(context, 0, &info);
-      if (status == nullptr) status = api->infer_output(context, 0, info);
-      return status;
+      std::size_t rank = 0;
+      if (status == nullptr) status = api->rank(info, &rank);
+      return status == nullptr && rank > 0 ? api->infer_output(context, 0, info) : status;  // 0: not known
     };
     made.may_inplace = [](int** inputs, int** outputs) -> std::size_t {
       static int zero[] = {0};
@@ -553,6 +605,7 @@ Operator neuron(const char* name) {
 const std::vector<Operator>& operators() {
   static const std::vector<Operator> all = {
       operator_of<Encode>("Encode", 2, 0, 1, false),
+      operator_of<Scale>("Scale", 2, 0, 1, true),
       neuron<Relu>("TSARelu"),
       neuron<LeakyRelu>("TSALeakyRelu"),
       neuron<PRelu>("TSAPRelu"),
