@@ -93,7 +93,6 @@ def show(result: Evaluation) -> None:
         "multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations)
     )
     rows.add_row("time of one sample", f"{result.ann_milliseconds:.2f} ms", f"{result.snn_milliseconds:.2f} ms")
-    rows.add_row("spiking operators run by", "", "native kernels" if result.native else "ONNX functions")
     layers = table("layers", "layer", "sends", "spikes +", "spikes -", "|u| <= 1", "largest |u|")
     for layer in result.layers:
         layers.add_row(
@@ -107,6 +106,8 @@ def show(result: Evaluation) -> None:
     out = console()
     out.print(layers)
     out.print(rows)
+    if result.native:
+        out.print("native kernels ran " + ", ".join(result.native), markup=False)
 
 
 def _count(value: float) -> str:

@@ -20,6 +20,7 @@ const ort::Api* api = nullptr;
 
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
+constexpr std::size_t kStrip = 1 << 15;  // elements that come into one recurrence with windows, about
 
 void check(ort::Status* status) {
   if (status == nullptr) return;
@@ -247,6 +248,18 @@ struct MaxPool : Elementwise {
     return pool;
   }
 
+  // The pool of output lines first .. last of the first axis alone; `from` is the input line it begins at.
+  MaxPool strip(int64_t first, int64_t last, int64_t* from) const {
+    MaxPool part = *this;
+    const int64_t start = first * strides[0] - pads[0];
+    const int64_t end = (last - 1) * strides[0] - pads[0] + (kernel[0] - 1) * dilations[0] + 1;
+    *from = std::max<int64_t>(0, std::min(start, in[0]));
+    part.in[0] = std::max<int64_t>(0, std::min(end, in[0]) - *from);
+    part.out[0] = last - first;
+    part.pads[0] = *from - start;
+    return part;
+  }
+
   void operator()(const float* plane, float* result) const {
     thread_local std::vector<float> one, two;
     std::vector<float>* target = &one;
@@ -472,21 +485,41 @@ class Tsa : public Kernel {
     });
   }
 
-  // One block a channel, or a block of channels: a window reaches over all of it.
+  // A plane is a channel, or a block of channels; it is done in strips, which share the lines that windows overlap in.
   void windows(ort::KernelContext* context, const Tensor& z, const Operand& bias, std::size_t batch, Dims rest) const {
-    const auto pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
+    const MaxPool pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
     const std::size_t in = product(pool.in) * lanes_, out = product(pool.out) * lanes_;
+    const std::size_t line_in = product(pool.in, 1) * lanes_, line_out = product(pool.out, 1) * lanes_;
     const std::size_t channels = static_cast<std::size_t>(rest[0]) / lanes_;
     std::copy(pool.out.begin(), pool.out.end(), rest.begin() + 1);
     float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
-    const std::size_t space = std::max(in, out);
-    parallel(context, batch * channels, [&](std::size_t plane) {
-      float* memory = scratch(4 * space + in);
-      const auto current = [&](int, int t) { return z.data + (static_cast<std::size_t>(t) * batch * channels + plane) * in; };
-      Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, in, out, spikes + plane * out,
-                                              batch * channels * out, residual ? residual + plane * out : nullptr};
-      block.bias[0] = bias.at(plane / channels, plane % channels * in, in, memory + 4 * space);
-      tsa(pool, coding_, block, memory);
+
+    struct Strip {
+      MaxPool pool;
+      std::size_t from, to;  // in elements of the plane
+    };
+    std::vector<Strip> strips;
+    std::size_t space = 1;
+    const std::size_t fresh = line_in * static_cast<std::size_t>(pool.strides[0]);  // that one more output line reads
+    const auto lines = static_cast<int64_t>(std::max<std::size_t>(1, kStrip / std::max<std::size_t>(1, fresh)));
+    for (int64_t first = 0; first < pool.out[0]; first += lines) {
+      int64_t from = 0;
+      MaxPool part = pool.strip(first, std::min(pool.out[0], first + lines), &from);
+      space = std::max({space, product(part.in) * lanes_, product(part.out) * lanes_});
+      strips.push_back({part, static_cast<std::size_t>(from) * line_in, static_cast<std::size_t>(first) * line_out});
+    }
+    parallel(context, batch * channels * strips.size(), [&](std::size_t task) {
+      const std::size_t plane = task / strips.size();
+      const Strip& strip = strips[task % strips.size()];
+      const std::size_t size = product(strip.pool.in) * lanes_, to = plane * out + strip.to;
+      float* memory = scratch(5 * space);
+      const auto current = [&](int, int t) {
+        return z.data + (static_cast<std::size_t>(t) * batch * channels + plane) * in + strip.from;
+      };
+      Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
+                                              spikes + to, batch * channels * out, residual ? residual + to : nullptr};
+      block.bias[0] = bias.at(plane / channels, plane % channels * in + strip.from, size, memory + 4 * space);
+      tsa(strip.pool, coding_, block, memory);
     });
   }
 
@@ -506,7 +539,8 @@ class Tsa : public Kernel {
 // Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.runtime.blocked).
 class Scale : public Kernel {
  public:
-  explicit Scale(const ort::KernelInfo* info) : lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {}
+  explicit Scale(const ort::KernelInfo* info)
+      : lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {}
 
   void compute(ort::KernelContext* context) const override {
     const Tensor x = input(context, 0);
