@@ -20,7 +20,7 @@ const ort::Api* api = nullptr;
 
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
-constexpr std::size_t kStrip = 1 << 15;  // elements that come into one recurrence with windows, about
+constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about
 
 void check(ort::Status* status) {
   if (status == nullptr) return;
@@ -307,10 +307,10 @@ struct MaxPool : Elementwise {
 
   void axis(std::size_t i, const float* from, float* to, std::size_t outer, std::size_t inner) const {
     for (std::size_t o = 0; o < outer; ++o) {
-      if (inner > 1) {
-        rows(i, from, to, inner);
-      } else {
+      if (inner == 1) {
         line(i, from, to);
+      } else {
+        rows(i, from, to, inner);
       }
       from += static_cast<std::size_t>(in[i]) * inner;
       to += static_cast<std::size_t>(out[i]) * inner;
@@ -328,6 +328,22 @@ struct MaxPool : Elementwise {
 #pragma omp simd
         for (std::size_t j = 0; j < inner; ++j) to[j] = row[j] > to[j] ? row[j] : to[j];
       }
+    }
+  }
+
+  // The same for few numbers in a row, which stay in registers.
+  template <std::size_t inner>
+  void positions(std::size_t i, const float* from, float* to) const {
+    for (int64_t w = 0; w < out[i]; ++w, to += inner) {
+      float most[inner];
+      for (std::size_t j = 0; j < inner; ++j) most[j] = std::numeric_limits<float>::lowest();
+      for (int64_t k = 0; k < kernel[i]; ++k) {
+        const int64_t at = w * strides[i] - pads[i] + k * dilations[i];
+        if (at < 0 || at >= in[i]) continue;
+        const float* row = from + static_cast<std::size_t>(at) * inner;
+        for (std::size_t j = 0; j < inner; ++j) most[j] = row[j] > most[j] ? row[j] : most[j];
+      }
+      for (std::size_t j = 0; j < inner; ++j) to[j] = most[j];
     }
   }
 
