@@ -153,6 +153,19 @@ def collect(
     return result
 
 
+def means(model: onnx.ModelProto, names: Iterable[str], batches: Iterable[Feeds]) -> dict[str, NDArray[np.float64]]:
+    """Mean over all samples of the named tensors, each ``[...]`` without the batch axis; `model` is changed."""
+    wanted = list(names)
+    session = Session(with_outputs(model, wanted))
+    totals: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    samples = 0
+    for feeds in batches:
+        for name, values in session.run(feeds, wanted).items():
+            totals[name] = totals[name] + values.sum(axis=0, dtype=np.float64)
+        samples += len(next(iter(feeds.values())))
+    return {name: np.asarray(total / samples) for name, total in totals.items()}
+
+
 def batch_size(network: Network, names: Iterable[str], limit: int = 32) -> int:
     """Samples a batch may hold so that the named tensors fit in `BATCH_BYTES`; the exported size if it is fixed."""
     if network.batch is None:

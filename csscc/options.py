@@ -26,6 +26,7 @@ class Options:
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
+        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -36,6 +37,7 @@ class Options:
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
+    correct_bias: bool = True
     calibration_samples: int = 512
     seed: int = 0
 
@@ -46,7 +48,7 @@ class Options:
 
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
-    "paper": Options(per_channel=False, method="percentile", bias_on_first_step=False),
+    "paper": Options(per_channel=False, method="percentile", bias_on_first_step=False, correct_bias=False),
 }
 
 

@@ -1,7 +1,7 @@
 """The pipeline: what happens to a network, in order.
 
 load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
-     -> insert neurons -> rescale -> (bias on the first step) -> snap weights -> (adjust) -> emit -> verify
+     -> insert neurons -> rescale -> (bias on the first step) -> snap weights -> (adjust) -> (correct bias) -> emit -> verify
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from csscc.passes.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.base import Callback, Pass, PassError, run_passes
 from csscc.passes.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.calibrate import Calibrate
+from csscc.passes.correct_bias import CorrectBias
 from csscc.passes.find_regions import FindRegions
 from csscc.passes.fold_constants import FoldConstants
 from csscc.passes.free_batch import FreeBatch
@@ -64,17 +65,19 @@ def pipeline(options: Options, source: Source, progress: Progress | None = None)
     """
     convert = conversion_passes(options)
     if source.synthetic:
-        options = options.with_(method="max", adjust=False)
-    adjust: tuple[Pass, ...] = ()
+        options = options.with_(method="max", adjust=False, correct_bias=False)
+    improve: tuple[Pass, ...] = ()
     if options.adjust:
-        adjust = (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
+        improve += (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
+    if options.correct_bias:
+        improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
     return (
         *canonical_passes(),
         FindRegions(),
         Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
         SetAmplitudes(options.method, options.percentile),
         *convert,
-        *adjust,
+        *improve,
     )
 
 

@@ -15,14 +15,12 @@ import numpy as np
 
 from csscc.calibration import batch_size
 from csscc.data import Source, limited
-from csscc.macs import multiply_accumulates_of
+from csscc.macs import affordable_samples
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, Pass, run_passes
 from csscc.passes.core import neuron_nodes
 from csscc.passes.network import Network
 from csscc.runtime.residuals import residual_histograms
-
-MIN_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,7 @@ class AdjustAmplitudes(BasePass):
         if not neurons:
             return 0
         size = max(1, batch_size(network, neurons) // 2)
-        per_sample = multiply_accumulates_of(network.ann) * network.coding.T
-        samples = min(self.samples, max(MIN_SAMPLES, int(self.budget / max(per_sample, 1))))
+        samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
         sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
         for _ in range(self.rounds):

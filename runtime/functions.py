@@ -92,8 +92,8 @@ def _reset(k: int, reset: float) -> list[str]:
     return [*doubled, f"w{k} = Cast <to = {onnx.TensorProto.FLOAT}> ({'d' if doubled else 's'}{k})"]
 
 
-def _train(T: int) -> list[str]:
-    spikes = ", ".join(f"s{k}" for k in range(1, T + 1))
+def _train(steps: int) -> list[str]:
+    spikes = ", ".join(f"s{k}" for k in range(1, steps + 1))
     return [f"train = Concat <axis = 0> ({spikes})", f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (train)"]
 
 
