@@ -57,7 +57,21 @@ def conversion_passes(options: Options) -> tuple[Pass, ...]:
 
 
 def pipeline(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
-    """All passes of a compilation, behind `load`.
+    """All passes of a compilation, behind `load`."""
+    return (*calibration_passes(options, source, progress), *spiking_passes(options, source, progress))
+
+
+def calibration_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """The part that knows nothing of the coding: done once, it serves any T, beta and silent period."""
+    return (
+        *canonical_passes(),
+        FindRegions(),
+        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+    )
+
+
+def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """From a calibrated ANN to a spiking network.
 
     Synthetic inputs say little of an activation's tail and nothing of residuals: without data, amplitudes cover the
     largest activation seen and are not adjusted.
@@ -68,14 +82,7 @@ def pipeline(options: Options, source: Source, progress: Progress | None = None)
     adjust: tuple[Pass, ...] = ()
     if options.adjust:
         adjust = (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
-    return (
-        *canonical_passes(),
-        FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
-        SetAmplitudes(options.method, options.percentile),
-        *convert,
-        *adjust,
-    )
+    return (SetAmplitudes(options.method, options.percentile), *convert, *adjust)
 
 
 def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:

@@ -7,16 +7,17 @@ import sys
 
 import click
 
+from csscc.cli.common import INTERRUPTED
 from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
 from csscc.cli.run import run_command
+from csscc.cli.sweep import sweep_command
 from csscc.cli.verify import verify_command
 from csscc.errors import CssccError
 
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,7 +37,15 @@ def cli() -> None:
     """
 
 
-for command in (compile_command, inspect_command, run_command, evaluate_command, verify_command, demo_command):
+for command in (
+    compile_command,
+    inspect_command,
+    run_command,
+    evaluate_command,
+    verify_command,
+    sweep_command,
+    demo_command,
+):
     cli.add_command(command)
 
 
