@@ -10,6 +10,7 @@ import click
 from csscc.cli.common import INTERRUPTED
 from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
+from csscc.cli.diagnose import diagnose_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
 from csscc.cli.run import run_command
@@ -43,6 +44,7 @@ for command in (
     run_command,
     evaluate_command,
     verify_command,
+    diagnose_command,
     sweep_command,
     demo_command,
 ):
