@@ -8,6 +8,7 @@ model and the data: results of different networks never mix.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import itertools
@@ -17,7 +18,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
@@ -225,10 +226,11 @@ def sweep(
     missing = [s for s in settings if s not in done]
     report = progress or (lambda stage, new, total: None)
     report("settings", len(settings) - len(missing), len(settings))
-    for row in _shared(job, missing, jobs) if jobs > 1 else _one_by_one(job, missing, progress):
-        journal.append(row)
-        done[row.setting] = row
-        report("settings", 1, len(settings))
+    with contextlib.closing(_shared(job, missing, jobs) if jobs > 1 else _one_by_one(job, missing, progress)) as found:
+        for row in found:
+            journal.append(row)
+            done[row.setting] = row
+            report("settings", 1, len(settings))
     rows = [done[s] for s in sorted(done)]
     write_results(rows, folder)
     return rows
@@ -250,14 +252,14 @@ def _impossible(setting: Setting, preset: str) -> str:
     return ""
 
 
-def _one_by_one(job: Job, settings: Sequence[Setting], progress: Progress | None) -> Iterator[Row]:
+def _one_by_one(job: Job, settings: Sequence[Setting], progress: Progress | None) -> Generator[Row, None, None]:
     ann = job.calibrate(progress) if settings else None
     for setting in settings:
         assert ann is not None
         yield job.measure(ann, setting)
 
 
-def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Iterator[Row]:
+def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Generator[Row, None, None]:
     """The settings over processes, each with its share of the cores; rows come as they are finished."""
     if not settings:
         return
@@ -268,6 +270,7 @@ def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Iterator[Row]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(jobs, cores, len(settings))
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, cores // jobs)) as pool:
         futures = [pool.submit(_measure_in_worker, s) for s in settings]
         try:
@@ -278,8 +281,11 @@ def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Iterator[Row]:
                 "a process of the sweep was ended from outside, perhaps for lack of memory; finished settings are "
                 "kept: run the same command again, with fewer jobs"
             ) from error
-        finally:
+        except BaseException:  # an interruption: what the workers are at is lost, and nobody waits for it
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
 _job: Job

@@ -202,6 +202,13 @@ def test_a_refusal_of_another_process_arrives_whole(tmp_path: Path) -> None:
     assert all(isinstance(o, Offender) for o in caught.value.offenders)
 
 
+def test_a_process_that_is_killed_is_one_clear_message_and_what_is_done_is_kept(tmp_path: Path) -> None:
+    data = tmp_path / "data.py"
+    data.write_text("import os\n\n\ndef batches():\n    os._exit(9)\n")
+    with pytest.raises(RefusedError, match="ended from outside"):
+        sweep(Job(digits_model(), f"{data}:batches", samples=16), SMALL, tmp_path / "out", jobs=2)
+
+
 def test_pictures_show_one_line_a_coding_and_ablation_and_the_ann(job: Job, tmp_path: Path) -> None:
     rows = sweep(job, grid(T=(3, 4), negative=(True, False), adjust=(False,)), tmp_path)
     written = plots.plot(rows, tmp_path)

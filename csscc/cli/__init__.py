@@ -32,6 +32,8 @@ def cli() -> None:
       csscc inspect model.onnx                              what would become of every layer
       csscc compile model.onnx --calibration x.npy -o snn.onnx
       csscc evaluate model.onnx snn.onnx --data test.npz    accuracy, spikes, time
+      csscc diagnose model.onnx snn.onnx --data test.npz    which layer errs, why, what to change
+      csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
 
     \b
     Exit codes: 0 done; 1 what was asked for does not hold; 2 wrong usage; 3 the model or data is refused.

@@ -155,7 +155,7 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
     for row in rows:
         if row.error:
             out.print(f"refused, {row.setting}: {row.error}", markup=False)
-    out.print("β: amplification, L: silent steps; SNN, same, error in %; spikes a neuron; SynOps in millions a sample")
+    out.print("β: amplification, L: silent steps; SNN, same, error: %; spikes a neuron; SynOps: millions")
     if ablations:
         out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")
     names = ["results.csv", "results.json", *(p.name for p in plots if p.suffix == ".png")]
@@ -172,7 +172,7 @@ def _measures(row: Row, quality: bool) -> tuple[str, ...]:
     return (
         str(row.latency),
         *accuracy,
-        _with("{:.2f}", row.agreement),
+        _with("{:.1f}", row.agreement),
         _with("{:.1f}", row.output_error),
         _with("{:.2f}", row.spikes_per_neuron),
         _with("{:.2f}", (row.synaptic_operations or 0.0) / 1e6),
