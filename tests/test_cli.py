@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from csscc import cli
 from csscc.models import digits_data, digits_model
+from csscc.sweep import Row, Setting
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
@@ -209,6 +211,21 @@ def test_an_interrupted_sweep_says_what_is_kept(
     assert len((tmp_path / "settings.jsonl").read_text().splitlines()) == 1
 
 
+def test_the_table_of_a_sweep_fits_a_terminal() -> None:
+    from rich.console import Console
+
+    from csscc.cli import sweep
+
+    row = Row(Setting(12, 1.5, 1, negative=False, adjust=False), 1234, 9, 99.99, 10.0, -89.99, 100.0, 123.45, 3.45, 9e8)
+    console = Console(width=80, record=True, file=io.StringIO())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "console", lambda: console)
+        sweep.show([row], [], "folder")
+    lines = [line for line in console.export_text().splitlines() if "1234" in line]
+    assert len(lines) == 1
+    assert all(text in lines[0] for text in ("neg adj", "10.00", "-89.99", "100.0", "123.5", "3.45", "900.00"))
+
+
 def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
     broken = tmp_path / "broken.onnx"
     given = ("--calibration", calibration, "--silent", 0, "--no-adjust", "-q")
@@ -305,6 +322,14 @@ def test_dump_ir_writes_a_valid_model_behind_every_pass(run: Run, tmp_path: Path
 def test_wrong_usage_exits_with_2(run: Run) -> None:
     assert run("compile", digits_model())[0] == 2
     assert run("no-such-command")[0] == 2
+
+
+@pytest.mark.parametrize("command", [(), ("compile",), ("sweep",)])
+def test_help_keeps_the_lines_of_examples(run: Run, command: tuple[str, ...]) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert "\\b" not in out
+    assert [line for line in out.splitlines() if line.strip().startswith("csscc ") and line.count("csscc") == 1]
 
 
 def test_help_answers_fast_and_imports_nothing_heavy() -> None:

@@ -24,7 +24,7 @@ INTERNAL_ERROR = 70
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="csscc", prog_name="csscc")
 def cli() -> None:
-    r"""Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
+    """Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
 
     \b
     First steps:
@@ -37,7 +37,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done; 1 what was asked for does not hold; 2 wrong usage; 3 the model or data is refused.
-    """
+    """  # noqa: D301 (click wants the character, not its spelling)
 
 
 for command in (

@@ -92,7 +92,7 @@ def sweep_command(
     quiet: bool,
     **options: Any,
 ) -> int:
-    r"""Compile and evaluate MODEL in every combination of the settings, and plot what comes out.
+    """Compile and evaluate MODEL in every combination of the settings, and plot what comes out.
 
     \b
     csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
@@ -101,7 +101,7 @@ def sweep_command(
     The folder gets results.csv, results.json and the plots. A sweep that was stopped goes on when the same command is
     given again; other settings of the same network and data are added. To share the work between machines, give each
     its --shard, concatenate their settings.jsonl, and run the command without --shard.
-    """
+    """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.errors import RefusedError, UsageError
     from csscc.plots import plot
     from csscc.sweep import Job, grid, sweep
@@ -144,6 +144,7 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
     quality = ("SNN", "loss") if any(row.loss is not None for row in rows) else ()
     columns = ("latency", *quality, "same", "error", "spikes", "SynOps")
     shown = table(f"{output}: {len(rows)} settings", "T", "β", "L", *(("off",) if ablations else ()), *columns)
+    shown.padding = (0, 1, 0, 0)  # many columns, one terminal
     for row in rows:
         if not row.error:
             shown.add_row(*_cells(row.setting, ablations), *_measures(row, bool(quality)))
@@ -155,7 +156,7 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
     for row in rows:
         if row.error:
             out.print(f"refused, {row.setting}: {row.error}", markup=False)
-    out.print("β: amplification, L: silent steps; SNN, same, error: %; spikes a neuron; SynOps: millions")
+    out.print("β: amplification, L: silent steps; SNN, same, error: %; SynOps: millions")
     if ablations:
         out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")
     names = ["results.csv", "results.json", *(p.name for p in plots if p.suffix == ".png")]
