@@ -58,7 +58,21 @@ def conversion_passes(options: Options) -> tuple[Pass, ...]:
 
 
 def pipeline(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
-    """All passes of a compilation, behind `load`.
+    """All passes of a compilation, behind `load`."""
+    return (*calibration_passes(options, source, progress), *spiking_passes(options, source, progress))
+
+
+def calibration_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """The part that knows nothing of the coding: done once, it serves any T, beta and silent period."""
+    return (
+        *canonical_passes(),
+        FindRegions(),
+        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+    )
+
+
+def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """From a calibrated ANN to a spiking network.
 
     Synthetic inputs say little of an activation's tail and nothing of residuals: without data, amplitudes cover the
     largest activation seen and are not adjusted.
@@ -71,14 +85,7 @@ def pipeline(options: Options, source: Source, progress: Progress | None = None)
         improve += (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
     if options.correct_bias:
         improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
-    return (
-        *canonical_passes(),
-        FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
-        SetAmplitudes(options.method, options.percentile),
-        *convert,
-        *improve,
-    )
+    return (SetAmplitudes(options.method, options.percentile), *convert, *improve)
 
 
 def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:

@@ -59,7 +59,7 @@ def compile_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    r"""Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
+    """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
 
     \b
     csscc compile model.onnx --T 14 --beta 1.5 -o snn.onnx
@@ -69,7 +69,7 @@ def compile_command(
 
     A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
     BatchNormalization layers remember, or synthetic inputs, and says so.
-    """
+    """  # noqa: D301 (click wants the character, not its spelling)
     from csscc import api
 
     images = take_images(options)
