@@ -163,6 +163,7 @@ def compile(
     calibration: Any = None,
     *,
     preset: str = "default",
+    coding: str = "css",
     images: ImageOptions | None = None,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
@@ -176,6 +177,7 @@ def compile(
             takes (.npy, .npz, a folder of images, ``file.py:function``). Without it, amplitudes come from synthetic
             inputs, and the report warns.
         preset: ``default``, the best that was measured, or ``paper``, the paper's method to the letter.
+        coding: ``css``; for comparison ``rate``, or ``fs``, where each layer waits for all its input.
         images: how image files become inputs.
         dump_ir: a folder to which the network is written behind every pass.
         progress: called with the stage and the samples done in it.
@@ -185,7 +187,7 @@ def compile(
         UsageError: an option has a value that cannot be used.
         RefusedError: the model or the data cannot be used; `RefusedModelError` lists every node in the way.
     """
-    chosen = make_options(preset, **options)
+    chosen = make_options(preset, coding, **options)
     if isinstance(model, Calibrated):
         if calibration is not None:
             raise UsageError("the network is calibrated already; give the model itself to calibrate it with other data")

@@ -118,6 +118,11 @@ def _parse(
 
 def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of the encoder (Theorem 2), see `csscc.runtime.neuron.encode`."""
+    signature = ("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"))
+    if coding.constant_input:
+        parts = ", ".join(["part"] * coding.T)
+        lines = [_constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
+        return _parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
     lines = [
         *_levels(coding.signed_input),
         _constant("beta_c", coding.beta),
@@ -130,7 +135,7 @@ def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
         if t < coding.T:
             lines += [*_reset(t, coding.input_reset), f"u{t} = Sub(o{t}, w{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
     lines += _train(coding.T)
-    return _parse("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"), lines, opset)
+    return _parse(*signature, lines, opset)
 
 
 def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:

@@ -67,8 +67,9 @@ def neurons(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes whose first output is a spike train: encoders and neurons."""
-    return [n for n in csscc_nodes(model) if n.op_type != "Decode"]
+    """The nodes whose first output is a spike train: neurons, and encoders that do not send a constant current."""
+    spiking = [n for n in csscc_nodes(model) if n.op_type != "Decode"]
+    return [n for n in spiking if n.op_type != "Encode" or not coding_of(n).constant_input]
 
 
 def attribute_types(nodes: list[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:

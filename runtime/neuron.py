@@ -45,7 +45,7 @@ def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
 
 
 def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
-    """Spike train of an analog value (Theorem 2).
+    """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
     The membrane starts at ``values / (theta * beta**T)``; each step multiplies it by beta, fires and subtracts.
 
@@ -59,6 +59,9 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
     """
     dtype = values.dtype.type
     beta, reset = dtype(coding.beta), dtype(coding.input_reset)
+    if coding.constant_input:
+        part = values / np.asarray(theta, dtype) * dtype(1 / coding.T)
+        return np.repeat(part[None], coding.T, axis=0)
     potential = values / np.asarray(theta, dtype) * dtype(coding.input_reset * coding.beta ** (1 - coding.T))
     spikes = np.empty((coding.T, *values.shape), values.dtype)
     for t in range(coding.T):

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from csscc.calibration import Feeds
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.functions import activation_of
-from csscc.runtime.model import csscc_nodes, define_operators
+from csscc.runtime.model import coding_of, csscc_nodes, define_operators
 from csscc.runtime.session import Session
 
 
@@ -97,7 +97,7 @@ class LayerRuns:
 
     model: onnx.ModelProto
     batches: list[Feeds]
-    _spikes: dict[str, list[NDArray[np.int8]]] = field(default_factory=dict)
+    _spikes: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     _means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[LayerRun]:
@@ -141,12 +141,13 @@ class LayerRun:
     def complete(self) -> None:
         """Fire: run over all samples with the biases as they are now."""
         output = self.segment.node.output[0]
-        kept: list[NDArray[np.int8]] = []
+        constant = self.segment.node.op_type == "Encode" and coding_of(self.segment.node).constant_input
+        kept: list[NDArray[Any]] = []
         total, samples = 0.0, 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
             spikes = self._session.run(given | self.biases, [output])[output]
-            kept.append(spikes.astype(np.int8))
+            kept.append(spikes if constant else spikes.astype(np.int8))
             batch = len(next(iter(feeds.values())))
             total = total + spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
             samples += batch

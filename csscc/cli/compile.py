@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
-@click.option("--T", "T", type=int, help="Coding steps.  [default: 12]")
-@click.option("--beta", type=float, help="Amplification: a spike is worth beta times the next one.  [default: 1.5]")
-@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1]")
+@click.option(
+    "--coding", type=click.Choice(["css", "rate", "fs"]), default="css", show_default=True,
+    help="Canonic signed spikes; for comparison rate coding, or few spikes layer by layer without overlap in time.",
+)  # fmt: skip
+@click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
+@click.option("--beta", type=float, help="Amplification: a spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
+@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1; rate 0; fs T]")
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",
@@ -54,6 +58,7 @@ def compile_command(
     output: str,
     calibration: str | None,
     preset: str,
+    coding: str,
     dump_ir: str | None,
     as_json: bool,
     quiet: bool,
@@ -79,6 +84,7 @@ def compile_command(
             model,
             calibration,
             preset=preset,
+            coding=coding,
             images=images,
             dump_ir=dump_ir,
             progress=lambda stage, done: advance(stage, done, None),

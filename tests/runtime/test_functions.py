@@ -410,6 +410,17 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
                 assert (np.abs(value - x)[inside] <= bound[inside] * (1 + 1e-5) + 1e-6).all()
 
 
+@pytest.mark.parametrize("T", [1, 5])
+def test_encode_as_a_constant_current(T: int) -> None:
+    model = encode_model(Coding(T, 1.0), 0)
+    onnx.checker.check_model(model, full_check=True)
+    feeds = {"x": np.random.default_rng(T).standard_normal((3, *IMAGE)).astype(np.float32), "theta": scalar(0.25)}
+    expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
+    np.testing.assert_allclose(expected.reshape(T, 3, *IMAGE), np.stack([feeds["x"] / 0.25 / T] * T), rtol=1e-6)
+    for level in LEVELS:
+        np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
+
+
 @pytest.mark.parametrize("T", [1, 2, 5, 12])
 @pytest.mark.parametrize("beta", [1.5, 2.0, 3.0])
 @pytest.mark.parametrize("shape", [(5,), IMAGE, (3, 2, 2, 2, 2)])
