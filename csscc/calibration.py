@@ -20,6 +20,7 @@ from csscc.runtime.session import Session
 
 Feeds = Mapping[str, NDArray[Any]]
 BATCH_BYTES = 192 << 20
+CHUNK = 1 << 16
 
 
 @dataclass
@@ -51,14 +52,18 @@ class Histogram:
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Count ``[channels, n]`` values."""
-        magnitude = np.abs(values)
-        largest = magnitude.max(axis=1, initial=0.0).astype(np.float64)
+        largest = np.maximum(values.max(axis=1, initial=0.0), -values.min(axis=1, initial=0.0)).astype(np.float64)
         self._make_room(largest)
         scale = np.divide(self.bins, self.tops, out=np.zeros_like(self.tops), where=self.tops > 0)
-        index = (magnitude * scale.astype(values.dtype)[:, None]).astype(np.int32)
-        np.minimum(index, self.bins - 1, out=index)
-        index += (np.arange(self.channels, dtype=np.int32) * self.bins)[:, None]
-        self.counts += np.bincount(index.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
+        factors = scale.astype(values.dtype)[:, None]
+        rows = max(1, CHUNK // max(1, values.shape[1]))  # so many at a time that their indices stay in the cache
+        for start in range(0, self.channels, rows):
+            part = slice(start, start + rows)
+            index = (np.abs(values[part]) * factors[part]).astype(np.intp)
+            np.minimum(index, self.bins - 1, out=index)
+            index += (np.arange(len(index)) * self.bins)[:, None]
+            counts = np.bincount(index.reshape(-1), minlength=len(index) * self.bins)
+            self.counts[part] += counts.reshape(len(index), self.bins)
         self.sums += values.sum(axis=1, dtype=np.float64)
         self.largest = np.maximum(self.largest, largest)
         self.seen += values.shape[1]

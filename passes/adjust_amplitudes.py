@@ -16,6 +16,7 @@ import numpy as np
 from csscc.calibration import batch_size
 from csscc.data import Source, limited
 from csscc.macs import multiply_accumulates_of
+from csscc.memory import release
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, Pass, run_passes
 from csscc.passes.core import neuron_nodes
@@ -58,6 +59,7 @@ class AdjustAmplitudes(BasePass):
         for _ in range(self.rounds):
             batches = limited(self.source.batches(size), samples)
             histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
+            release()
             before = dict(raised)
             for node, histogram in histograms.items():
                 residual = histogram.percentile(self.percentile)
@@ -70,6 +72,7 @@ class AdjustAmplitudes(BasePass):
                 break
             network.graph = network.ann
             run_passes(self.convert, network)
+            release()
         for node, mean in raised.items():
             network.report(self.name, node, f"amplitude raised by {mean - 1:.1%}: its residuals were too large")
         return len(raised)
