@@ -32,10 +32,10 @@ SETTINGS: dict[str, Any] = {
     "growth_T": [6, 9, 12, 18, 24],
     "growth_at": 8,
     "growth_batches": [1, 2, 4, 8, 16, 32, 64],
-    "peer_images": 1000,
+    "peer_images": 500,
     "peer_batch": 8,
 }
-QUICK = {"batches": [1, 8], "repeats": 5, "budget": 5.0, "calibration": 32, "growth_T": [], "peer_images": 100}
+QUICK = {"batches": [1, 8], "repeats": 5, "budget": 10.0, "calibration": 32, "growth_T": [], "peer_images": 100}
 QUICK_NETWORKS = ("ResNet-20", "SqueezeNet 1.1")
 
 

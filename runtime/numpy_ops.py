@@ -72,13 +72,13 @@ def convolve(
     padded = np.pad(x, [(0, 0), (0, 0), *pads]) if any(any(p) for p in pads) else x
     view = windows(padded, kernel, strides, dilations)
     positions = view.shape[2 : 2 + n]
-    view = view.transpose(1, *range(2 + n, 2 + 2 * n), 0, *range(2, 2 + n))
+    order = (1, *range(2 + n, 2 + 2 * n), 0, *range(2, 2 + n))
     out = np.empty((samples, group, outputs // group, int(np.prod(positions))), x.dtype)
     per_sample = x.shape[1] * int(np.prod(kernel)) * out.shape[3] * x.itemsize
     chunk = max(1, CHUNK_BYTES // max(per_sample, 1))
     for start in range(0, samples, chunk):
         part = out[start : start + chunk]
-        columns = view[(..., slice(start, start + chunk), *(slice(None),) * n)].reshape(group, matrix.shape[2], -1)
+        columns = view[start : start + chunk].transpose(order).reshape(group, matrix.shape[2], -1)
         part[:] = np.matmul(matrix, columns).reshape(*part.shape[1:3], len(part), -1).transpose(2, 0, 1, 3)
     result = out.reshape(samples, outputs, *positions)
     if bias is not None:
