@@ -80,7 +80,7 @@ class SNN:
             outputs = ReferenceRuntime(self.model).run(feeds)
         else:
             if self._session is None:
-                self._session = Session(self.model)
+                self._session = Session(self.model, native=True)
             outputs = self._session.run(feeds)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 

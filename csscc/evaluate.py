@@ -50,7 +50,10 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points."""
+    """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
+
+    `native` names the spiking operators that native kernels ran.
+    """
 
     samples: int
     ann_accuracy: float | None
@@ -66,6 +69,7 @@ class Evaluation:
     encoded: float
     ann_milliseconds: float
     snn_milliseconds: float
+    native: tuple[str, ...] = ()
     layers: tuple[LayerActivity, ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def evaluate(
     *,
     images: ImageOptions | None = None,
     limit: int | None = None,
+    native: bool = True,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Evaluation:
     """Run both networks on `data` and compare them.
@@ -90,6 +95,7 @@ def evaluate(
         data: samples, with labels under ``y`` for accuracies.
         images: how image files become inputs.
         limit: use at most so many samples.
+        native: use native kernels where they are compiled.
         progress: told the samples done and their total, where it is known.
 
     Raises:
@@ -100,11 +106,11 @@ def evaluate(
     facts = read_facts(
         {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    ann_session, plain = _source_session(ann_model), Session(snn_model)
+    ann_session, plain = _source_session(ann_model), Session(snn_model, native=native)
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
     fixed = ann_session.fixed_batch
-    meter = _Meter(snn_model)
+    meter = _Meter(snn_model, native)
     tally = _Tally(source.labels)
     for feeds in source.batches(BATCH):
         number = len(next(iter(feeds.values())))
@@ -116,7 +122,7 @@ def evaluate(
         tally.add(expected, got, number, ann_seconds, snn_seconds)
         if progress is not None:
             progress(tally.samples, source.size)
-    return tally.result(meter, facts.coding.T, facts.latency)
+    return tally.result(meter, facts.coding.T, facts.latency, tuple(sorted(plain.native)))
 
 
 def _source_session(model: onnx.ModelProto) -> Session:
@@ -188,7 +194,7 @@ class _Tally:
             self.seconds["ann"].append(ann_seconds / number)
             self.seconds["snn"].append(snn_seconds / number)
 
-    def result(self, meter: _Meter, steps: int, latency: int) -> Evaluation:
+    def result(self, meter: _Meter, steps: int, latency: int, native: tuple[str, ...]) -> Evaluation:
         labelled = self.labels is not None and self.classified > 0
         ann = 100 * self.ann_right / self.samples if labelled else None
         snn = 100 * self.snn_right / self.samples if labelled else None
@@ -208,6 +214,7 @@ class _Tally:
             encoded=min((a.encoded for a in layers), default=1.0),
             ann_milliseconds=1000 * float(np.median(self.seconds["ann"])),
             snn_milliseconds=1000 * float(np.median(self.seconds["snn"])),
+            native=native,
             layers=layers,
         )
 
@@ -215,7 +222,7 @@ class _Tally:
 class _Meter:
     """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, native: bool) -> None:
         model = copy_of(model)
         self._outputs = [o.name for o in model.graph.output]
         self._kinds = {n.name: n for n in spike_sources(model)}
@@ -234,7 +241,7 @@ class _Meter:
         for name, (tensor, _) in self._fan_out.items():
             self._count(model, f"work:{name}", [("Abs", tensor), ("Sign", ""), ("ReduceSum", "")])
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
-        self._session = Session(model)
+        self._session = Session(model, native=native)
         self._sums: dict[str, float] = {}
         self.ann_operations = float(sum(m for _, m in _weighted(model)))
 

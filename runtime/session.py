@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc import native as kernels
 from csscc.errors import RefusedError
+from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
+from csscc.runtime.functions import DOMAIN
+
+PROVIDERS = ["CPUExecutionProvider"]
 
 _threads = 0
 
@@ -31,12 +37,24 @@ class Session:
         model: a file, its bytes, or a model.
         threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
+        native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`),
+            and with optimisations let them work in the layout of onnxruntime's convolutions.
+
+    Attributes:
+        native: the operators of the model that native kernels run.
 
     Raises:
         RefusedError: onnxruntime cannot load the model.
     """
 
-    def __init__(self, model: str | Path | bytes | onnx.ModelProto, *, threads: int = 0, optimise: bool = True) -> None:
+    def __init__(
+        self,
+        model: str | Path | bytes | onnx.ModelProto,
+        *,
+        threads: int = 0,
+        optimise: bool = True,
+        native: bool = False,
+    ) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -44,13 +62,19 @@ class Session:
         options.log_severity_level = 4  # failures come back as exceptions
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.native = _with_kernels(model) if native else frozenset()
+        if self.native:
+            options.register_custom_ops_library(kernels.library())
         source: str | bytes
         if isinstance(model, onnx.ModelProto):
             source = model.SerializeToString()
         else:
             source = model if isinstance(model, bytes) else str(model)
         try:
-            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            if self.native and optimise:
+                self._session = _session_in_blocks(source, options, self.native)
+            else:
+                self._session = ort.InferenceSession(source, options, providers=PROVIDERS)
         except Exception as error:
             raise RefusedError(f"onnxruntime cannot load the model: {_reason(error)}") from error
         self.inputs: list[Any] = self._session.get_inputs()
@@ -98,6 +122,22 @@ class Session:
         return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
 
 
+def _session_in_blocks(source: str | bytes, options: Any, operators: frozenset[str]) -> Any:
+    """A session of what onnxruntime's optimiser makes of the model, with spikes in the layout of its convolutions."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(path)
+        session = ort.InferenceSession(source, options, providers=PROVIDERS)
+        model = onnx.load(path)
+    if not uses_blocks(model) or not in_blocks(model, lanes_of_blocks(), operators):
+        return session
+    options.optimized_model_filepath = ""
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(model.SerializeToString(), options, providers=PROVIDERS)
+
+
 def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator) -> NDArray[Any]:
     """One seeded random array of an onnxruntime type such as ``tensor(float)``."""
     dims = [d if isinstance(d, int) and d > 0 else batch for d in shape]
@@ -106,6 +146,16 @@ def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: 
     if name in ("float", "double", "float16"):
         return rng.standard_normal(dims).astype(dtype)
     return rng.integers(0, 2, dims).astype(dtype)
+
+
+def _with_kernels(model: str | Path | bytes | onnx.ModelProto) -> frozenset[str]:
+    """The model's spiking operators that have a native kernel."""
+    if isinstance(model, bytes):
+        model = onnx.load_from_string(model)
+    elif not isinstance(model, onnx.ModelProto):
+        model = onnx.load(model, load_external_data=False)
+    used = {n.op_type for n in model.graph.node if n.domain == DOMAIN}
+    return kernels.operators() & used if used else frozenset()
 
 
 def _reason(error: Exception) -> str:

@@ -194,7 +194,7 @@ def test_the_compilation_is_deterministic(x: np.ndarray) -> None:
 def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:  # noqa: N803
     """The same network pipelined, layer by layer (every one of its 8 layers waits for T steps) and rate-coded."""
     with np.load(digits_data()) as archive:
-        x, y, calibration = archive["x_test"][:200], archive["y_test"][:200], archive["x_calib"]
+        x, y, calibration = archive["x"][:200], archive["y"][:200], archive["x_calib"]
     snn = csscc.compile(digits_model(), calibration=calibration, coding=coding, T=T)
     assert (snn.run(x).argmax(axis=1) == y).mean() > 0.95
     assert snn.latency == latency

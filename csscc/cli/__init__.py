@@ -13,6 +13,7 @@ from csscc.cli.demo import demo_command
 from csscc.cli.diagnose import diagnose_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
+from csscc.cli.native import native_command
 from csscc.cli.run import run_command
 from csscc.cli.sweep import sweep_command
 from csscc.cli.verify import verify_command
@@ -49,6 +50,7 @@ for command in (
     diagnose_command,
     sweep_command,
     demo_command,
+    native_command,
 ):
     cli.add_command(command)
 

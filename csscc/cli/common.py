@@ -22,6 +22,9 @@ INTERRUPTED = 130
 
 model_argument = click.argument("model", type=click.Path(dir_okay=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+native_option = click.option(
+    "--native/--no-native", default=True, help="Use native kernels where they are compiled (csscc native build)."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 

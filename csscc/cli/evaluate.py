@@ -10,6 +10,7 @@ from csscc.cli.common import (
     console,
     image_options,
     json_option,
+    native_option,
     print_json,
     progress,
     quiet_option,
@@ -30,11 +31,20 @@ if TYPE_CHECKING:
 )
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--max-loss", type=float, help="Exit with 1 if more points of accuracy (or of agreement) are lost.")
+@native_option
 @image_options
 @json_option
 @quiet_option
 def evaluate_command(
-    ann: str, snn: str, data: str, limit: int | None, max_loss: float | None, as_json: bool, quiet: bool, **options: Any
+    ann: str,
+    snn: str,
+    data: str,
+    limit: int | None,
+    max_loss: float | None,
+    native: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Compare the spiking network SNN with the ANN it came from.
 
@@ -46,7 +56,15 @@ def evaluate_command(
 
     images = take_images(options)
     with progress(quiet or as_json) as advance:
-        result = evaluate(ann, snn, data, images=images, limit=limit, progress=running_total(advance, "evaluating"))
+        result = evaluate(
+            ann,
+            snn,
+            data,
+            images=images,
+            limit=limit,
+            native=native,
+            progress=running_total(advance, "evaluating"),
+        )
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
@@ -88,6 +106,8 @@ def show(result: Evaluation) -> None:
     out = console()
     out.print(layers)
     out.print(rows)
+    if result.native:
+        out.print("native kernels ran " + ", ".join(result.native), markup=False)
 
 
 def _count(value: float) -> str:

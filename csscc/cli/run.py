@@ -12,6 +12,7 @@ from csscc.cli.common import (
     image_options,
     json_option,
     model_argument,
+    native_option,
     print_json,
     progress,
     quiet_option,
@@ -27,11 +28,20 @@ from csscc.cli.common import (
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples at a time.")
+@native_option
 @image_options
 @json_option
 @quiet_option
 def run_command(
-    model: str, data: str, output: str | None, runtime: str, batch: int, as_json: bool, quiet: bool, **options: Any
+    model: str,
+    data: str,
+    output: str | None,
+    runtime: str,
+    batch: int,
+    native: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Run the network MODEL, spiking or not, on DATA and write its outputs."""
     import numpy as np
@@ -44,7 +54,7 @@ def run_command(
 
     images = take_images(options)
     proto = read_model(model)
-    session = Session(proto)
+    session = Session(proto, native=native)
     source = open_source(data, session_specs(session), images=images)
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
     parts: dict[str, list[Any]] = {}
@@ -63,9 +73,20 @@ def run_command(
         with replacing(output) as temporary, temporary.open("wb") as handle:
             np.savez(handle, **dict[str, Any](outputs))
     shapes = {n: list(v.shape) for n, v in outputs.items()}
+    used = sorted(session.native) if runtime == "onnxruntime" else []
     if as_json:
-        print_json({"samples": samples, "seconds": seconds, "runtime": runtime, "outputs": shapes, "written": output})
+        print_json(
+            {
+                "samples": samples,
+                "seconds": seconds,
+                "runtime": runtime,
+                "native": used,
+                "outputs": shapes,
+                "written": output,
+            }
+        )
     elif not quiet:
         told = ", ".join(f"{n} {s}" for n, s in shapes.items())
         where = f", written to {output}" if output else ""
-        console().print(f"{samples} samples in {seconds:.2f} s ({runtime}): {told}{where}", markup=False)
+        how = f"{runtime}, native kernels" if used else runtime
+        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}", markup=False)

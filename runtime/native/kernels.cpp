@@ -1,0 +1,700 @@
+// The csscc operators as onnxruntime custom operators: same domain, names and spikes as the functions in the file.
+//
+// Time is folded into the batch, so the T steps of an element lie far apart. A kernel goes through memory once, in
+// blocks small enough that membranes stay in the first-level cache, and onnxruntime's threads share the blocks.
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "neuron.h"
+#include "ort_abi.h"
+
+namespace csscc {
+namespace {
+
+using Dims = std::vector<int64_t>;
+
+const ort::Api* api = nullptr;
+
+constexpr std::size_t kBlock = 512;      // elements of one recurrence
+constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
+constexpr std::size_t kStrip = 1 << 15;  // elements that come into one recurrence with windows, about
+
+void check(ort::Status* status) {
+  if (status == nullptr) return;
+  const std::string message = api->message(status);
+  api->release(status);
+  throw std::runtime_error(message);
+}
+
+template <class Call>
+ort::Status* guarded(Call&& call) {
+  try {
+    call();
+    return nullptr;
+  } catch (const std::exception& error) {
+    return api->create_status(ort::kFail, error.what());
+  }
+}
+
+std::size_t product(const Dims& dims, std::size_t from = 0) {
+  std::size_t total = 1;
+  for (std::size_t i = from; i < dims.size(); ++i) total *= static_cast<std::size_t>(dims[i]);
+  return total;
+}
+
+// ---- attributes
+
+template <class Value>
+Value attribute(const ort::KernelInfo* info, const char* name, Value otherwise) {
+  Value value = otherwise;
+  if (ort::Status* missing = api->attribute(info, name, &value)) {
+    api->release(missing);
+    return otherwise;
+  }
+  return value;
+}
+
+Dims integers(const ort::KernelInfo* info, const char* name) {
+  std::size_t size = 0;
+  if (ort::Status* missing = api->attributes(info, name, nullptr, &size)) {
+    api->release(missing);
+    return {};
+  }
+  Dims values(size);
+  check(api->attributes(info, name, values.data(), &size));
+  return values;
+}
+
+std::string text(const ort::KernelInfo* info, const char* name) {
+  std::size_t size = 0;
+  if (ort::Status* missing = api->attribute(info, name, nullptr, &size)) {
+    api->release(missing);
+    return "";
+  }
+  std::string value(size, '\0');
+  check(api->attribute(info, name, value.data(), &size));
+  return value.c_str();
+}
+
+Coding coding_of(const ort::KernelInfo* info, const char* negative) {
+  const auto T = attribute<int64_t>(info, "T", 0);
+  const auto beta = attribute<float>(info, "beta", 0);
+  const auto silent = attribute<int64_t>(info, "silent", 0);
+  if (T < 1 || beta <= 0 || silent < 0) throw std::runtime_error("a csscc node states no valid coding");
+  return Coding(static_cast<int>(T), beta, static_cast<int>(silent), attribute<int64_t>(info, negative, 1) != 0);
+}
+
+// ---- tensors
+
+struct Tensor {
+  const float* data = nullptr;
+  Dims dims;
+};
+
+Tensor input(const ort::KernelContext* context, std::size_t index) {
+  std::size_t count = 0;
+  check(api->input_count(context, &count));
+  const ort::Value* value = nullptr;
+  if (index < count) check(api->input(context, index, &value));
+  Tensor tensor;
+  if (value == nullptr) return tensor;
+  ort::ShapeInfo* info = nullptr;
+  check(api->shape_info(value, &info));
+  std::size_t rank = 0;
+  ort::Status* status = api->rank(info, &rank);
+  if (status == nullptr) {
+    tensor.dims.resize(rank);
+    status = api->dimensions(info, tensor.dims.data(), rank);
+  }
+  api->release(info);
+  check(status);
+  void* data = nullptr;
+  check(api->data(const_cast<ort::Value*>(value), &data));
+  tensor.data = static_cast<const float*>(data);
+  return tensor;
+}
+
+float* output(ort::KernelContext* context, std::size_t index, const Dims& dims) {
+  std::size_t count = 0;
+  check(api->output_count(context, &count));
+  if (index >= count) return nullptr;
+  ort::Value* value = nullptr;
+  check(api->output(context, index, dims.data(), dims.size(), &value));
+  if (value == nullptr) return nullptr;
+  void* data = nullptr;
+  check(api->data(value, &data));
+  return static_cast<float*>(data);
+}
+
+// A tensor read as if broadcast to the shape behind the batch axis: element p of sample b is
+// data[b * sample + p / repeat % count]. Where channels come in blocks (see csscc.runtime.blocked) it is
+// data[p / (repeat * lanes) * lanes + p % lanes].
+class Operand {
+ public:
+  Operand() = default;
+  explicit Operand(float scalar) : owned_{scalar} { data_ = owned_.data(); }
+
+  // `batched` says that the first axis is the batch; the other axes are aligned at the right.
+  Operand(const Tensor& tensor, const Dims& shape, bool batched, std::size_t lanes = 1)
+      : data_(tensor.data), lanes_(lanes) {
+    if (lanes != 1 && lanes != 8 && lanes != 16) throw std::runtime_error("channels come in blocks of 8 or 16");
+    Dims dims = tensor.dims;
+    if (batched || dims.size() > shape.size()) {
+      if (dims.size() != shape.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
+      const bool each = batched || dims[0] != 1;
+      dims.erase(dims.begin());
+      if (each) sample_ = product(dims);
+    }
+    dims.insert(dims.begin(), shape.size() - dims.size(), 1);
+    std::size_t first = dims.size(), last = 0;
+    for (std::size_t i = 0; i < dims.size(); ++i) {
+      if (dims[i] != 1 && dims[i] != shape[i]) throw std::runtime_error("an input of a csscc node does not broadcast");
+      if (dims[i] == 1) continue;
+      first = std::min(first, i);
+      last = i + 1;
+    }
+    for (std::size_t i = first; i < last; ++i) count_ *= static_cast<std::size_t>(shape[i]);
+    if (first < last) repeat_ = product(shape, last);
+    if (first < last && count_ != product(dims)) throw std::runtime_error("an input of a csscc node has gaps");
+  }
+
+  // Elements p .. p + n of sample b, in place or in `scratch`.
+  const float* at(std::size_t b, std::size_t p, std::size_t n, float* scratch) const {
+    const float* from = data_ + b * sample_;
+    if (count_ == 1) {
+      std::fill_n(scratch, n, from[0]);
+      return scratch;
+    }
+    if (repeat_ == 1 && p % count_ + n <= count_) return from + p % count_;
+    if (lanes_ > 1 && repeat_ > 1) {
+      lanes_ == 16 ? blocks<16>(from, p, n, scratch) : blocks<8>(from, p, n, scratch);
+      return scratch;
+    }
+    for (std::size_t done = 0; done < n;) {
+      const std::size_t run = std::min(repeat_ - (p + done) % repeat_, n - done);
+      std::fill_n(scratch + done, run, from[(p + done) / repeat_ % count_]);
+      done += run;
+    }
+    return scratch;
+  }
+
+ private:
+  // Both p and n are whole positions, since blocks of elements are.
+  template <std::size_t lanes>
+  void blocks(const float* from, std::size_t p, std::size_t n, float* scratch) const {
+    for (std::size_t j = 0; j < n; j += lanes) {
+      const float* channels = from + (p + j) / (repeat_ * lanes) * lanes;
+      for (std::size_t k = 0; k < lanes; ++k) scratch[j + k] = channels[k];
+    }
+  }
+
+  std::vector<float> owned_;
+  const float* data_ = nullptr;
+  std::size_t sample_ = 0, repeat_ = 1, count_ = 1, lanes_ = 1;
+};
+
+float* scratch(std::size_t size) {
+  thread_local std::vector<float> memory;
+  if (memory.size() < size) memory.resize(size);
+  return memory.data();
+}
+
+template <class Task>
+void parallel(const ort::KernelContext* context, std::size_t tasks, const Task& task) {
+  const auto call = [](void* argument, std::size_t index) { (*static_cast<const Task*>(argument))(index); };
+  if (tasks == 1) {
+    task(0);
+  } else if (tasks > 1) {
+    check(api->parallel_for(context, call, tasks, tasks, const_cast<Task*>(&task)));
+  }
+}
+
+// ---- windows
+
+// Max over windows of the axes behind the channel, one axis after the other: exact, since max does not round.
+struct MaxPool : Elementwise {
+  static constexpr bool window = true;
+  Dims kernel, strides, dilations, pads;
+  std::string auto_pad;
+  bool ceil = false, whole = false, relu = false;
+  Dims in, out;           // spatial, of the input at hand
+  std::size_t lanes = 1;  // channels that lie side by side at each position
+
+  void read(const ort::KernelInfo* info) {
+    kernel = integers(info, "kernel_shape");
+    strides = integers(info, "strides");
+    dilations = integers(info, "dilations");
+    pads = integers(info, "pads");
+    auto_pad = text(info, "auto_pad");
+    ceil = attribute<int64_t>(info, "ceil_mode", 0) != 0;
+    if (kernel.empty() && !whole) throw std::runtime_error("MaxPool states no kernel_shape");
+  }
+
+  // The pool for an input of these spatial dimensions.
+  MaxPool sized(const Dims& spatial, std::size_t lanes) const {
+    MaxPool pool = *this;
+    pool.lanes = lanes;
+    const std::size_t n = spatial.size();
+    if (whole) pool.kernel = spatial;
+    pool.strides.resize(n, 1);
+    pool.dilations.resize(n, 1);
+    pool.pads.resize(2 * n, 0);
+    pool.in = pool.out = spatial;
+    if (pool.kernel.size() != n) throw std::runtime_error("kernel_shape of a MaxPool does not fit its input");
+    for (std::size_t i = 0; i < n; ++i) pool.out[i] = pool.size(i);
+    return pool;
+  }
+
+  // The pool of output lines first .. last of the first axis alone; `from` is the input line it begins at.
+  MaxPool strip(int64_t first, int64_t last, int64_t* from) const {
+    MaxPool part = *this;
+    const int64_t start = first * strides[0] - pads[0];
+    const int64_t end = (last - 1) * strides[0] - pads[0] + (kernel[0] - 1) * dilations[0] + 1;
+    *from = std::max<int64_t>(0, std::min(start, in[0]));
+    part.in[0] = std::max<int64_t>(0, std::min(end, in[0]) - *from);
+    part.out[0] = last - first;
+    part.pads[0] = *from - start;
+    return part;
+  }
+
+  void operator()(const float* plane, float* result) const {
+    thread_local std::vector<float> one, two;
+    std::vector<float>* target = &one;
+    const float* from = plane;
+    Dims dims = in;
+    for (std::size_t i = 0; i < dims.size(); ++i) {
+      std::size_t outer = 1;
+      for (std::size_t k = 0; k < i; ++k) outer *= static_cast<std::size_t>(dims[k]);
+      const std::size_t inner = product(dims, i + 1) * lanes;
+      float* to = result;
+      if (i + 1 < dims.size()) {
+        target->resize(outer * static_cast<std::size_t>(out[i]) * inner);
+        to = target->data();
+        target = target == &one ? &two : &one;
+      }
+      axis(i, from, to, outer, inner);
+      dims[i] = out[i];
+      from = to;
+    }
+    if (relu) {
+      const std::size_t n = product(out) * lanes;
+#pragma omp simd
+      for (std::size_t j = 0; j < n; ++j) result[j] = result[j] > 0 ? result[j] : 0.0f;
+    }
+  }
+
+ private:
+  int64_t size(std::size_t i) {
+    const std::size_t n = in.size();
+    const int64_t reach = (kernel[i] - 1) * dilations[i] + 1;
+    if (auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER") {
+      const int64_t made = (in[i] + strides[i] - 1) / strides[i];
+      const int64_t missing = std::max<int64_t>(0, (made - 1) * strides[i] + reach - in[i]);
+      pads[i] = auto_pad == "SAME_UPPER" ? missing / 2 : missing - missing / 2;
+      pads[n + i] = missing - pads[i];
+      return made;
+    }
+    if (auto_pad == "VALID") pads[i] = pads[n + i] = 0;
+    const int64_t free = in[i] + pads[i] + pads[n + i] - reach;
+    if (free < 0) throw std::runtime_error("the window of a MaxPool is larger than its input");
+    int64_t made = (ceil ? free + strides[i] - 1 : free) / strides[i] + 1;
+    if (ceil && (made - 1) * strides[i] >= in[i] + pads[i]) --made;  // no window begins behind the input
+    return made;
+  }
+
+  void axis(std::size_t i, const float* from, float* to, std::size_t outer, std::size_t inner) const {
+    for (std::size_t o = 0; o < outer; ++o) {
+      if (inner > 1) {
+        rows(i, from, to, inner);
+      } else {
+        line(i, from, to);
+      }
+      from += static_cast<std::size_t>(in[i]) * inner;
+      to += static_cast<std::size_t>(out[i]) * inner;
+    }
+  }
+
+  // Windows over an axis whose elements are `inner` numbers in a row.
+  void rows(std::size_t i, const float* from, float* to, std::size_t inner) const {
+    for (int64_t w = 0; w < out[i]; ++w, to += inner) {
+      std::fill_n(to, inner, std::numeric_limits<float>::lowest());
+      for (int64_t k = 0; k < kernel[i]; ++k) {
+        const int64_t at = w * strides[i] - pads[i] + k * dilations[i];
+        if (at < 0 || at >= in[i]) continue;
+        const float* row = from + static_cast<std::size_t>(at) * inner;
+#pragma omp simd
+        for (std::size_t j = 0; j < inner; ++j) to[j] = row[j] > to[j] ? row[j] : to[j];
+      }
+    }
+  }
+
+  // Windows over the last axis, all of them together, one element of the window at a time.
+  void line(std::size_t i, const float* from, float* to) const {
+    const int64_t step = strides[i], gap = dilations[i];
+    std::fill_n(to, out[i], std::numeric_limits<float>::lowest());
+    for (int64_t k = 0; k < kernel[i]; ++k) {
+      const int64_t offset = k * gap - pads[i];  // of the element that window 0 takes
+      const int64_t first = offset < 0 ? (-offset + step - 1) / step : 0;
+      const int64_t last = std::min(out[i], in[i] > offset ? (in[i] - 1 - offset) / step + 1 : 0);
+      const float* row = from + offset;
+      if (step == 1) {
+        take<1>(row, to, first, last);
+      } else if (step == 2) {
+        take<2>(row, to, first, last);
+      } else {
+        for (int64_t w = first; w < last; ++w) to[w] = row[w * step] > to[w] ? row[w * step] : to[w];
+      }
+    }
+  }
+
+  template <int64_t step>
+  static void take(const float* row, float* to, int64_t first, int64_t last) {
+#pragma omp simd
+    for (int64_t w = first; w < last; ++w) to[w] = row[w * step] > to[w] ? row[w * step] : to[w];
+  }
+};
+
+struct GlobalMaxPool : MaxPool {
+  GlobalMaxPool() { whole = true; }
+};
+struct ReluMaxPool : MaxPool {
+  ReluMaxPool() { relu = true; }
+};
+
+// ---- kernels
+
+struct Kernel {
+  virtual ~Kernel() = default;
+  virtual void compute(ort::KernelContext* context) const = 0;
+};
+
+class Encode : public Kernel {
+ public:
+  explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info, "signed_input")) {}
+
+  void compute(ort::KernelContext* context) const override {
+    const Tensor x = input(context, 0);
+    const Dims rest(x.dims.begin() + 1, x.dims.end());
+    const Operand theta(input(context, 1), rest, false);
+    Dims dims = x.dims;
+    dims[0] *= coding_.T;
+    float* spikes = output(context, 0, dims);
+    const std::size_t size = product(rest), batch = static_cast<std::size_t>(x.dims[0]);
+    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
+    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+      float* space = scratch(2 * kBlock);
+      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
+        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
+        encode(coding_, x.data + b * size + p, theta.at(b, p, n, space + kBlock), n, spikes + b * size + p,
+               batch * size, space);
+      }
+    });
+  }
+
+ private:
+  Coding coding_;
+};
+
+template <class F>
+void configure(F&, const ort::KernelInfo*) {}
+void configure(LeakyRelu& f, const ort::KernelInfo* info) { f.alpha = attribute(info, "alpha", f.alpha); }
+void configure(ThresholdedRelu& f, const ort::KernelInfo* info) { f.alpha = attribute(info, "alpha", f.alpha); }
+void configure(HardSigmoid& f, const ort::KernelInfo* info) {
+  f.alpha = attribute(info, "alpha", f.alpha);
+  f.beta = attribute(info, "own_beta", f.beta);
+}
+void configure(MaxPool& f, const ort::KernelInfo* info) { f.read(info); }
+void configure(ReluMaxPool& f, const ort::KernelInfo* info) { f.read(info); }
+
+// What stands for a parameter that a node leaves out.
+template <class F>
+float otherwise(int) {
+  throw std::runtime_error("a parameter of a csscc node is missing");
+}
+template <>
+float otherwise<Clip>(int index) {
+  return index == 0 ? std::numeric_limits<float>::lowest() : std::numeric_limits<float>::max();
+}
+
+template <class F>
+class Tsa : public Kernel {
+ public:
+  explicit Tsa(const ort::KernelInfo* info)
+      : coding_(coding_of(info, "negative")), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+    configure(f_, info);
+  }
+
+  void compute(ort::KernelContext* context) const override {
+    Tensor z[2], bias[2];
+    for (int i = 0; i < F::inputs; ++i) {
+      z[i] = input(context, 2 * i);
+      bias[i] = input(context, 2 * i + 1);
+    }
+    const auto T = static_cast<std::size_t>(coding_.T);
+    if (z[0].dims.empty() || static_cast<std::size_t>(z[0].dims[0]) % T != 0)
+      throw std::runtime_error("the first axis of a csscc node's input is no multiple of T");
+    const std::size_t batch = static_cast<std::size_t>(z[0].dims[0]) / T;
+    const Dims rest(z[0].dims.begin() + 1, z[0].dims.end());
+    if constexpr (F::window) {
+      if (rest.size() < 2) throw std::runtime_error("a MaxPool needs spatial axes");
+      windows(context, z[0], Operand(bias[0], rest, false, lanes_), batch, rest);
+    } else {
+      elements(context, z, bias, batch, rest);
+    }
+  }
+
+ private:
+  void elements(ort::KernelContext* context, const Tensor* z, const Tensor* bias, std::size_t batch, Dims rest) const {
+    if (F::inputs == 2) {
+      if (z[1].dims.size() != rest.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
+      for (std::size_t i = 0; i < rest.size(); ++i)
+        if (rest[i] == 1) rest[i] = z[1].dims[i + 1];
+    }
+    const std::size_t size = product(rest);
+    Operand currents[2], biases[2], parameters[2];
+    for (int i = 0; i < F::inputs; ++i) {
+      currents[i] = Operand(z[i], rest, true);
+      biases[i] = Operand(bias[i], rest, false, lanes_);
+    }
+    for (int i = 0; i < F::parameters; ++i) {
+      const Tensor given = input(context, 2 * F::inputs + 1 + i);
+      parameters[i] = given.data ? Operand(given, rest, false, lanes_) : Operand(otherwise<F>(i));
+    }
+    const Operand theta = F::homogeneous ? Operand() : Operand(input(context, 2 * F::inputs), rest, false, lanes_);
+    float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
+    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
+    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+      float* space = scratch(11 * kBlock);
+      float* spare = space + 4 * kBlock;
+      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
+        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
+        const auto current = [&](int k, int t) {
+          return currents[k].at(static_cast<std::size_t>(t) * batch + b, p, n, spare + k * kBlock);
+        };
+        Block<F, decltype(current)> block{current, {}, nullptr, {}, n, n, spikes + b * size + p, batch * size, nullptr};
+        for (int k = 0; k < F::inputs; ++k) block.bias[k] = biases[k].at(b, p, n, spare + (2 + k) * kBlock);
+        for (int k = 0; k < F::parameters; ++k)
+          block.parameter[k] = parameters[k].at(b, p, n, spare + (4 + k) * kBlock);
+        if (!F::homogeneous) block.theta = theta.at(b, p, n, spare + 6 * kBlock);
+        if (residual) block.residual = residual + b * size + p;
+        tsa(f_, coding_, block, space);
+      }
+    });
+  }
+
+  // A plane is a channel, or a block of channels; it is done in strips, which share the lines that windows overlap in.
+  void windows(ort::KernelContext* context, const Tensor& z, const Operand& bias, std::size_t batch, Dims rest) const {
+    const MaxPool pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
+    const std::size_t in = product(pool.in) * lanes_, out = product(pool.out) * lanes_;
+    const std::size_t line_in = product(pool.in, 1) * lanes_, line_out = product(pool.out, 1) * lanes_;
+    const std::size_t channels = static_cast<std::size_t>(rest[0]) / lanes_;
+    std::copy(pool.out.begin(), pool.out.end(), rest.begin() + 1);
+    float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
+
+    struct Strip {
+      MaxPool pool;
+      std::size_t from, to;  // in elements of the plane
+    };
+    std::vector<Strip> strips;
+    std::size_t space = 1;
+    const std::size_t fresh = line_in * static_cast<std::size_t>(pool.strides[0]);  // that one more output line reads
+    const auto lines = static_cast<int64_t>(std::max<std::size_t>(1, kStrip / std::max<std::size_t>(1, fresh)));
+    for (int64_t first = 0; first < pool.out[0]; first += lines) {
+      int64_t from = 0;
+      MaxPool part = pool.strip(first, std::min(pool.out[0], first + lines), &from);
+      space = std::max({space, product(part.in) * lanes_, product(part.out) * lanes_});
+      strips.push_back({part, static_cast<std::size_t>(from) * line_in, static_cast<std::size_t>(first) * line_out});
+    }
+    parallel(context, batch * channels * strips.size(), [&](std::size_t task) {
+      const std::size_t plane = task / strips.size();
+      const Strip& strip = strips[task % strips.size()];
+      const std::size_t size = product(strip.pool.in) * lanes_, to = plane * out + strip.to;
+      float* memory = scratch(5 * space);
+      const auto current = [&](int, int t) {
+        return z.data + (static_cast<std::size_t>(t) * batch * channels + plane) * in + strip.from;
+      };
+      Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
+                                              spikes + to, batch * channels * out, residual ? residual + to : nullptr};
+      block.bias[0] = bias.at(plane / channels, plane % channels * in + strip.from, size, memory + 4 * space);
+      tsa(strip.pool, coding_, block, memory);
+    });
+  }
+
+  float* outputs(ort::KernelContext* context, std::size_t batch, const Dims& rest, float** residual) const {
+    Dims dims(1, static_cast<int64_t>(batch));
+    dims.insert(dims.end(), rest.begin(), rest.end());
+    *residual = output(context, 1, dims);
+    dims[0] *= coding_.T;
+    return output(context, 0, dims);
+  }
+
+  F f_;
+  Coding coding_;
+  std::size_t lanes_;
+};
+
+// Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.runtime.blocked).
+class Scale : public Kernel {
+ public:
+  explicit Scale(const ort::KernelInfo* info)
+      : lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {}
+
+  void compute(ort::KernelContext* context) const override {
+    const Tensor x = input(context, 0);
+    const Dims rest(x.dims.begin() + 1, x.dims.end());
+    const Operand factor(input(context, 1), rest, false, lanes_);
+    float* y = output(context, 0, x.dims);
+    const std::size_t size = product(rest), batch = static_cast<std::size_t>(x.dims[0]);
+    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
+    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+      float* space = scratch(kBlock);
+      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
+        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
+        const float *from = x.data + b * size + p, *by = factor.at(b, p, n, space);
+        float* to = y + b * size + p;
+#pragma omp simd
+        for (std::size_t j = 0; j < n; ++j) to[j] = from[j] * by[j];
+      }
+    });
+  }
+
+ private:
+  std::size_t lanes_;
+};
+
+// ---- registration
+
+struct Operator : ort::CustomOp {
+  const char* op;
+  std::size_t required, optional, results;
+  std::unique_ptr<Kernel> (*make)(const ort::KernelInfo*);
+};
+
+const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
+
+template <class K>
+Operator operator_of(const char* name, std::size_t required, std::size_t optional, std::size_t results, bool inplace) {
+  Operator made{};
+  made.op = name;
+  made.required = required;
+  made.optional = optional;
+  made.results = results;
+  made.make = [](const ort::KernelInfo* info) -> std::unique_ptr<Kernel> { return std::make_unique<K>(info); };
+  made.version = ort::kApiVersion;
+  made.name = [](const ort::CustomOp* op) { return self(op).op; };
+  made.provider = [](const ort::CustomOp*) -> const char* { return nullptr; };
+  made.input_type = [](const ort::CustomOp*, std::size_t) { return ort::kFloat; };
+  made.input_count = [](const ort::CustomOp* op) { return self(op).required + self(op).optional; };
+  made.output_type = made.input_type;
+  made.output_count = [](const ort::CustomOp* op) { return self(op).results; };
+  made.input_characteristic = [](const ort::CustomOp* op, std::size_t i) {
+    return i < self(op).required ? ort::kRequired : ort::kOptional;
+  };
+  made.output_characteristic = [](const ort::CustomOp*, std::size_t i) {
+    return i == 0 ? ort::kRequired : ort::kOptional;
+  };
+  made.input_memory = [](const ort::CustomOp*, std::size_t) { return ort::kDefaultMemory; };
+  made.variadic_input_arity = [](const ort::CustomOp*) { return 1; };
+  made.variadic_input_homogeneity = made.variadic_input_arity;
+  made.variadic_output_arity = made.variadic_input_arity;
+  made.variadic_output_homogeneity = made.variadic_input_arity;
+  made.create_kernel_v2 = [](const ort::CustomOp* op, const ort::Api*, const ort::KernelInfo* info, void** kernel) {
+    return guarded([&] { *kernel = self(op).make(info).release(); });
+  };
+  made.compute_v2 = [](void* kernel, ort::KernelContext* context) {
+    return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });
+  };
+  made.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  made.start_version = [](const ort::CustomOp*) { return 1; };
+  made.end_version = [](const ort::CustomOp*) { return 1; };
+  made.may_inplace = [](int**, int**) -> std::size_t { return 0; };
+  made.alias = made.may_inplace;
+  made.release_may_inplace = made.release_alias = [](int*, int*) {};
+  if (inplace) {  // step t is read before spike t is written, and a spike has the place of the current it came from
+    made.infer_shape = [](const ort::CustomOp*, ort::ShapeContext* context) {
+      ort::ShapeInfo* info = nullptr;
+      ort::Status* status = api->inferred_input(context, 0, &info);
+      std::size_t rank = 0;
+      if (status == nullptr) status = api->rank(info, &rank);
+      return status == nullptr && rank > 0 ? api->infer_output(context, 0, info) : status;  // 0: not known
+    };
+    made.may_inplace = [](int** inputs, int** outputs) -> std::size_t {
+      static int zero[] = {0};
+      *inputs = *outputs = zero;
+      return 1;
+    };
+  }
+  return made;
+}
+
+template <class F>
+Operator neuron(const char* name) {
+  const bool pointwise = F::inputs == 1 && !F::window;
+  return operator_of<Tsa<F>>(name, 2 * F::inputs + 1, F::parameters, 2, pointwise);
+}
+
+const std::vector<Operator>& operators() {
+  static const std::vector<Operator> all = {
+      operator_of<Encode>("Encode", 2, 0, 1, false),
+      operator_of<Scale>("Scale", 2, 0, 1, true),
+      neuron<Relu>("TSARelu"),
+      neuron<LeakyRelu>("TSALeakyRelu"),
+      neuron<PRelu>("TSAPRelu"),
+      neuron<Abs>("TSAAbs"),
+      neuron<Max>("TSAMax"),
+      neuron<Min>("TSAMin"),
+      neuron<MaxPool>("TSAMaxPool"),
+      neuron<GlobalMaxPool>("TSAGlobalMaxPool"),
+      neuron<ReluMaxPool>("TSAReluMaxPool"),
+      neuron<ThresholdedRelu>("TSAThresholdedRelu"),
+      neuron<Clip>("TSAClip"),
+      neuron<HardSigmoid>("TSAHardSigmoid"),
+      neuron<HardSwish>("TSAHardSwish"),
+      neuron<Sqrt>("TSASqrt"),
+      neuron<Mul>("TSAMul"),
+      neuron<Div>("TSADiv"),
+  };
+  return all;
+}
+
+}  // namespace
+}  // namespace csscc
+
+#ifdef _WIN32
+#define EXPORT extern "C" __declspec(dllexport)
+#else
+#define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+// Names of the operators that have a kernel, separated by spaces.
+EXPORT const char* csscc_operators() {
+  static const std::string names = [] {
+    std::string joined;
+    for (const csscc::Operator& op : csscc::operators()) joined += std::string(op.op) + " ";
+    return joined;
+  }();
+  return names.c_str();
+}
+
+// What onnxruntime calls when the library is registered with a session's options.
+EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
+  using namespace csscc;
+  const ort::Api* offered = base->get_api(ort::kApiVersion);
+  if (offered == nullptr) {
+    const std::string message = std::string("csscc's kernels need onnxruntime 1.18 or newer, not ") + base->version();
+    return base->get_api(1)->create_status(ort::kFail, message.c_str());
+  }
+  api = offered;
+  return guarded([&] {
+    static ort::CustomOpDomain* domain = [] {
+      ort::CustomOpDomain* made = nullptr;
+      check(api->create_domain("csscc", &made));
+      for (const Operator& op : operators()) check(api->add_operator(made, &op));
+      return made;
+    }();
+    check(api->add_domain(options, domain));
+  });
+}

@@ -1,0 +1,221 @@
+// The arithmetic of csscc.runtime.neuron on blocks of elements. Nothing here knows onnxruntime.
+//
+// Every operation is one IEEE float32 operation in the order that docs/format.md states, so the spikes are those of the
+// ONNX functions bit for bit. The compiler must not contract a product and a sum (-ffp-contract=off).
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <vector>
+
+namespace csscc {
+
+// What a node states of its coding, with the powers of beta that the recurrences multiply by.
+struct Coding {
+  int T = 0;
+  int silent = 0;
+  float beta = 0, first = 0;
+  float reset = 0;           // what a spike takes from the potential, in thresholds
+  float lowest = 0;          // the potential at which a spike of -1 is sent; NaN, which nothing reaches, for never
+  std::vector<float> worth;  // of a spike at step t = 1..T, at index t - 1
+
+  Coding() = default;
+  Coding(int T, float beta32, int silent, bool negative) : T(T), silent(silent), worth(T) {
+    const double exact = shortest(beta32);
+    beta = static_cast<float>(exact);
+    first = static_cast<float>(std::pow(exact, 1.0 - T));
+    for (int t = 1; t <= T; ++t) worth[t - 1] = static_cast<float>(std::pow(exact, static_cast<double>(T - t)));
+    reset = negative ? 2.0f : 1.0f;
+    lowest = negative ? -1.0f : std::numeric_limits<float>::quiet_NaN();
+  }
+
+  float fire(float potential) const {
+    return (potential >= 1.0f ? 1.0f : 0.0f) - (potential <= lowest ? 1.0f : 0.0f);
+  }
+
+  // The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523.
+  static double shortest(float value) {
+    char text[32];
+    for (int digits = 1; digits < 9; ++digits) {
+      std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(value));
+      if (std::strtof(text, nullptr) == value) return std::strtod(text, nullptr);
+    }
+    return value;
+  }
+};
+
+// An activation of single elements: f(x, y, a, b) of one or two accumulated inputs and constant parameters.
+struct Elementwise {
+  static constexpr bool homogeneous = true, partial = false, window = false;
+  static constexpr int inputs = 1, parameters = 0;
+};
+
+struct Relu : Elementwise {
+  float operator()(float x, float, float, float) const { return x > 0 ? x : 0.0f; }
+};
+struct LeakyRelu : Elementwise {
+  float alpha = 0.01f;
+  float operator()(float x, float, float, float) const { return x >= 0 ? x : alpha * x; }
+};
+struct PRelu : Elementwise {
+  static constexpr int parameters = 1;
+  float operator()(float x, float, float slope, float) const { return x > 0 ? x : slope * x; }
+};
+struct Abs : Elementwise {
+  float operator()(float x, float, float, float) const { return std::fabs(x); }
+};
+struct Max : Elementwise {
+  static constexpr int inputs = 2;
+  float operator()(float x, float y, float, float) const { return x > y ? x : y; }
+};
+struct Min : Elementwise {
+  static constexpr int inputs = 2;
+  float operator()(float x, float y, float, float) const { return x < y ? x : y; }
+};
+struct ThresholdedRelu : Elementwise {
+  static constexpr bool homogeneous = false;
+  float alpha = 1.0f;
+  float operator()(float x, float, float, float) const { return x > alpha ? x : 0.0f; }
+};
+struct Clip : Elementwise {
+  static constexpr bool homogeneous = false;
+  static constexpr int parameters = 2;
+  float operator()(float x, float, float low, float high) const {
+    const float raised = x < low ? low : x;
+    return raised > high ? high : raised;
+  }
+};
+struct HardSigmoid : Elementwise {
+  static constexpr bool homogeneous = false;
+  float alpha = 0.2f, beta = 0.5f;
+  float operator()(float x, float, float, float) const {
+    const float line = alpha * x + beta;
+    const float low = line < 1.0f ? line : 1.0f;
+    return low > 0.0f ? low : 0.0f;
+  }
+};
+struct HardSwish : Elementwise {
+  static constexpr bool homogeneous = false;
+  float operator()(float x, float, float, float) const {
+    const float gate = HardSigmoid{{}, 1.0f / 6, 0.5f}(x, 0, 0, 0);
+    return x * gate;
+  }
+};
+struct Sqrt : Elementwise {
+  static constexpr bool homogeneous = false, partial = true;
+  float operator()(float x, float, float, float) const { return std::sqrt(x); }
+};
+struct Mul : Elementwise {
+  static constexpr bool homogeneous = false;
+  static constexpr int inputs = 2;
+  float operator()(float x, float y, float, float) const { return x * y; }
+};
+struct Div : Elementwise {
+  static constexpr bool homogeneous = false, partial = true;
+  static constexpr int inputs = 2;
+  float operator()(float x, float y, float, float) const { return x / y; }
+};
+
+// A block's data: currents of step t at `current(input, t)`, everything else per element of the block.
+template <class F, class Currents>
+struct Block {
+  const Currents& currents;
+  const float* bias[2];
+  const float* theta;
+  const float* parameter[2];
+  std::size_t in, out;  // elements that come in and go out: different for windows
+  float* spikes;        // of the first step; those of the next are `stride` behind
+  std::size_t stride;
+  float* residual;      // or null
+};
+
+// Bring what the next block reads towards the second-level cache: the processor does not foresee T short runs.
+inline void fetch(const float* next, std::size_t size) {
+#if defined(__GNUC__)
+  for (std::size_t j = 0; j < size; j += 16) __builtin_prefetch(next + j, 0, 2);
+#endif
+}
+
+// Recurrence of csscc.runtime.neuron.tsa on one block. `scratch` holds 4 * max(in, out) floats.
+template <class F, class Currents>
+void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, float* scratch) {
+  const std::size_t in = block.in, out = block.out, space = in > out ? in : out;
+  float* membrane[2] = {scratch, scratch + space};
+  float* sent = scratch + 2 * space;
+  float* value = scratch + 3 * space;
+  const float beta = coding.beta;
+  const int T = coding.T, L = coding.silent;
+  for (int t = 1; t <= T + L; ++t) {
+    for (int i = 0; i < F::inputs; ++i) {
+      float* h = membrane[i];
+      if (t == 1) {
+        const float *z = block.currents(i, 0), *bias = block.bias[i], first = coding.first;
+#pragma omp simd
+        for (std::size_t j = 0; j < in; ++j) h[j] = z[j] + bias[j] * first;
+      } else if (t <= T) {
+        const float* z = block.currents(i, t - 1);
+        if constexpr (!F::window) fetch(z + in, in);
+#pragma omp simd
+        for (std::size_t j = 0; j < in; ++j) h[j] = h[j] * beta + z[j];
+      } else if (F::homogeneous) {
+#pragma omp simd
+        for (std::size_t j = 0; j < in; ++j) h[j] = h[j] * beta;
+      }
+    }
+    if (t <= L) continue;
+    const int k = t - L;
+    if constexpr (F::window) f(membrane[0], value);
+    const float worth = coding.worth[(t < T ? t : T) - 1], reset = coding.reset, unit = coding.worth[k - 1] / reset;
+    const float *h = membrane[0], *g = membrane[1], *theta = block.theta;
+    const float *a = block.parameter[0], *b = block.parameter[1];
+    float* spikes = block.spikes + (k - 1) * block.stride;
+    if (k == 1) std::fill_n(sent, out, 0.0f);
+    const auto step = [&](std::size_t j) {
+      float target;
+      if constexpr (F::window) {
+        target = value[j];
+      } else if constexpr (F::homogeneous) {
+        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
+      } else {
+        const float x = h[j] * worth, y = F::inputs > 1 ? g[j] * worth : 0;
+        target = f(x, y, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / (theta[j] * unit);
+      }
+      float o = target - sent[j];
+      if constexpr (F::partial) o = std::isnan(o) ? 0.0f : o;
+      const float s = coding.fire(o);
+      sent[j] = (sent[j] + reset * s) * beta;
+      spikes[j] = s;
+      return (o - reset * s) * (1.0f / reset);
+    };
+    if (k < T || block.residual == nullptr) {
+#pragma omp simd
+      for (std::size_t j = 0; j < out; ++j) step(j);
+    } else {
+#pragma omp simd
+      for (std::size_t j = 0; j < out; ++j) block.residual[j] = step(j);
+    }
+  }
+}
+
+// Recurrence of csscc.runtime.neuron.encode on `size` elements; `potential` is scratch of that size.
+inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
+                   std::size_t stride, float* potential) {
+  const float beta = coding.beta, reset = coding.reset, first = reset * coding.first;
+#pragma omp simd
+  for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j] * first;
+  for (int t = 0; t < coding.T; ++t, spikes += stride) {
+#pragma omp simd
+    for (std::size_t j = 0; j < size; ++j) {
+      const float s = coding.fire(potential[j]);
+      potential[j] = (potential[j] - reset * s) * beta;
+      spikes[j] = s;
+    }
+  }
+}
+
+}  // namespace csscc

@@ -1,0 +1,149 @@
+"""Spikes in the layout of onnxruntime's convolutions: the same outputs, without passes that change the layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+import csscc
+from csscc import native
+from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
+from csscc.runtime.model import copy_of, spike_sources, with_outputs
+from csscc.runtime.session import Session
+from tests.helpers import parse, random_feeds
+from tests.runtime.test_native import assert_same, kernels  # noqa: F401
+
+RESIDUAL = """g (float[N,3,9,9] x) => (float[N,4] y)
+<float[32,3,3,3] w1, float[32] b1, float[32,32,3,3] w2, float[32] b2, float[32,32,3,3] w3, float[4,32] w4>
+{ a = Conv <pads = [1,1,1,1]> (x, w1, b1) r = Relu(a) b = Conv <pads = [1,1,1,1]> (r, w2, b2) s = Relu(b)
+  c = Conv <pads = [1,1,1,1]> (s, w3) d = Add(c, r) t = Relu(d) p = GlobalAveragePool(t) f = Flatten(p)
+  y = Gemm <transB = 1> (f, w4) }"""
+FIRE = """g (float[N,16,9,9] x) => (float[N,16,4,4] y)
+<float[16,16,1,1] w1, float[32,16,1,1] w2, float[32,16,3,3] w3, float[16,64,3,3] w4>
+{ a = Conv(x, w1) r = Relu(a) b = Conv(r, w2) s = Relu(b) c = Conv <pads = [1,1,1,1]> (r, w3) t = Relu(c)
+  d = Concat <axis = 1> (s, t) m = MaxPool <kernel_shape = [3,3], strides = [2,2]> (d)
+  y = Conv <pads = [1,1,1,1]> (m, w4) }"""
+ODD = """g (float[N,16,6,6] x) => (float[N,5,6,6] y)
+<float[20,16,3,3] w1, float[20] b1, float[12,20,3,3] w2, float[20,1,1] slope, float[5,12,1,1] w3>
+{ a = Conv <pads = [1,1,1,1]> (x, w1, b1) r = PRelu(a, slope) b = Conv <pads = [1,1,1,1]> (r, w2) s = HardSwish(b)
+  y = Conv(s, w3) }"""
+GATE = """g (float[N,16,6,6] x) => (float[N,16,6,6] y)
+<float[16,16,3,3] w1, float[16,16,1,1] w2, float[16,16,3,3] w3, float[16,16,3,3] w4>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) p = GlobalAveragePool(r) b = Conv(p, w2) h = HardSigmoid(b)
+  c = Conv <pads = [1,1,1,1]> (r, w3) s = Relu(c) m = Mul(s, h) y = Conv <pads = [1,1,1,1]> (m, w4) }"""
+BRANCHES = """g (float[N,16,6,6] x) => (float[N,16,6,6] y)
+<float[16,16,3,3] w1, float[16,16,3,3] w2, float[16,16,3,3] w3, float[16,16,3,3] w4>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) t = Transpose <perm = [0,1,3,2]> (r)
+  b = Conv <pads = [1,1,1,1]> (t, w2) c = Conv <pads = [1,1,1,1]> (r, w3) d = Max(b, c)
+  y = Conv <pads = [1,1,1,1]> (d, w4) }"""
+NETWORKS = {"residual": RESIDUAL, "fire": FIRE, "odd channels": ODD, "gate": GATE, "branches": BRANCHES}
+
+
+@pytest.fixture(params=NETWORKS, scope="module")
+def network(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    """A spiking network of one shape or another."""
+    model = parse(NETWORKS[request.param])
+    return csscc.compile(model, random_feeds(model, batch=16), T=6).model
+
+
+def optimised(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """What onnxruntime makes of a spiking network with kernels registered."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.register_custom_ops_library(native.library())
+    options.optimized_model_filepath = str(path)
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(path)
+
+
+def reorders(model: onnx.ModelProto) -> int:
+    return sum(n.op_type.startswith("Reorder") for n in model.graph.node)
+
+
+@pytest.fixture
+def blocks(kernels: Any) -> None:  # noqa: F811
+    """Skip where onnxruntime convolves in rows."""
+    try:
+        lanes_of_blocks()
+    except Exception as error:
+        pytest.skip(f"onnxruntime has no blocks here: {error}")
+
+
+def test_lanes(blocks: None) -> None:
+    assert lanes_of_blocks() in (8, 16)
+
+
+def test_outputs_and_spikes_are_the_same(blocks: None, network: onnx.ModelProto) -> None:
+    feeds = random_feeds(network, batch=5)
+    assert_same(network, feeds)
+    assert_same(network, feeds, threads=2)
+    assert_same(with_outputs(copy_of(network), [n.output[0] for n in spike_sources(network)]), feeds)
+
+
+def test_fewer_passes_change_the_layout(blocks: None, network: onnx.ModelProto, tmp_path: Path) -> None:
+    model = optimised(network, tmp_path / "m.onnx")
+    if not uses_blocks(model):
+        pytest.skip("onnxruntime keeps this network in rows")
+    before = reorders(model)
+    converted = in_blocks(model, lanes_of_blocks(), native.operators())
+    assert converted > 0
+    assert reorders(model) < before
+
+
+def test_a_chain_needs_no_reordering_inside(blocks: None, tmp_path: Path) -> None:
+    model = parse(RESIDUAL)
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6).model
+    made = optimised(snn, tmp_path / "m.onnx")
+    in_blocks(made, lanes_of_blocks(), native.operators())
+    count = Counter(n.op_type for n in made.graph.node)
+    assert count["ReorderInput"] == 0
+    assert count["ReorderOutput"] <= 1  # for the pooling that the optimiser left in rows
+    assert {a.i for n in made.graph.node for a in n.attribute if a.name == "lanes"} == {lanes_of_blocks()}
+
+
+def test_what_has_no_kernel_stays_in_rows(blocks: None, network: onnx.ModelProto, tmp_path: Path) -> None:
+    """Without neurons nothing between two convolutions can be converted."""
+    model = optimised(network, tmp_path / "m.onnx")
+    in_blocks(model, lanes_of_blocks(), frozenset())
+    assert not any(a.name == "lanes" for n in model.graph.node if n.op_type.startswith("TSA") for a in n.attribute)
+
+
+def test_a_network_without_blocks_is_left_alone(blocks: None, tmp_path: Path) -> None:
+    model = parse(
+        """g (float[N,4] x) => (float[N,3] y) <float[4,5] w, float[5,3] v>
+        { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"""
+    )
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6).model
+    made = optimised(snn, tmp_path / "m.onnx")
+    assert not uses_blocks(made)
+    before = made.SerializeToString()
+    assert in_blocks(made, 16, native.operators()) == 0
+    assert made.SerializeToString() == before
+    assert_same(snn, random_feeds(model, batch=3))
+
+
+def test_the_comparison_notices_a_wrong_layout(blocks: None) -> None:
+    """A bias read channel by channel as if in rows gives other spikes: the tests above would see it."""
+    model = parse(RESIDUAL)
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6).model
+    neuron = next(n for n in snn.graph.node if n.op_type == "TSARelu")
+    bias = next(t for t in snn.graph.initializer if t.name == neuron.input[1])
+    values = numpy_helper.to_array(bias)
+    assert values.size == 32
+    wrong = copy_of(snn)
+    shuffled = values.reshape(2, 16).T.reshape(values.shape)
+    next(t for t in wrong.graph.initializer if t.name == bias.name).CopyFrom(
+        numpy_helper.from_array(shuffled, bias.name)
+    )
+    feeds = random_feeds(snn, batch=4)
+    assert (Session(snn, native=True).run(feeds)["y"] != Session(wrong, native=True).run(feeds)["y"]).any()
+
+
+def test_without_optimisations_kernels_run_in_rows(blocks: None, network: onnx.ModelProto) -> None:
+    assert_same(network, random_feeds(network), optimise=False)
