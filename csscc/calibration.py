@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc.errors import RefusedError
 from csscc.passes.network import Network
 from csscc.runtime.model import with_outputs
 from csscc.runtime.session import Session
@@ -134,12 +135,20 @@ def collect(
         batches: feeds of the network's inputs.
         threads: onnxruntime threads; 0 leaves the choice to it.
         progress: told the number of samples of each batch done.
+
+    Raises:
+        RefusedError: an activation is not finite.
     """
     session = Session(with_outputs(model, axes), threads=threads)
     result = Calibration(axes=dict(axes))
     for feeds in batches:
         outputs = session.run(feeds, list(axes))
         for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise RefusedError(
+                    f"tensor '{name}' of the network is NaN or infinite on calibration samples, so it has no "
+                    "amplitude; are the samples prepared as for the network?"
+                )
             rows = channel_rows(values, axes[name])
             histogram = result.histograms.get(name)
             if histogram is None:

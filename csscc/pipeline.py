@@ -30,6 +30,7 @@ from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
+from csscc.passes.simplify_operands import SimplifyOperands
 from csscc.passes.snap_weights import SnapWeights
 from csscc.passes.verify_spiking import verify_spiking
 
@@ -46,6 +47,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         FuseBatchNorm(),
         RecogniseActivations(),
+        SimplifyOperands(),
         FuseReluMaxPool(),
     )
 

@@ -29,17 +29,29 @@ def import_model(model: onnx.ModelProto) -> Network:
     """Network of an ONNX model whose local functions are inlined. Node names are made unique."""
     network = Network(graph=gs.import_onnx(model))
     network.metadata = {p.key: p.value for p in model.metadata_props}
+    name_uniquely(network.graph)
+    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
+        if proto.metadata_props:
+            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
+    return network
+
+
+def name_uniquely(graph: Any) -> None:
+    """Give every node a name of its own, and every tensor: branches of several ``If`` may use the same ones."""
     taken: set[str] = set()
-    for index, node in enumerate(network.graph.nodes):
+    for index, node in enumerate(graph.nodes):
         name = node.name or f"{node.op}_{index}"
         while name in taken:
             name = f"{name}_{index}"
         taken.add(name)
         node.name = name
-    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
-        if proto.metadata_props:
-            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
-    return network
+    named = {t.name: t for t in (*graph.inputs, *graph.outputs)}
+    for node in graph.nodes:
+        for tensor in (*node.outputs, *node.inputs):
+            name = tensor.name
+            while name and named.setdefault(name, tensor) is not tensor:
+                name = f"{name}_{node.name}"
+            tensor.name = name
 
 
 def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:

@@ -77,12 +77,8 @@ class FindRegions(BasePass):
 def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
     """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
     noted = {e.node: e.text for e in events}
-    graph.toposort()
-    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
-    before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
-    behind = _reached(list(reversed(graph.nodes)), weighted, lambda n: [r for t in n.outputs for r in t.outputs])
+    weighted, before, core = _core(graph)
     regions, offenders = Regions(), []
-    core = {id(n) for n in graph.nodes if id(n) in weighted or (id(n) in before and id(n) in behind)}
     for node in graph.nodes:
         if id(node) not in core:
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
@@ -96,6 +92,21 @@ def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offe
             offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
     _borders(graph, core, regions)
     return regions, offenders
+
+
+def core_nodes(graph: Any) -> list[Any]:
+    """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
+    core = _core(graph)[2]
+    return [n for n in graph.nodes if id(n) in core]
+
+
+def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
+    """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
+    graph.toposort()
+    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
+    before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
+    behind = _reached(list(reversed(graph.nodes)), weighted, lambda n: [r for t in n.outputs for r in t.outputs])
+    return weighted, before, weighted | (before & behind)
 
 
 def is_weighted(node: Any) -> bool:
