@@ -20,6 +20,7 @@ from csscc.runtime.model import with_outputs
 from csscc.runtime.session import Session
 
 Feeds = Mapping[str, NDArray[Any]]
+SMALLEST = 1e-20  # activations below are as good as zero: an amplitude and its inverse must be float32 numbers
 BATCH_BYTES = 192 << 20
 
 
@@ -67,7 +68,7 @@ class Histogram:
     def _make_room(self, largest: NDArray[np.float64]) -> None:
         """Double the range of rows that `largest` exceeds, merging their bins in pairs."""
         fresh = (self.tops == 0) & (largest > 0)
-        self.tops[fresh] = largest[fresh]
+        self.tops[fresh] = np.maximum(largest[fresh], SMALLEST)
         while (small := self.tops < largest).any():
             merged = self.counts[small].reshape(-1, self.bins // 2, 2).sum(axis=2)
             self.counts[small, : self.bins // 2] = merged

@@ -104,10 +104,12 @@ def infer_shapes(network: Network) -> None:
             tensor.shape = None
     try:
         model = onnx.shape_inference.infer_shapes(
-            export_model(network, weights=False), strict_mode=True, data_prop=True
+            export_model(network, weights=False), check_type=True, strict_mode=True, data_prop=True
         )
     except onnx.shape_inference.InferenceError as error:
-        raise RefusedError(f"the model's shapes cannot be inferred: {' '.join(str(error).split())}") from error
+        raise RefusedError(
+            f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"
+        ) from error
     tensors = graph.tensors()
     for info in (*model.graph.value_info, *model.graph.output):
         tensor = tensors.get(info.name)

@@ -86,7 +86,7 @@ def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offe
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
         data = [i for i in data if _is_float(node.inputs[i])]
         regions.core_inputs[node.name] = data
-        role, offender = _core_role(node, data, id(node) in weighted)
+        role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
         if offender is not None:
             offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
@@ -130,17 +130,17 @@ def _is_float(tensor: Any) -> bool:
     return tensor.dtype is None or np.dtype(tensor.dtype).kind == "f"
 
 
-def _core_role(node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
+def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
     standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
-    reason = reason or _no_rank(node, data)
+    reason = reason or _no_rank(node, data) or _no_weights(node)
     if not reason and node.op in LINEAR and _may_be_linear(node, data):
         reason = LINEAR[node.op].refuse(node, data)
         if not reason:
             return role, None
     if standard and node.op in ACTIVATIONS and not _no_rank(node, data):
-        reason = refuse_neuron(node, data)
+        reason = refuse_neuron(graph, node, data)
         if not reason:
             return "neuron", None
     shape = "x".join(str(d) for d in node.inputs[0].shape) if node.inputs and node.inputs[0].shape else "unknown"
@@ -159,7 +159,12 @@ def _no_rank(node: Any, data: list[int]) -> str:
     return ""
 
 
-def refuse_neuron(node: Any, data: list[int]) -> str:
+def _no_weights(node: Any) -> str:
+    empty = any(isinstance(t, gs.Constant) and 0 in t.shape for t in node.inputs[:2])
+    return "its weights are empty" if empty and node.op in WEIGHTED else ""
+
+
+def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
     """Why no neuron can send the node's value; empty if one can."""
     activation = ACTIVATIONS.get(node.op)
     assert activation is not None
@@ -167,7 +172,7 @@ def refuse_neuron(node: Any, data: list[int]) -> str:
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
     if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
         return "its parameters are computed, not constant"
-    if len(node.outputs) > 1 and any(t.outputs for t in node.outputs[1:]):
+    if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"
     ranks = {len(node.inputs[i].shape) for i in data}
     if len(ranks) > 1:
