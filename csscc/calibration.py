@@ -33,6 +33,7 @@ class Histogram:
         counts: ``[channels, bins]``.
         tops: upper end of each row's range; ``[channels]``.
         sums: signed sum of the values of each row.
+        squares: sum of their squares.
         seen: number of values in each row.
     """
 
@@ -41,6 +42,7 @@ class Histogram:
     counts: NDArray[np.int64] = field(init=False)
     tops: NDArray[np.float64] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
+    squares: NDArray[np.float64] = field(init=False)
     largest: NDArray[np.float64] = field(init=False)
     seen: int = 0
 
@@ -49,6 +51,7 @@ class Histogram:
         self.counts = np.zeros((self.channels, self.bins), np.int64)
         self.tops = np.zeros(self.channels)
         self.sums = np.zeros(self.channels)
+        self.squares = np.zeros(self.channels)
         self.largest = np.zeros(self.channels)
 
     def add(self, values: NDArray[np.floating]) -> None:
@@ -62,6 +65,7 @@ class Histogram:
         index += (np.arange(self.channels, dtype=np.int32) * self.bins)[:, None]
         self.counts += np.bincount(index.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
         self.sums += values.sum(axis=1, dtype=np.float64)
+        self.squares += np.square(values, dtype=np.float64).sum(axis=1)
         self.largest = np.maximum(self.largest, largest)
         self.seen += values.shape[1]
 
@@ -80,11 +84,17 @@ class Histogram:
         """Middle of each bin, ``[channels, bins]``."""
         return (np.arange(self.bins) + 0.5) / self.bins * self.tops[:, None]
 
+    @property
+    def rms(self) -> NDArray[np.float64]:
+        """Root mean square of each row, ``[channels]``."""
+        return np.sqrt(self.squares / max(self.seen, 1))
+
     def merged(self) -> Histogram:
         """One row for all channels; counts of rows with smaller ranges go to the bins their centres fall into."""
         whole = Histogram(1, self.bins)
         whole.tops, whole.largest = self.tops.max(keepdims=True), self.largest.max(keepdims=True)
-        whole.sums, whole.seen = self.sums.sum(keepdims=True), self.seen * self.channels
+        whole.sums, whole.squares = self.sums.sum(keepdims=True), self.squares.sum(keepdims=True)
+        whole.seen = self.seen * self.channels
         scale = self.bins / max(float(whole.tops[0]), 1e-30)
         index = np.minimum((self.centres * scale).astype(np.int64), self.bins - 1)
         whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]

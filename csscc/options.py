@@ -26,6 +26,7 @@ class Options:
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
+        residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -36,6 +37,7 @@ class Options:
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
+    residual_rms: float | None = 0.5
     calibration_samples: int = 512
     seed: int = 0
 
@@ -46,7 +48,7 @@ class Options:
 
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
-    "paper": Options(per_channel=False, method="percentile", bias_on_first_step=False),
+    "paper": Options(per_channel=False, method="percentile", bias_on_first_step=False, residual_rms=None),
 }
 
 

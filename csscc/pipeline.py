@@ -69,7 +69,8 @@ def pipeline(options: Options, source: Source, progress: Progress | None = None)
         options = options.with_(method="max", adjust=False)
     adjust: tuple[Pass, ...] = ()
     if options.adjust:
-        adjust = (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
+        told = _named(progress, "adjusting amplitudes")
+        adjust = (AdjustAmplitudes(source, convert, rms=options.residual_rms, progress=told),)
     return (
         *canonical_passes(),
         FindRegions(),
