@@ -104,8 +104,13 @@ def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
     """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
     graph.toposort()
     weighted = {id(n) for n in graph.nodes if is_weighted(n)}
-    before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
-    behind = _reached(list(reversed(graph.nodes)), weighted, lambda n: [r for t in n.outputs for r in t.outputs])
+    makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
+    readers: dict[int, list[Any]] = {}
+    for node in graph.nodes:
+        for maker in makers[id(node)]:
+            readers.setdefault(id(maker), []).append(node)
+    before = _reached(graph.nodes, weighted, makers)
+    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
     return weighted, before, weighted | (before & behind)
 
 
@@ -117,11 +122,23 @@ def is_weighted(node: Any) -> bool:
     return constants == [1] or (node.op == "MatMul" and constants == [0])
 
 
-def _reached(nodes: Iterable[Any], start: set[int], neighbours: Any) -> set[int]:
+def read_tensors(node: Any) -> list[Any]:
+    """What the node reads: its inputs, and what its subgraphs take from outside."""
+    subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
+
+
+def _taken_from_outside(graph: Any) -> list[Any]:
+    read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
+    own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
+    return [t for t in read if id(t) not in own]
+
+
+def _reached(nodes: Iterable[Any], start: set[int], neighbours: dict[int, list[Any]]) -> set[int]:
     """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
     found: set[int] = set()
     for node in nodes:
-        if any(id(n) in start or id(n) in found for n in neighbours(node)):
+        if any(id(n) in start or id(n) in found for n in neighbours.get(id(node), [])):
             found.add(id(node))
     return found
 
@@ -199,7 +216,7 @@ def _borders(graph: Any, core: set[int], regions: Regions) -> None:
     encoded: dict[str, None] = {}
     decoded: dict[str, None] = {}
     for node in graph.nodes:
-        for index, tensor in enumerate(node.inputs):
+        for index, tensor in enumerate(read_tensors(node)):
             if not tensor.name or isinstance(tensor, gs.Constant):
                 continue
             made_in_core = bool(tensor.inputs) and id(tensor.inputs[0]) in core

@@ -11,7 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from csscc.errors import Offender, RefusedError, RefusedModelError
-from csscc.passes.adapter import MIN_OPSET, export_model, import_model
+from csscc.passes.adapter import MIN_OPSET, export_model, import_model, refuse_too_large
 from csscc.passes.float32 import in_float32
 from csscc.passes.network import Network
 
@@ -22,10 +22,11 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
     """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
 
     Raises:
-        RefusedError: the file is missing, is not valid ONNX, or its opset cannot be raised.
+        RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
         RefusedModelError: the model uses operators of a foreign domain that no function defines.
     """
     model = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    refuse_too_large(model)
     origin = {
         "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
