@@ -1,7 +1,8 @@
 """The pipeline: what happens to a network, in order.
 
 load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
-     -> insert neurons -> rescale -> (bias on the first step) -> snap weights -> (adjust) -> (correct bias) -> emit -> verify
+     -> insert neurons -> rescale -> (bias on the first step) -> snap weights
+     -> (adjust amplitudes) -> (correct biases) -> emit -> verify
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
+from csscc.passes.simplify_operands import SimplifyOperands
 from csscc.passes.snap_weights import SnapWeights
 from csscc.passes.verify_spiking import verify_spiking
 
@@ -47,6 +49,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         FuseBatchNorm(),
         RecogniseActivations(),
+        SimplifyOperands(),
         FuseReluMaxPool(),
     )
 
@@ -82,7 +85,8 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
         options = options.with_(method="max", adjust=False, correct_bias=False)
     improve: tuple[Pass, ...] = ()
     if options.adjust:
-        improve += (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
+        told = _named(progress, "adjusting amplitudes")
+        improve += (AdjustAmplitudes(source, convert, rms=options.residual_rms, progress=told),)
     if options.correct_bias:
         improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
     return (SetAmplitudes(options.method, options.percentile), *convert, *improve)

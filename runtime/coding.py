@@ -2,8 +2,8 @@
 
 Three codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
 layer, as in few-spikes coding: a silent period of all T steps, so that a layer hears everything before it speaks. Rate
-coding: beta = 1, no silent period; every spike is worth the same, and the neuron is the signed integrate-and-fire neuron
-with soft reset and an initial potential of half a threshold.
+coding: beta = 1, no silent period; every spike is worth the same, and the neuron is the signed integrate-and-fire
+neuron with soft reset and an initial potential of half a threshold.
 
 `T` coding steps, amplification `beta`; a spike at step t (1..T) is worth ``q[t] = beta**(T-t)`` units of the
 layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (paper, Eq. 8).

@@ -200,7 +200,9 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         known = f"n{k}" if activation.partial else f"o{k}"
         lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k})")
         if activation.partial:
-            lines += [f"unknown{k} = IsNaN({known})", f"o{k} = Where(unknown{k}, silence, {known})"]
+            # inf - inf is NaN, so one test finds both.
+            lines += [f"gap{k} = Sub({known}, {known})", f"unknown{k} = IsNaN(gap{k})"]
+            lines.append(f"o{k} = Where(unknown{k}, silence, {known})")
         lines += _fire(k)
         if k < T:
             lines += _reset(k, coding.reset)
@@ -240,8 +242,11 @@ def body_text(body: str, attributes: str, names: dict[str, str], result: str) ->
     return renamed.replace("MaxPool(", f"MaxPool {attributes} (")
 
 
-def activation_definition(op: str, attributes: tuple[tuple[str, str], ...], opset: int) -> onnx.FunctionProto:
+def activation_definition(
+    op: str, attributes: tuple[tuple[str, str], ...], parameters: int, opset: int
+) -> onnx.FunctionProto:
     """A composed activation as a function of its own, for the ANN before its neurons are inserted."""
+    inputs = ["x", *(f"param{i}" for i in range(1, parameters + 1))]
     references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in attributes)
     line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {"x": "x"}, "y")
-    return _parse(op, ["x"], ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)
+    return _parse(op, inputs, ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)

@@ -191,7 +191,7 @@ def test_the_compilation_is_deterministic(x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("coding", "T", "latency"), [("css", 6, 6 + 8), ("fs", 6, 6 + 8 * 6), ("rate", 48, 48)])
-def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:  # noqa: N803
+def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:
     """The same network pipelined, layer by layer (every one of its 8 layers waits for T steps) and rate-coded."""
     with np.load(digits_data()) as archive:
         x, y, calibration = archive["x"][:200], archive["y"][:200], archive["x_calib"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Canonic signed spikes; for comparison rate coding, or few spikes layer by layer without overlap in time.",
 )  # fmt: skip
 @click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
-@click.option("--beta", type=float, help="Amplification: a spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
+@click.option("--beta", type=float, help="A spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
 @click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1; rate 0; fs T]")
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
