@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from csscc import metadata
 from csscc.data import ImageOptions, InputSpec, Source, open_source
-from csscc.errors import RefusedError
+from csscc.errors import RefusedError, UsageError
 from csscc.metadata import Facts, Layer
 from csscc.options import Options, make_options
 from csscc.passes.adapter import export_model
@@ -25,7 +25,14 @@ from csscc.passes.base import Pass
 from csscc.passes.load import load as load_network
 from csscc.passes.load import read_model
 from csscc.passes.network import Event, Network
-from csscc.pipeline import Progress, canonical_passes, pipeline, run_pipeline
+from csscc.pipeline import (
+    Progress,
+    calibration_passes,
+    canonical_passes,
+    pipeline,
+    run_pipeline,
+    spiking_passes,
+)
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
 
@@ -101,11 +108,62 @@ def load(path: str | Path) -> SNN:
     return SNN(model, metadata.read({p.key: p.value for p in model.metadata_props}, str(path)))
 
 
-def compile(
+@dataclass(frozen=True)
+class Calibrated:
+    """An ANN that is calibrated: `compile` takes it in place of a model, any number of times.
+
+    Attributes:
+        network: behind the passes that know nothing of the coding.
+        source: the calibration data; adjusting amplitudes runs on it.
+        options: what the calibration was asked for.
+    """
+
+    network: Network
+    source: Source
+    options: Options
+
+    def copy_for(self, options: Options) -> Network:
+        """A copy of the network, to be made spiking.
+
+        Raises:
+            UsageError: `options` ask for another calibration.
+        """
+        fixed = ("per_channel", "calibration_samples", "seed")
+        changed = [name for name in fixed if getattr(options, name) != getattr(self.options, name)]
+        if changed:
+            raise UsageError(f"the network was calibrated with another {', '.join(changed)}; calibrate it again")
+        return replace(
+            self.network,
+            graph=self.network.graph.copy(),
+            metadata=dict(self.network.metadata),
+            amplitudes=dict(self.network.amplitudes),
+            events=list(self.network.events),
+        )
+
+
+def calibrate(
     model: str | Path | onnx.ModelProto,
     calibration: Any = None,
     *,
     preset: str = "default",
+    images: ImageOptions | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Calibrated:
+    """The part of `compile` that all codings share, done once; arguments and errors are those of `compile`."""
+    chosen = make_options(preset, **options)
+    network = load_network(model)
+    source = calibration_source(network, calibration, chosen, images)
+    run_pipeline(network, calibration_passes(chosen, source, progress))
+    return Calibrated(network, source, chosen)
+
+
+def compile(
+    model: str | Path | onnx.ModelProto | Calibrated,
+    calibration: Any = None,
+    *,
+    preset: str = "default",
+    coding: str = "css",
     images: ImageOptions | None = None,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
@@ -114,11 +172,12 @@ def compile(
     """Compile a trained ANN into a spiking network.
 
     Args:
-        model: an ONNX file or model.
+        model: an ONNX file or model, or one that `calibrate` has seen, which brings its calibration along.
         calibration: sample inputs: an array, a dictionary of arrays, an iterable of them, or what the command line
             takes (.npy, .npz, a folder of images, ``file.py:function``). Without it, amplitudes come from synthetic
             inputs, and the report warns.
         preset: ``default``, the best that was measured, or ``paper``, the paper's method to the letter.
+        coding: ``css``; for comparison ``rate``, or ``fs``, where each layer waits for all its input.
         images: how image files become inputs.
         dump_ir: a folder to which the network is written behind every pass.
         progress: called with the stage and the samples done in it.
@@ -128,14 +187,21 @@ def compile(
         UsageError: an option has a value that cannot be used.
         RefusedError: the model or the data cannot be used; `RefusedModelError` lists every node in the way.
     """
-    chosen = make_options(preset, **options)
-    network = load_network(model)
+    chosen = make_options(preset, coding, **options)
+    if isinstance(model, Calibrated):
+        if calibration is not None:
+            raise UsageError("the network is calibrated already; give the model itself to calibrate it with other data")
+        network, source = model.copy_for(chosen), model.source
+        passes = spiking_passes(chosen, source, progress)
+    else:
+        network = load_network(model)
+        source = calibration_source(network, calibration, chosen, images)
+        passes = pipeline(chosen, source, progress)
     network.coding = chosen.coding
-    source = calibration_source(network, calibration, chosen, images)
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
     dump = Path(dump_ir) if dump_ir is not None else None
-    run_pipeline(network, pipeline(chosen, source, progress), dump=dump, then=clock)
+    run_pipeline(network, passes, dump=dump, then=clock)
     return finish(network, chosen, source, seconds)
 
 

@@ -14,12 +14,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc.errors import RefusedError
 from csscc.passes.network import Network
 from csscc.runtime.model import with_outputs
 from csscc.runtime.session import Session
 
 Feeds = Mapping[str, NDArray[Any]]
+SMALLEST = 1e-20  # activations below are as good as zero: an amplitude and its inverse must be float32 numbers
 BATCH_BYTES = 192 << 20
+CHUNK = 1 << 16
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Histogram:
         counts: ``[channels, bins]``.
         tops: upper end of each row's range; ``[channels]``.
         sums: signed sum of the values of each row.
+        squares: sum of their squares.
         seen: number of values in each row.
     """
 
@@ -39,6 +43,7 @@ class Histogram:
     counts: NDArray[np.int64] = field(init=False)
     tops: NDArray[np.float64] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
+    squares: NDArray[np.float64] = field(init=False)
     largest: NDArray[np.float64] = field(init=False)
     seen: int = 0
 
@@ -47,26 +52,32 @@ class Histogram:
         self.counts = np.zeros((self.channels, self.bins), np.int64)
         self.tops = np.zeros(self.channels)
         self.sums = np.zeros(self.channels)
+        self.squares = np.zeros(self.channels)
         self.largest = np.zeros(self.channels)
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Count ``[channels, n]`` values."""
-        magnitude = np.abs(values)
-        largest = magnitude.max(axis=1, initial=0.0).astype(np.float64)
+        largest = np.maximum(values.max(axis=1, initial=0.0), -values.min(axis=1, initial=0.0)).astype(np.float64)
         self._make_room(largest)
         scale = np.divide(self.bins, self.tops, out=np.zeros_like(self.tops), where=self.tops > 0)
-        index = (magnitude * scale.astype(values.dtype)[:, None]).astype(np.int32)
-        np.minimum(index, self.bins - 1, out=index)
-        index += (np.arange(self.channels, dtype=np.int32) * self.bins)[:, None]
-        self.counts += np.bincount(index.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
+        factors = scale.astype(values.dtype)[:, None]
+        rows = max(1, CHUNK // max(1, values.shape[1]))  # so many at a time that their indices stay in the cache
+        for start in range(0, self.channels, rows):
+            part = slice(start, start + rows)
+            index = (np.abs(values[part]) * factors[part]).astype(np.intp)
+            np.minimum(index, self.bins - 1, out=index)
+            index += (np.arange(len(index)) * self.bins)[:, None]
+            counts = np.bincount(index.reshape(-1), minlength=len(index) * self.bins)
+            self.counts[part] += counts.reshape(len(index), self.bins)
         self.sums += values.sum(axis=1, dtype=np.float64)
+        self.squares += np.square(values, dtype=np.float64).sum(axis=1)
         self.largest = np.maximum(self.largest, largest)
         self.seen += values.shape[1]
 
     def _make_room(self, largest: NDArray[np.float64]) -> None:
         """Double the range of rows that `largest` exceeds, merging their bins in pairs."""
         fresh = (self.tops == 0) & (largest > 0)
-        self.tops[fresh] = largest[fresh]
+        self.tops[fresh] = np.maximum(largest[fresh], SMALLEST)
         while (small := self.tops < largest).any():
             merged = self.counts[small].reshape(-1, self.bins // 2, 2).sum(axis=2)
             self.counts[small, : self.bins // 2] = merged
@@ -78,11 +89,17 @@ class Histogram:
         """Middle of each bin, ``[channels, bins]``."""
         return (np.arange(self.bins) + 0.5) / self.bins * self.tops[:, None]
 
+    @property
+    def rms(self) -> NDArray[np.float64]:
+        """Root mean square of each row, ``[channels]``."""
+        return np.sqrt(self.squares / max(self.seen, 1))
+
     def merged(self) -> Histogram:
         """One row for all channels; counts of rows with smaller ranges go to the bins their centres fall into."""
         whole = Histogram(1, self.bins)
         whole.tops, whole.largest = self.tops.max(keepdims=True), self.largest.max(keepdims=True)
-        whole.sums, whole.seen = self.sums.sum(keepdims=True), self.seen * self.channels
+        whole.sums, whole.squares = self.sums.sum(keepdims=True), self.squares.sum(keepdims=True)
+        whole.seen = self.seen * self.channels
         scale = self.bins / max(float(whole.tops[0]), 1e-30)
         index = np.minimum((self.centres * scale).astype(np.int64), self.bins - 1)
         whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]
@@ -134,12 +151,20 @@ def collect(
         batches: feeds of the network's inputs.
         threads: onnxruntime threads; 0 leaves the choice to it.
         progress: told the number of samples of each batch done.
+
+    Raises:
+        RefusedError: an activation is not finite.
     """
     session = Session(with_outputs(model, axes), threads=threads)
     result = Calibration(axes=dict(axes))
     for feeds in batches:
         outputs = session.run(feeds, list(axes))
         for name, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise RefusedError(
+                    f"tensor '{name}' of the network is NaN or infinite on calibration samples, so it has no "
+                    "amplitude; are the samples prepared as for the network?"
+                )
             rows = channel_rows(values, axes[name])
             histogram = result.histograms.get(name)
             if histogram is None:
@@ -151,6 +176,19 @@ def collect(
         if progress is not None:
             progress(size)
     return result
+
+
+def means(model: onnx.ModelProto, names: Iterable[str], batches: Iterable[Feeds]) -> dict[str, NDArray[np.float64]]:
+    """Mean over all samples of the named tensors, each ``[...]`` without the batch axis; `model` is changed."""
+    wanted = list(names)
+    session = Session(with_outputs(model, wanted))
+    totals: dict[str, Any] = dict.fromkeys(wanted, 0.0)
+    samples = 0
+    for feeds in batches:
+        for name, values in session.run(feeds, wanted).items():
+            totals[name] = totals[name] + values.sum(axis=0, dtype=np.float64)
+        samples += len(next(iter(feeds.values())))
+    return {name: np.asarray(total / samples) for name, total in totals.items()}
 
 
 def batch_size(network: Network, names: Iterable[str], limit: int = 32) -> int:

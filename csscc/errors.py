@@ -50,4 +50,9 @@ class RefusedModelError(RefusedError):
             shape = f", input {o.shape}" if o.shape else ""
             advice = f"; {o.advice}" if o.advice else ""
             lines.append(f"  {o.op} '{o.node}'{shape}: {o.reason}{advice}")
+        self.opset = opset
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[type[RefusedModelError], tuple[list[Offender], int]]:
+        """Made again from its arguments, not from its message, when it comes from another process."""
+        return type(self), (self.offenders, self.opset)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+MIN_SAMPLES = 8
 Shape = Sequence[int | str | None] | None
 
 
@@ -52,3 +53,9 @@ def multiply_accumulates_of(graph: Any) -> int:
             data, weights = node.inputs[1 - index].shape, node.inputs[index].shape
             total += multiply_accumulates(node.op, dict(node.attrs), data, node.outputs[0].shape, list(weights))
     return total
+
+
+def affordable_samples(graph: Any, steps: int, limit: int, budget: float) -> int:
+    """How many samples, up to `limit`, a network of `steps` steps runs on within `budget` multiply-accumulates."""
+    per_sample = multiply_accumulates_of(graph) * steps
+    return min(limit, max(MIN_SAMPLES, int(budget / max(per_sample, 1))))

@@ -9,10 +9,12 @@ from csscc.errors import UsageError
 from csscc.runtime.coding import Coding
 
 Preset = Literal["default", "paper"]
+CodingName = Literal["css", "rate", "fs"]
 Method = Literal["percentile", "max", "mse", "entropy"]
 MAX_BETA = 3.0
-MAX_SILENT = 16
 MAX_STEPS = 64
+MAX_STEPS_OF_EQUAL_WORTH = 512
+CODING_FIELDS = ("T", "beta", "silent", "negative", "signed_input")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Options:
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
+        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
+        residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -36,6 +40,9 @@ class Options:
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
+    "paper": Options(
+        per_channel=False, method="percentile", bias_on_first_step=False, residual_rms=None, correct_bias=False
+    ),
     calibration_samples: int = 512
     seed: int = 0
 
@@ -46,23 +53,40 @@ class Options:
 
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
-    "paper": Options(per_channel=False, method="percentile", bias_on_first_step=False),
+    "paper": Options(
+        per_channel=False, method="percentile", bias_on_first_step=False, residual_rms=None, correct_bias=False
+    ),
 }
 
 
-def make_options(preset: str = "default", **changes: Any) -> Options:
-    """Options of a preset with changes; `T`, `beta`, `silent`, `negative` and `signed_input` go to the coding.
+RATE: dict[str, Any] = {"method": "percentile", "percentile": 99.9, "bias_on_first_step": False, "adjust": False}
+CODINGS: dict[CodingName, dict[str, Any]] = {
+    "css": {},
+    "rate": {"T": 64, "beta": 1.0, "silent": 0, **RATE},
+    "fs": {"T": 8, "beta": 2.0},
+}
+
+
+def make_options(preset: str = "default", coding: str = "css", **changes: Any) -> Options:
+    """Options of a preset and a coding with changes; those of `CODING_FIELDS` go to the coding.
+
+    Rate coding takes the thresholds that are best known for it, the 99.9th percentile of each channel, and its bias
+    step by step. In few-spikes coding (``fs``) a layer waits for all its input: its silent period is T.
 
     Raises:
-        UsageError: an unknown preset, or a value out of its range.
+        UsageError: an unknown preset or coding, or a value out of its range.
     """
     if preset not in PRESETS:
         raise UsageError(f"preset '{preset}' is not known; choose one of {', '.join(PRESETS)}")
+    if coding not in CODINGS:
+        raise UsageError(f"coding '{coding}' is not known; choose one of {', '.join(CODINGS)}")
+    given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}  # type: ignore[index]
     base = PRESETS[preset]
-    fields = ("T", "beta", "silent", "negative", "signed_input")
-    coding = replace(base.coding, **{k: changes.pop(k) for k in fields if changes.get(k) is not None})
-    check_coding(coding)
-    options = base.with_(coding=coding, **{k: v for k, v in changes.items() if k not in fields})
+    numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
+    if coding == "fs":
+        numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
+    check_coding(numbers)
+    options = base.with_(coding=numbers, **given)
     if options.calibration_samples < 1:
         raise UsageError(f"calibration samples must be at least 1, not {options.calibration_samples}")
     if not 50 <= options.percentile <= 100:
@@ -72,10 +96,10 @@ def make_options(preset: str = "default", **changes: Any) -> Options:
 
 def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
-    if not 1 <= coding.T <= MAX_STEPS:
-        raise UsageError(f"T must be a whole number from 1 to {MAX_STEPS}, not {coding.T}; 4 to 16 are usual")
-    if not 1 < coding.beta <= MAX_BETA:
-        raise UsageError(f"beta must be greater than 1 and at most 3, not {coding.beta}; 1.5 is usual")
-    if not 0 <= coding.silent <= min(coding.T, MAX_SILENT):
-        limit = min(coding.T, MAX_SILENT)
-        raise UsageError(f"silent steps must be from 0 to {limit} (at most T), not {coding.silent}; 1 is usual")
+    if not 1 <= coding.beta <= MAX_BETA:
+        raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 is usual")
+    most = MAX_STEPS_OF_EQUAL_WORTH if coding.beta == 1 else MAX_STEPS
+    if not 1 <= coding.T <= most:
+        raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
+    if not 0 <= coding.silent <= coding.T:
+        raise UsageError(f"silent steps must be from 0 to {coding.T} (T), not {coding.silent}; 1 is usual")

@@ -1,7 +1,8 @@
 """The pipeline: what happens to a network, in order.
 
 load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
-     -> insert neurons -> rescale -> (bias on the first step) -> snap weights -> (adjust) -> emit -> verify
+     -> insert neurons -> rescale -> (bias on the first step) -> snap weights
+     -> (adjust amplitudes) -> (correct biases) -> emit -> verify
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from csscc.passes.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.base import Callback, Pass, PassError, run_passes
 from csscc.passes.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.calibrate import Calibrate
+from csscc.passes.correct_bias import CorrectBias
 from csscc.passes.find_regions import FindRegions
 from csscc.passes.fold_constants import FoldConstants
 from csscc.passes.free_batch import FreeBatch
@@ -30,6 +32,7 @@ from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
+from csscc.passes.simplify_operands import SimplifyOperands
 from csscc.passes.snap_weights import SnapWeights
 from csscc.passes.verify_spiking import verify_spiking
 
@@ -46,6 +49,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         FuseBatchNorm(),
         RecogniseActivations(),
+        SimplifyOperands(),
         FuseReluMaxPool(),
     )
 
@@ -57,25 +61,35 @@ def conversion_passes(options: Options) -> tuple[Pass, ...]:
 
 
 def pipeline(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
-    """All passes of a compilation, behind `load`.
+    """All passes of a compilation, behind `load`."""
+    return (*calibration_passes(options, source, progress), *spiking_passes(options, source, progress))
+
+
+def calibration_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """The part that knows nothing of the coding: done once, it serves any T, beta and silent period."""
+    return (
+        *canonical_passes(),
+        FindRegions(),
+        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+    )
+
+
+def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+    """From a calibrated ANN to a spiking network.
 
     Synthetic inputs say little of an activation's tail and nothing of residuals: without data, amplitudes cover the
     largest activation seen and are not adjusted.
     """
     convert = conversion_passes(options)
     if source.synthetic:
-        options = options.with_(method="max", adjust=False)
-    adjust: tuple[Pass, ...] = ()
+        options = options.with_(method="max", adjust=False, correct_bias=False)
+    improve: tuple[Pass, ...] = ()
     if options.adjust:
-        adjust = (AdjustAmplitudes(source, convert, progress=_named(progress, "adjusting amplitudes")),)
-    return (
-        *canonical_passes(),
-        FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
-        SetAmplitudes(options.method, options.percentile),
-        *convert,
-        *adjust,
-    )
+        told = _named(progress, "adjusting amplitudes")
+        improve += (AdjustAmplitudes(source, convert, rms=options.residual_rms, progress=told),)
+    if options.correct_bias:
+        improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
+    return (SetAmplitudes(options.method, options.percentile), *convert, *improve)
 
 
 def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:

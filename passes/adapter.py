@@ -6,6 +6,7 @@ back here. Nothing else imports or exports a graph.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from csscc.runtime.model import define_operators
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
+MAX_BYTES = 2**31 - 2**20  # of weights in one message, which holds less than 2**31 bytes
 LARGE = 1024
 
 
@@ -29,17 +31,46 @@ def import_model(model: onnx.ModelProto) -> Network:
     """Network of an ONNX model whose local functions are inlined. Node names are made unique."""
     network = Network(graph=gs.import_onnx(model))
     network.metadata = {p.key: p.value for p in model.metadata_props}
-    taken: set[str] = set()
-    for index, node in enumerate(network.graph.nodes):
+    name_uniquely(network.graph)
+    _type_constants(network.graph)
+    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
+        if proto.metadata_props:
+            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
+    return network
+
+
+def _type_constants(graph: Any) -> None:
+    """Give ``Constant`` nodes tensors: the library takes their Python numbers for 64-bit floats."""
+    for node in graph.nodes:
+        for subgraph in (v for v in node.attrs.values() if isinstance(v, gs.Graph)):
+            _type_constants(subgraph)
+        for attribute in ("value_float", "value_floats"):
+            if node.op == "Constant" and attribute in node.attrs:
+                values = np.asarray(node.attrs[attribute], np.float32)
+                node.attrs = {"value": gs.Constant(f"{node.name}_value", values)}
+
+
+def _name_nodes(graph: Any, taken: set[str]) -> None:
+    for index, node in enumerate(graph.nodes):
         name = node.name or f"{node.op}_{index}"
         while name in taken:
             name = f"{name}_{index}"
         taken.add(name)
         node.name = name
-    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
-        if proto.metadata_props:
-            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
-    return network
+    for subgraph in (v for node in graph.nodes for v in node.attrs.values() if isinstance(v, gs.Graph)):
+        _name_nodes(subgraph, taken)
+
+
+def name_uniquely(graph: Any) -> None:
+    """Give every node a name of its own, and every tensor: branches of several ``If`` may use the same ones."""
+    _name_nodes(graph, set())
+    named = {t.name: t for t in (*graph.inputs, *graph.outputs)}
+    for node in graph.nodes:
+        for tensor in (*node.outputs, *node.inputs):
+            name = tensor.name
+            while name and named.setdefault(name, tensor) is not tensor:
+                name = f"{name}_{node.name}"
+            tensor.name = name
 
 
 def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
@@ -48,11 +79,15 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     Args:
         network: the network; its graph is sorted in place.
         weights: False leaves large initializers out and declares them as inputs, for checks that need no values.
+
+    Raises:
+        RefusedError: the network is larger than an ONNX model in one piece can be.
     """
     graph = network.graph
     graph.toposort()
     left_out = [] if weights else [t for t in graph.tensors().values() if _is_large(t)]
     model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
+    refuse_too_large(model)
     model.ir_version = max(8, min(model.ir_version, 10))
     for node in model.graph.node:
         for key, value in network.node_metadata.get(node.name, {}).items():
@@ -60,6 +95,16 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     define_operators(model)
     onnx.helper.set_model_props(model, network.metadata)
     return model
+
+
+def refuse_too_large(model: onnx.ModelProto) -> None:
+    """Raise `RefusedError` where the weights, in float32, exceed what runtimes take in one piece."""
+    size = 4 * sum(math.prod(t.dims) for t in model.graph.initializer)
+    if size > MAX_BYTES:
+        raise RefusedError(
+            f"the network has {size / 1e9:.2f} GB of weights in float32, more than the {MAX_BYTES / 1e9:.2f} GB that "
+            "an ONNX model can hold in one piece; split it into parts"
+        )
 
 
 def _is_large(tensor: Any) -> bool:
@@ -92,10 +137,12 @@ def infer_shapes(network: Network) -> None:
             tensor.shape = None
     try:
         model = onnx.shape_inference.infer_shapes(
-            export_model(network, weights=False), strict_mode=True, data_prop=True
+            export_model(network, weights=False), check_type=True, strict_mode=True, data_prop=True
         )
     except onnx.shape_inference.InferenceError as error:
-        raise RefusedError(f"the model's shapes cannot be inferred: {' '.join(str(error).split())}") from error
+        raise RefusedError(
+            f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"
+        ) from error
     tensors = graph.tensors()
     for info in (*model.graph.value_info, *model.graph.output):
         tensor = tensors.get(info.name)

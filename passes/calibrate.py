@@ -14,6 +14,7 @@ import numpy as np
 
 from csscc.calibration import batch_size, collect
 from csscc.data import Source
+from csscc.memory import release
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass, PassError
 from csscc.passes.channels import channel_axis, input_channel_axis
@@ -44,6 +45,7 @@ class Calibrate(BasePass):
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
         network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
+        release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.description + remembered
         return network.calibration.samples

@@ -77,12 +77,8 @@ class FindRegions(BasePass):
 def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
     """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
     noted = {e.node: e.text for e in events}
-    graph.toposort()
-    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
-    before = _reached(graph.nodes, weighted, lambda n: [p for t in n.inputs for p in t.inputs])
-    behind = _reached(list(reversed(graph.nodes)), weighted, lambda n: [r for t in n.outputs for r in t.outputs])
+    weighted, before, core = _core(graph)
     regions, offenders = Regions(), []
-    core = {id(n) for n in graph.nodes if id(n) in weighted or (id(n) in before and id(n) in behind)}
     for node in graph.nodes:
         if id(node) not in core:
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
@@ -90,12 +86,32 @@ def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offe
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
         data = [i for i in data if _is_float(node.inputs[i])]
         regions.core_inputs[node.name] = data
-        role, offender = _core_role(node, data, id(node) in weighted)
+        role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
         if offender is not None:
             offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
     _borders(graph, core, regions)
     return regions, offenders
+
+
+def core_nodes(graph: Any) -> list[Any]:
+    """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
+    core = _core(graph)[2]
+    return [n for n in graph.nodes if id(n) in core]
+
+
+def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
+    """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
+    graph.toposort()
+    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
+    makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
+    readers: dict[int, list[Any]] = {}
+    for node in graph.nodes:
+        for maker in makers[id(node)]:
+            readers.setdefault(id(maker), []).append(node)
+    before = _reached(graph.nodes, weighted, makers)
+    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
+    return weighted, before, weighted | (before & behind)
 
 
 def is_weighted(node: Any) -> bool:
@@ -106,11 +122,23 @@ def is_weighted(node: Any) -> bool:
     return constants == [1] or (node.op == "MatMul" and constants == [0])
 
 
-def _reached(nodes: Iterable[Any], start: set[int], neighbours: Any) -> set[int]:
+def read_tensors(node: Any) -> list[Any]:
+    """What the node reads: its inputs, and what its subgraphs take from outside."""
+    subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
+
+
+def _taken_from_outside(graph: Any) -> list[Any]:
+    read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
+    own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
+    return [t for t in read if id(t) not in own]
+
+
+def _reached(nodes: Iterable[Any], start: set[int], neighbours: dict[int, list[Any]]) -> set[int]:
     """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
     found: set[int] = set()
     for node in nodes:
-        if any(id(n) in start or id(n) in found for n in neighbours(node)):
+        if any(id(n) in start or id(n) in found for n in neighbours.get(id(node), [])):
             found.add(id(node))
     return found
 
@@ -119,17 +147,17 @@ def _is_float(tensor: Any) -> bool:
     return tensor.dtype is None or np.dtype(tensor.dtype).kind == "f"
 
 
-def _core_role(node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
+def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
     standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
-    reason = reason or _no_rank(node, data)
+    reason = reason or _no_rank(node, data) or _no_weights(node)
     if not reason and node.op in LINEAR and _may_be_linear(node, data):
         reason = LINEAR[node.op].refuse(node, data)
         if not reason:
             return role, None
     if standard and node.op in ACTIVATIONS and not _no_rank(node, data):
-        reason = refuse_neuron(node, data)
+        reason = refuse_neuron(graph, node, data)
         if not reason:
             return "neuron", None
     shape = "x".join(str(d) for d in node.inputs[0].shape) if node.inputs and node.inputs[0].shape else "unknown"
@@ -148,7 +176,12 @@ def _no_rank(node: Any, data: list[int]) -> str:
     return ""
 
 
-def refuse_neuron(node: Any, data: list[int]) -> str:
+def _no_weights(node: Any) -> str:
+    empty = any(isinstance(t, gs.Constant) and 0 in t.shape for t in node.inputs[:2])
+    return "its weights are empty" if empty and node.op in WEIGHTED else ""
+
+
+def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
     """Why no neuron can send the node's value; empty if one can."""
     activation = ACTIVATIONS.get(node.op)
     assert activation is not None
@@ -156,7 +189,7 @@ def refuse_neuron(node: Any, data: list[int]) -> str:
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
     if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
         return "its parameters are computed, not constant"
-    if len(node.outputs) > 1 and any(t.outputs for t in node.outputs[1:]):
+    if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"
     ranks = {len(node.inputs[i].shape) for i in data}
     if len(ranks) > 1:
@@ -183,7 +216,7 @@ def _borders(graph: Any, core: set[int], regions: Regions) -> None:
     encoded: dict[str, None] = {}
     decoded: dict[str, None] = {}
     for node in graph.nodes:
-        for index, tensor in enumerate(node.inputs):
+        for index, tensor in enumerate(read_tensors(node)):
             if not tensor.name or isinstance(tensor, gs.Constant):
                 continue
             made_in_core = bool(tensor.inputs) and id(tensor.inputs[0]) in core

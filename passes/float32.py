@@ -3,7 +3,8 @@
     before:  x (float16) -> Conv (float16) -> y (float16)
     after:   x (float16) -> Cast -> Conv (float32) -> Cast -> y (float16)
 
-Spikes and membranes are float32; weights of fewer bits are float32 values already.
+Spikes and membranes are float32; weights of fewer bits are float32 values already. Inputs and outputs in bfloat16
+become float32 themselves: NumPy has no such type, so nobody could feed them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
                 _to_float32(attribute.t)
             elif node.op_type in ("Cast", "EyeLike", "RandomNormal", "RandomUniform") and attribute.i in OTHER_FLOATS:
                 attribute.i = TensorProto.FLOAT
+    for value in (*graph.input, *graph.output):
+        if _elem(value) == TensorProto.BFLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     _cast_borders(graph)
     del graph.value_info[:]
     return changed

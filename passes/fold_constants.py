@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.passes.adapter import infer_shapes
+from csscc.passes.adapter import infer_shapes, name_uniquely
 from csscc.passes.base import BasePass
 from csscc.passes.network import Network
 
@@ -36,6 +36,7 @@ class FoldConstants(BasePass):
             with _quiet_onnxruntime():
                 network.graph.fold_constants(fold_shapes=True, recurse_subgraphs=True)
             network.graph.cleanup().toposort()
+            name_uniquely(network.graph)
             now = sum(_constant_target(n) for n in network.graph.nodes)
             targets += now
             if not now:

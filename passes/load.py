@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from csscc.errors import Offender, RefusedError, RefusedModelError
-from csscc.passes.adapter import MIN_OPSET, import_model
+from csscc.passes.adapter import MIN_OPSET, export_model, import_model, refuse_too_large
 from csscc.passes.float32 import in_float32
 from csscc.passes.network import Network
 
@@ -21,22 +22,21 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
     """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
 
     Raises:
-        RefusedError: the file is missing, is not ONNX, or its opset cannot be raised.
+        RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
         RefusedModelError: the model uses operators of a foreign domain that no function defines.
     """
     model = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    refuse_too_large(model)
     origin = {
         "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
         "opset": str(opset_of(model)),
         "sha256": _digest(source, model),
     }
-    model = _without_weight_inputs(model)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = _inlined(_without_weight_inputs(model))
     _refuse_foreign_operators(model)
-    model = in_float32(_raise_opset(model))
-    network = import_model(model)
+    _refuse_empty_inputs(model)
+    network = _valid(in_float32(_raise_opset(model)))
     network.origin = origin
     return network
 
@@ -56,9 +56,53 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
     except (onnx.checker.ValidationError, OSError) as error:
         raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
+    if _has_broken_text(model):
+        raise RefusedError(f"{path}: not a readable ONNX model (a name in it is no text)")
     if not model.graph.node or not model.opset_import:
         raise RefusedError(f"{path}: not an ONNX model (it has no graph or no opset); was it exported completely?")
     return model
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.checker.ValidationError, RuntimeError) as error:
+        raise RefusedError(f"the model's functions cannot be inlined: {_first_line(error)}") from error
+
+
+def _valid(model: onnx.ModelProto) -> Network:
+    """The network of a model that ONNX's checker accepts once its nodes are in order.
+
+    Raises:
+        RefusedError: the graph has a cycle, or is not valid ONNX in another way.
+    """
+    from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
+
+    try:
+        network = import_model(model)
+        onnx.checker.check_model(export_model(network, weights=False))
+    except (OnnxGraphSurgeonException, onnx.checker.ValidationError) as error:
+        raise RefusedError(f"the model is not valid ONNX: {_first_line(error)}; export it again") from error
+    return network
+
+
+def _refuse_empty_inputs(model: onnx.ModelProto) -> None:
+    for value in model.graph.input:
+        shape = value.type.tensor_type.shape.dim
+        if any(d.HasField("dim_value") and d.dim_value < 1 for d in shape):
+            sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape]
+            raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a text field holds bytes that are no UTF-8, which protobuf hands out as bytes."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
+            return True
+        if field.type == field.TYPE_MESSAGE and any(_has_broken_text(v) for v in values):
+            return True
+    return False
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -16,76 +16,100 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.passes.adapter import evaluate_nodes
 from csscc.passes.base import BasePass
 from csscc.passes.network import Network
-from csscc.passes.rewrite import constant, is_output
+from csscc.passes.rewrite import constant, constant_tensor, is_output, set_inputs
 from csscc.runtime.functions import ACTIVATION_DOMAIN
 
 Array = NDArray[np.float64]
-ELEMENTWISE = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Neg",
-        "Pow",
-        "Sqrt",
-        "Exp",
-        "Erf",
-        "Tanh",
-        "Sigmoid",
-        "HardSigmoid",
-        "Softplus",
-        "Clip",
-        "Relu",
-        "Min",
-        "Max",
-        "Identity",
-        "Reciprocal",
-    ]
-)
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Exp", "Log", "Erf", "Abs", "Sign", "Reciprocal")
+COMPARISON = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Where", "Cast", "Min", "Max", "Identity")
+ACTIVATION = ("Tanh", "Sigmoid", "HardSigmoid", "Softplus", "Clip", "Relu", "LeakyRelu", "Elu")
+ELEMENTWISE = frozenset((*ARITHMETIC, *COMPARISON, *ACTIVATION))
+LAST = frozenset(["Add", "Sub", "Mul", "Div", "Clip", "Min", "Max", "Where", "Log", "Reciprocal"])
 MAX_NODES = 14
-GRID = np.concatenate([np.linspace(-12, 12, 481), [-1e4, -300.0, -50.0, 50.0, 300.0, 1e4]])
+FAR = 1e4
+SMALL = np.geomspace(1e-5, 0.05, 40)
+GRID = np.unique(np.concatenate([np.linspace(-12, 12, 481), SMALL, -SMALL, np.outer([-1, 1], [50, 300, FAR]).ravel()]))
 TOLERANCE = 2e-5
 
 
 @dataclass(frozen=True)
 class Known:
-    """An activation to be recognised: its values, and the node that stands for it."""
+    """An activation to be recognised: its values, and the node that stands for it.
 
-    values: Callable[[Array], Array]
+    Attributes:
+        op, domain: of the node.
+        values: what it computes, given its attributes.
+        fit: its attributes, given the values of what may be it; a wrong guess shows in the comparison.
+    """
+
     op: str
+    values: Callable[..., Array]
     domain: str | None = None
-    attributes: tuple[tuple[str, Any], ...] = ()
+    fit: Callable[[Array], dict[str, Any]] = lambda values: {}
 
 
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
 
 
-def _gelu(x: Array) -> Array:
+def _gelu(x: Array, approximate: str) -> Array:
     from math import erf
 
+    if approximate == "tanh":
+        return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
     return np.asarray(x * 0.5 * (1 + np.array([erf(v / np.sqrt(2)) for v in x])))
 
 
+def _at(values: Array, x: float) -> float:
+    value = float(values[np.abs(GRID - x).argmin()])
+    return value if np.isfinite(value) else 0.0
+
+
+def _bounds(values: Array) -> dict[str, float]:
+    """What the function is at the ends of the grid, where that is not the end itself."""
+    low, high = _at(values, -FAR), _at(values, FAR)
+    return ({"min": low} if low > -FAR else {}) | ({"max": high} if high < FAR else {})
+
+
+def _clip(x: Array, min: float = -np.inf, max: float = np.inf) -> Array:
+    # A function without bounds is no Clip.
+    return np.clip(x, min, max) if min < max and (min, max) != (-np.inf, np.inf) else np.full_like(x, np.nan)
+
+
 KNOWN = (
-    Known(lambda x: np.maximum(x, 0), "Relu"),
-    Known(lambda x: x * _sigmoid(x), "Silu", ACTIVATION_DOMAIN),
-    Known(lambda x: x * _sigmoid(1.702 * x), "QuickGelu", ACTIVATION_DOMAIN),
-    Known(_gelu, "Gelu"),
+    Known("Relu", lambda x: np.maximum(x, 0)),
+    Known("Abs", np.abs),
+    Known("Clip", _clip, fit=_bounds),
     Known(
-        lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-        "Gelu",
-        attributes=(("approximate", "tanh"),),
+        "LeakyRelu",
+        lambda x, alpha: np.where(x < 0, alpha * x, x) if alpha != 1 else np.full_like(x, np.nan),
+        fit=lambda values: {"alpha": -_at(values, -1)},
     ),
-    Known(lambda x: x * np.clip(x / 6 + 0.5, 0, 1), "HardSwish"),
-    Known(lambda x: np.clip(x / 6 + 0.5, 0, 1), "HardSigmoid", attributes=(("alpha", 1 / 6), ("beta", 0.5))),
-    Known(lambda x: x * np.tanh(np.logaddexp(0, x)), "Mish"),
+    Known(
+        "Elu",
+        lambda x, alpha: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+        fit=lambda values: {"alpha": -_at(values, -FAR)},
+    ),
+    Known("Sigmoid", _sigmoid),
+    Known("Softplus", lambda x: np.logaddexp(0, x)),
+    Known("Softsign", lambda x: x / (1 + np.abs(x))),
+    Known("Silu", lambda x: x * _sigmoid(x), ACTIVATION_DOMAIN),
+    Known("QuickGelu", lambda x: x * _sigmoid(1.702 * x), ACTIVATION_DOMAIN),
+    Known("Gelu", _gelu, fit=lambda values: {"approximate": "none"}),
+    Known("Gelu", _gelu, fit=lambda values: {"approximate": "tanh"}),
+    Known("HardSwish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    Known(
+        "HardSigmoid",
+        lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+        fit=lambda values: {"alpha": (_at(values, 1) - _at(values, -1)) / 2, "beta": _at(values, 0)},
+    ),
+    Known("Mish", lambda x: x * np.tanh(np.logaddexp(0, x))),
 )
 
 
@@ -100,7 +124,7 @@ class RecogniseActivations(BasePass):
         graph = network.graph
         found = 0
         for node in reversed(list(graph.nodes)):
-            if node.outputs and node.op in ("Mul", "Div", "Clip", "Max") and _recognise(graph, node):
+            if node.outputs and node.op in LAST and _recognise(graph, node):
                 found += 1
         graph.cleanup().toposort()
         return found
@@ -108,19 +132,34 @@ class RecogniseActivations(BasePass):
 
 def _recognise(graph: Any, last: Any) -> bool:
     for source, nodes in reversed(_cones(graph, last)):
-        if len(nodes) == 1 and last.op in ("Mul", "Div"):
+        if len(nodes) == 1 and last.op not in ("Max", "Min"):
             continue
         values = evaluate_nodes(nodes, source, last.outputs[0], GRID.astype(np.float32))
         if values is None:
             continue
+        # Where a spelling overflows far out, what it means is the activation.
+        finite = np.isfinite(values)
+        if not finite[np.abs(GRID) <= 50].all():
+            continue
         for known in KNOWN:
-            wanted = known.values(GRID)
-            if np.allclose(values, wanted, rtol=TOLERANCE, atol=TOLERANCE):
-                last.op, last.domain, last.attrs = known.op, known.domain, dict(known.attributes)
-                last.inputs.clear()
-                last.inputs.append(source)
+            attributes = known.fit(values)
+            wanted = known.values(GRID, **attributes)
+            if np.allclose(values[finite], wanted[finite], rtol=TOLERANCE, atol=TOLERANCE):
+                _stand_in(graph, last, source, known, attributes)
                 return True
     return False
+
+
+def _stand_in(graph: Any, last: Any, source: Any, known: Known, attributes: dict[str, Any]) -> None:
+    """Let `last` compute the known activation of `source`; the bounds of a Clip are inputs."""
+    last.op, last.domain, inputs = known.op, known.domain, [source]
+    if known.op == "Clip":
+        for name in ("min", "max"):
+            value = attributes.pop(name, None)
+            tensor = gs.Variable.empty() if value is None else constant_tensor(graph, f"{last.name}_{name}", value)
+            inputs.append(tensor)
+    last.attrs = attributes
+    set_inputs(last, inputs)
 
 
 def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:

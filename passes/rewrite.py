@@ -68,6 +68,12 @@ def set_constant(graph: Any, node: Any, index: int, values: ArrayLike) -> None:
         new.name = name
 
 
+def set_inputs(node: Any, tensors: list[Any]) -> None:
+    """Let the node read `tensors` instead of its inputs."""
+    node.inputs.clear()
+    node.inputs.extend(tensors)
+
+
 def unique_name(graph: Any, name: str) -> str:
     """A tensor or node name made from `name` that the graph does not use yet."""
     taken = graph.__dict__.get("csscc_names")

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.calibration import Histogram
+from csscc.calibration import SMALLEST, Histogram
 from csscc.passes.base import BasePass, PassError
 from csscc.passes.insert_neurons import amplitude_names
 from csscc.passes.linear.factors import spread
@@ -77,7 +77,7 @@ def not_too_small(tops: NDArray[np.float64], levels: float) -> NDArray[np.float6
     """
     largest = tops.max(initial=0.0)
     share = min(1.0, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
-    return np.maximum(tops, largest * share) if largest > 0 else np.ones_like(tops)
+    return np.maximum(tops, largest * share) if largest > SMALLEST else np.ones_like(tops)
 
 
 def mse_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ def spike_resolution(tensor: Any) -> float | None:
     if node is None:
         return None
     if node.domain == DOMAIN:
-        return 1.0
+        return None if node.op == "Encode" and node.attrs["beta"] == 1 else 1.0
     rule = LINEAR.get(node.op)
     if node.op == "Concat":
         parts = [spike_resolution(t) for t in node.inputs]

@@ -24,10 +24,10 @@ class Activation:
         inputs: how many inputs come from the core; those behind them are constant parameters.
         reach: which inputs an output depends on: the same ``element``, a spatial ``window`` of the same channel, or
             a whole ``row``. An amplitude per channel can be absorbed unless the reach is a row.
-        body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...), for compositions that are no operator of
-            the opset in use; empty for the operator itself.
-        partial: undefined (NaN) for some numbers. What has arrived so far may be such a number where the whole input
-            is none; until it is defined, the neuron sends nothing.
+        body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...; ``param1``, ... are constant parameters),
+            for compositions that are no operator of the opset in use; empty for the operator itself.
+        partial: not finite for some numbers. What has arrived so far may be such a number where the whole input is
+            none; until it is finite, the neuron sends nothing.
     """
 
     op: str
@@ -50,6 +50,8 @@ _TABLE = (
     Activation("ReluMaxPool", homogeneous=True, reach="window", body="r = Relu(x) y = MaxPool(r)"),
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),
+    Activation("AtLeast", body="y = Max(x, param1)"),
+    Activation("AtMost", body="y = Min(x, param1)"),
     Activation("ThresholdedRelu"),
     Activation("Clip"),
     Activation("HardSigmoid"),
@@ -66,11 +68,13 @@ _TABLE = (
     Activation("Mish"),
     Activation("Gelu"),
     Activation("Erf"),
-    Activation("Exp"),
+    Activation("Exp", partial=True),
     Activation("Log", partial=True),
     Activation("Sqrt", partial=True),
     Activation("Reciprocal", partial=True),
     Activation("Pow", partial=True),
+    Activation("DividedInto", partial=True, body="y = Div(param1, x)"),
+    Activation("PowerOf", partial=True, body="y = Pow(param1, x)"),
     Activation("Mul", inputs=2),
     Activation("Div", partial=True, inputs=2),
     Activation("MatMul", inputs=2, reach="row"),

@@ -1,5 +1,10 @@
 """The weights of a spike train: how much a spike at each step is worth.
 
+Three codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
+layer, as in few-spikes coding: a silent period of all T steps, so that a layer hears everything before it speaks. Rate
+coding: beta = 1, no silent period; every spike is worth the same, and the neuron is the signed integrate-and-fire
+neuron with soft reset and an initial potential of half a threshold.
+
 `T` coding steps, amplification `beta`; a spike at step t (1..T) is worth ``q[t] = beta**(T-t)`` units of the
 layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (paper, Eq. 8).
 """
@@ -18,7 +23,7 @@ class Coding:
 
     Attributes:
         T: coding steps.
-        beta: amplification, the base of the spikes' weights.
+        beta: amplification, the base of the spikes' weights; 1 is rate coding.
         silent: steps each layer listens before it may fire (L).
         negative: whether neurons may send negative spikes; without them they fire at a whole spike, not at half
             of one, since nothing could take back what was sent too early.
@@ -41,9 +46,10 @@ class Coding:
         """What a spike takes from a neuron's potential, in units of the threshold it fires at.
 
         2 for ternary spikes, which are sent at half of what they are worth: that halves the error. 1 without negative
-        spikes: nothing could take back what was sent too early, so a spike is sent at all of its worth.
+        spikes: nothing could take back what was sent too early, so a spike is sent at all of its worth. In rate coding
+        that is no loss, and 2 is the initial potential of half a threshold (Bu et al. 2022).
         """
-        return 2.0 if self.negative else 1.0
+        return 2.0 if self.negative or self.beta == 1 else 1.0
 
     @property
     def input_reset(self) -> float:
@@ -56,6 +62,14 @@ class Coding:
         return self.reset * self.beta**-self.silent
 
     @property
+    def constant_input(self) -> bool:
+        """Whether the encoder sends the value itself, as the same current at each step.
+
+        Spikes of equal worth have no order in which to say a value, and rate-coded networks are fed so.
+        """
+        return self.beta == 1
+
+    @property
     def levels(self) -> float:
-        """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``."""
+        """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``; T for a beta of 1."""
         return float(self.weights.sum())

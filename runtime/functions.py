@@ -92,8 +92,8 @@ def _reset(k: int, reset: float) -> list[str]:
     return [*doubled, f"w{k} = Cast <to = {onnx.TensorProto.FLOAT}> ({'d' if doubled else 's'}{k})"]
 
 
-def _train(T: int) -> list[str]:
-    spikes = ", ".join(f"s{k}" for k in range(1, T + 1))
+def _train(steps: int) -> list[str]:
+    spikes = ", ".join(f"s{k}" for k in range(1, steps + 1))
     return [f"train = Concat <axis = 0> ({spikes})", f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (train)"]
 
 
@@ -118,6 +118,11 @@ def _parse(
 
 def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of the encoder (Theorem 2), see `csscc.runtime.neuron.encode`."""
+    signature = ("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"))
+    if coding.constant_input:
+        parts = ", ".join(["part"] * coding.T)
+        lines = [_constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
+        return _parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
     lines = [
         *_levels(coding.signed_input),
         _constant("beta_c", coding.beta),
@@ -130,7 +135,7 @@ def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
         if t < coding.T:
             lines += [*_reset(t, coding.input_reset), f"u{t} = Sub(o{t}, w{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
     lines += _train(coding.T)
-    return _parse("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"), lines, opset)
+    return _parse(*signature, lines, opset)
 
 
 def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
@@ -195,7 +200,9 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         known = f"n{k}" if activation.partial else f"o{k}"
         lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k})")
         if activation.partial:
-            lines += [f"unknown{k} = IsNaN({known})", f"o{k} = Where(unknown{k}, silence, {known})"]
+            # inf - inf is NaN, so one test finds both.
+            lines += [f"gap{k} = Sub({known}, {known})", f"unknown{k} = IsNaN(gap{k})"]
+            lines.append(f"o{k} = Where(unknown{k}, silence, {known})")
         lines += _fire(k)
         if k < T:
             lines += _reset(k, coding.reset)
@@ -235,8 +242,11 @@ def body_text(body: str, attributes: str, names: dict[str, str], result: str) ->
     return renamed.replace("MaxPool(", f"MaxPool {attributes} (")
 
 
-def activation_definition(op: str, attributes: tuple[tuple[str, str], ...], opset: int) -> onnx.FunctionProto:
+def activation_definition(
+    op: str, attributes: tuple[tuple[str, str], ...], parameters: int, opset: int
+) -> onnx.FunctionProto:
     """A composed activation as a function of its own, for the ANN before its neurons are inserted."""
+    inputs = ["x", *(f"param{i}" for i in range(1, parameters + 1))]
     references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in attributes)
     line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {"x": "x"}, "y")
-    return _parse(op, ["x"], ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)
+    return _parse(op, inputs, ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)

@@ -67,8 +67,9 @@ def neurons(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes whose first output is a spike train: encoders and neurons."""
-    return [n for n in csscc_nodes(model) if n.op_type != "Decode"]
+    """The nodes whose first output is a spike train: neurons, and encoders that do not send a constant current."""
+    spiking = [n for n in csscc_nodes(model) if n.op_type != "Decode"]
+    return [n for n in spiking if n.op_type != "Encode" or not coding_of(n).constant_input]
 
 
 def attribute_types(nodes: list[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
@@ -84,15 +85,18 @@ def signature_of(nodes: list[onnx.NodeProto], *, residual: bool) -> NeuronSignat
     return NeuronSignature(op, parameters, attribute_types(nodes), residual)
 
 
+def _by_op(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, list[onnx.NodeProto]]]:
+    groups: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        groups.setdefault(node.op_type, []).append(node)
+    return sorted(groups.items())
+
+
 def _definitions(model: onnx.ModelProto, *, residual: bool) -> Iterable[onnx.FunctionProto]:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    composed = [n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN]
-    for op in sorted({n.op_type for n in composed}):
-        yield activation_definition(op, attribute_types([n for n in composed if n.op_type == op]), opset)
-    by_op: dict[str, list[onnx.NodeProto]] = {}
-    for node in csscc_nodes(model):
-        by_op.setdefault(node.op_type, []).append(node)
-    for op, nodes in sorted(by_op.items()):
+    for op, nodes in _by_op(n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN):
+        yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset)
+    for op, nodes in _by_op(csscc_nodes(model)):
         coding = coding_of(nodes[0])
         if op == "Encode":
             yield encode_function(coding, opset)

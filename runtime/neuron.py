@@ -45,7 +45,7 @@ def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
 
 
 def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
-    """Spike train of an analog value (Theorem 2).
+    """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
     The membrane starts at ``values / (theta * beta**T)``; each step multiplies it by beta, fires and subtracts.
 
@@ -59,6 +59,9 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
     """
     dtype = values.dtype.type
     beta, reset = dtype(coding.beta), dtype(coding.input_reset)
+    if coding.constant_input:
+        part = values / np.asarray(theta, dtype) * dtype(1 / coding.T)
+        return np.repeat(part[None], coding.T, axis=0)
     potential = values / np.asarray(theta, dtype) * dtype(coding.input_reset * coding.beta ** (1 - coding.T))
     spikes = np.empty((coding.T, *values.shape), values.dtype)
     for t in range(coding.T):
@@ -84,7 +87,7 @@ def tsa(
     where p is what was already sent. All are in thresholds of the spike about to be sent, so a current of one theta
     comes in as `Coding.gain` (the paper's beta**-L among it). An f that is not positively homogeneous needs the value
     itself: there ``o = f(h[t] * q[t]) / (theta * q[k] / reset) - p[k]`` with ``q[t] = beta**(T-t)``, and h stays as it
-    is behind T. Where that f is not defined for what has arrived so far (NaN), nothing is sent.
+    is behind T. Where that f is not finite for what has arrived so far, nothing is sent.
 
     Args:
         currents: one array per input of the activation, each ``[T, B, ...]``; in units of ``theta / coding.gain`` if
@@ -122,7 +125,7 @@ def tsa(
             target = said / (np.asarray(theta, dtype) * dtype(coding.beta ** (T + L - t) / coding.reset))
         potential = target if sent is None else target - sent
         if theta is not None:
-            potential = np.where(np.isnan(potential), dtype(0), potential)
+            potential = np.where(np.isfinite(potential), potential, dtype(0))
         potentials.append(potential)
         spikes.append(fire(potential, negative=coding.negative).astype(dtype))
         paid = reset * spikes[-1]

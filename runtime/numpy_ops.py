@@ -61,24 +61,29 @@ def convolve(
     dilations: Sequence[int],
     group: int,
 ) -> FloatArray:
-    """Convolution of ``[N, C, spatial...]`` with ``[M, C/group, kernel...]``, a few samples at a time."""
+    """Convolution of ``[N, C, spatial...]`` with ``[M, C/group, kernel...]``: one product of matrices a few samples.
+
+    All positions of a chunk of samples are the columns of one matrix, as BLAS is called seldom that way: its threads
+    meet at each call, which costs more than the product where other programs compute as well.
+    """
     kernel = weights.shape[2:]
-    matrix = weights.reshape(group, weights.shape[0] // group, -1)
+    n, samples, outputs = len(kernel), x.shape[0], weights.shape[0]
+    matrix = weights.reshape(group, outputs // group, -1)
     padded = np.pad(x, [(0, 0), (0, 0), *pads]) if any(any(p) for p in pads) else x
     view = windows(padded, kernel, strides, dilations)
-    positions = view.shape[2 : 2 + len(kernel)]
-    order = (0, 1, *range(2 + len(kernel), 2 + 2 * len(kernel)), *range(2, 2 + len(kernel)))
-    view = view.transpose(order)
-    out = np.empty((x.shape[0], weights.shape[0], *positions), x.dtype)
-    per_sample = int(np.prod(view.shape[1:])) * x.itemsize
+    positions = view.shape[2 : 2 + n]
+    order = (1, *range(2 + n, 2 + 2 * n), 0, *range(2, 2 + n))
+    out = np.empty((samples, group, outputs // group, int(np.prod(positions))), x.dtype)
+    per_sample = x.shape[1] * int(np.prod(kernel)) * out.shape[3] * x.itemsize
     chunk = max(1, CHUNK_BYTES // max(per_sample, 1))
-    for start in range(0, len(x), chunk):
-        part = view[start : start + chunk]
-        columns = part.reshape(len(part), group, -1, int(np.prod(positions)))
-        out[start : start + chunk] = np.matmul(matrix, columns).reshape(len(part), -1, *positions)
+    for start in range(0, samples, chunk):
+        part = out[start : start + chunk]
+        columns = view[start : start + chunk].transpose(order).reshape(group, matrix.shape[2], -1)
+        part[:] = np.matmul(matrix, columns).reshape(*part.shape[1:3], len(part), -1).transpose(2, 0, 1, 3)
+    result = out.reshape(samples, outputs, *positions)
     if bias is not None:
-        out += bias.reshape(1, -1, *(1,) * len(kernel))
-    return out
+        result += bias.reshape(1, -1, *(1,) * n)
+    return result
 
 
 class Conv(OpRun):

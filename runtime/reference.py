@@ -186,7 +186,7 @@ def activation_function(
     if op == "Relu":
         return lambda x: np.maximum(x, 0)
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
-    names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters)]
+    names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters, 1)]
     if activation.body:
         text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
         graph = onnx.parser.parse_model(text).graph
@@ -200,9 +200,9 @@ def activation_function(
             [inner], "activation", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
         )
         graph.input.extend(helper.make_tensor_value_info(a, TensorProto.FLOAT, None) for a in arguments)
-        graph.initializer.extend(
-            numpy_helper.from_array(p, f"param{i}") for i, p in enumerate(parameters) if p is not None
-        )
+    graph.initializer.extend(
+        numpy_helper.from_array(p, f"param{i}") for i, p in enumerate(parameters, 1) if p is not None
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 

@@ -18,13 +18,24 @@ from csscc.runtime.functions import DOMAIN
 
 PROVIDERS = ["CPUExecutionProvider"]
 
+_threads = 0
+
+
+def set_threads(threads: int) -> None:
+    """Threads of the sessions that this process makes from now on without saying how many; 0: onnxruntime's choice.
+
+    For processes that share a machine.
+    """
+    global _threads
+    _threads = threads
+
 
 class Session:
     """A model in onnxruntime's CPU provider.
 
     Args:
         model: a file, its bytes, or a model.
-        threads: threads within an operator; 0 leaves the choice to onnxruntime.
+        threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
         native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`),
             and with optimisations let them work in the layout of onnxruntime's convolutions.
@@ -47,7 +58,7 @@ class Session:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _threads
         options.log_severity_level = 4  # failures come back as exceptions
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

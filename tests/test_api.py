@@ -188,3 +188,15 @@ def test_dump_writes_a_valid_model_behind_every_pass(x: np.ndarray, tmp_path: Pa
 def test_the_compilation_is_deterministic(x: np.ndarray) -> None:
     first, again = (csscc.compile(digits_model(), calibration=x[:16], T=4).model.SerializeToString() for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize(("coding", "T", "latency"), [("css", 6, 6 + 8), ("fs", 6, 6 + 8 * 6), ("rate", 48, 48)])
+def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:
+    """The same network pipelined, layer by layer (every one of its 8 layers waits for T steps) and rate-coded."""
+    with np.load(digits_data()) as archive:
+        x, y, calibration = archive["x"][:200], archive["y"][:200], archive["x_calib"]
+    snn = csscc.compile(digits_model(), calibration=calibration, coding=coding, T=T)
+    assert (snn.run(x).argmax(axis=1) == y).mean() > 0.95
+    assert snn.latency == latency
+    trains = {n: s for n, s in snn.trace(x[:8]).spikes.items() if "encode" not in n}
+    assert all(set(np.unique(s)) <= {-1.0, 0.0, 1.0} for s in trains.values())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +18,7 @@ import pytest
 
 from csscc import cli
 from csscc.models import digits_data, digits_model
+from csscc.sweep import Row, Setting
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
@@ -130,6 +133,117 @@ def test_inspect_shows_an_ann_an_snn_and_every_node_in_the_way(run: Run, snn: Pa
     assert "Cos" in out
 
 
+def test_sweep_writes_rows_and_plots_and_goes_on_where_it_was(run: Run, tmp_path: Path, calibration: Path) -> None:
+    folder = tmp_path / "sweep"
+    fixed = (digits_model(), "--data", digits_data(), "--calibration", calibration, "--limit", 20, "--samples", 16)
+    grid = ("--T", "3,4", "--beta", "2", "--silent", "0,1", "--adjust", "off")
+    code, out, _ = run("sweep", *fixed, *grid, "--shard", "1/2", "--json", "-o", folder)
+    assert code == 0
+    assert [(row["T"], row["silent"]) for row in json.loads(out)] == [(3, 0), (3, 1)]
+    code, out, _ = run("sweep", *fixed, *grid, "-o", folder)
+    assert code == 0
+    assert "accuracy of the ANN" in out
+    assert len((folder / "settings.jsonl").read_text().splitlines()) == 4
+    assert len(json.loads((folder / "results.json").read_text())) == 4
+    assert {p.name for p in folder.glob("*.png")} == {"accuracy_T.png", "loss_T.png", "loss_latency.png"}
+    code, _, err = run("sweep", digits_model(), "--data", digits_data(), "--T", "3", "-o", folder)
+    assert code == 3
+    assert "another sweep" in err
+
+
+def test_sweep_without_matplotlib_keeps_its_rows_and_says_what_to_install(
+    run: Run, tmp_path: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = run(
+        "sweep", digits_model(), "--data", digits_data(), "--calibration", calibration, "--limit", 20, "--samples", 16,
+        "--T", 3, "--beta", 2, "--silent", "1,9", "--adjust", "off", "-o", tmp_path,
+    )  # fmt: skip
+    assert code == 0
+    assert "csscc[plots]" in err
+    assert "refused, T=3, β=2, L=9" in out
+    assert not list(tmp_path.glob("*.png"))
+    assert (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (("--T", "4;6"), 2, "not a list of whole numbers"),
+        (("--beta", "a"), 2, "not a list of numbers"),
+        (("--beta", "7"), 2, "beta must be"),
+        (("--shard", "3/2"), 2, "not a part"),
+        (("--calibration", "nothing.npy"), 3, "no such file"),
+    ],
+    ids=str,
+)
+def test_bad_sweeps_get_one_clear_message(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], exit_code: int, told: str
+) -> None:
+    folder = tmp_path / "sweep"
+    code, out, err = run("sweep", digits_model(), "--data", digits_data(), *arguments, "-o", folder)
+    assert code == exit_code
+    assert told in err
+    assert "Traceback" not in out + err
+    assert not folder.exists()
+
+
+def test_an_interrupted_sweep_says_what_is_kept(
+    run: Run, tmp_path: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from csscc.sweep import Job
+
+    original, measured = Job.measure, []
+
+    def measure(self: Job, *arguments: Any) -> Any:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(original(self, *arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(Job, "measure", measure)
+    code, _, err = run(
+        "sweep", digits_model(), "--data", digits_data(), "--calibration", calibration, "--limit", 20, "--samples", 16,
+        "--T", "3,4", "--beta", 2, "--silent", 1, "--adjust", "off", "-o", tmp_path,
+    )  # fmt: skip
+    assert code == 130
+    assert "1 of 2 settings are kept" in err
+    assert len((tmp_path / "settings.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_table_of_a_sweep_fits_a_terminal() -> None:
+    from rich.console import Console
+
+    from csscc.cli import sweep
+
+    row = Row(Setting(12, 1.5, 1, negative=False, adjust=False), 1234, 9, 99.99, 10.0, -89.99, 100.0, 123.45, 3.45, 9e8)
+    console = Console(width=80, record=True, file=io.StringIO())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "console", lambda: console)
+        sweep.show([row], [], "folder")
+    lines = [line for line in console.export_text().splitlines() if "1234" in line]
+    assert len(lines) == 1
+    assert all(text in lines[0] for text in ("neg adj", "10.00", "-89.99", "100.0", "123.5", "3.45", "900.00"))
+
+
+def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    given = ("--calibration", calibration, "--silent", 0, "--no-adjust", "-q")
+    assert run("compile", digits_model(), *given, "-o", broken)[0] == 0
+    code, out, _ = run("diagnose", digits_model(), broken, "--data", digits_data(), "--limit", 16)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "The first layer that goes wrong is '/1/Relu'" in told
+    assert "--silent 1" in told
+    code, out, _ = run("diagnose", digits_model(), snn, "--data", digits_data(), "--limit", 16, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["first"], result["samples"]) == (None, 16)
+    code, _, err = run("diagnose", digits_model(), digits_model(), "--data", digits_data())
+    assert code == 3
+    assert "not a spiking network" in err
+
+
 def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(UNKNOWN_LAYERS), model)
@@ -208,6 +322,14 @@ def test_dump_ir_writes_a_valid_model_behind_every_pass(run: Run, tmp_path: Path
 def test_wrong_usage_exits_with_2(run: Run) -> None:
     assert run("compile", digits_model())[0] == 2
     assert run("no-such-command")[0] == 2
+
+
+@pytest.mark.parametrize("command", [(), ("compile",), ("sweep",)])
+def test_help_keeps_the_lines_of_examples(run: Run, command: tuple[str, ...]) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    assert "\\b" not in out
+    assert [line for line in out.splitlines() if line.strip().startswith("csscc ") and line.count("csscc") == 1]
 
 
 def test_help_answers_fast_and_imports_nothing_heavy() -> None:

@@ -33,6 +33,17 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()
 
 
+def test_codings() -> None:
+    rate, fs = make_options(coding="rate", T=32), make_options("paper", "fs", T=6)
+    assert rate.coding == Coding(32, 1.0, 0)
+    assert (rate.per_channel, rate.method, rate.percentile) == (True, "percentile", 99.9)
+    assert (rate.bias_on_first_step, rate.adjust) == (False, False)
+    assert fs.coding == Coding(6, 2.0, 6)
+    assert fs.per_channel is False
+    assert make_options(coding="fs", T=6, silent=2).coding.silent == 2
+    assert make_options(coding="rate", percentile=99.99).percentile == 99.99
+
+
 def test_options_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().seed = 4  # type: ignore[misc]
@@ -43,7 +54,7 @@ def test_options_cannot_be_changed_in_place() -> None:
     "values",
     [
         {"T": 1}, {"T": 64}, {"beta": 3.0}, {"beta": 1.0001}, {"silent": 0}, {"silent": 12},
-        {"T": 64, "silent": 16},
+        {"T": 64, "silent": 64}, {"beta": 1.0}, {"coding": "rate", "T": 512},
         {"calibration_samples": 1}, {"percentile": 50}, {"percentile": 100},
     ],
 )  # fmt: skip
@@ -57,12 +68,13 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"T": 0}, "T must be a whole number from 1 to 64, not 0"),
         ({"T": 65}, "T must be a whole number from 1 to 64, not 65"),
         ({"T": -3}, "T must be"),
-        ({"beta": 1.0}, "beta must be greater than 1 and at most 3, not 1.0"),
-        ({"beta": 3.001}, "beta must be greater than 1 and at most 3, not 3.001"),
+        ({"beta": 0.99}, r"beta must be from 1 \(rate coding\) to 3, not 0.99"),
+        ({"beta": 3.001}, r"beta must be from 1 \(rate coding\) to 3, not 3.001"),
+        ({"coding": "rate", "T": 513}, "T must be a whole number from 1 to 512, not 513"),
+        ({"coding": "phase"}, "coding 'phase' is not known; choose one of css, rate, fs"),
         ({"beta": float("nan")}, "beta must be"),
         ({"silent": -1}, "silent steps must be from 0 to 12"),
-        ({"silent": 13}, r"silent steps must be from 0 to 12 \(at most T\), not 13"),
-        ({"T": 64, "silent": 17}, "silent steps must be from 0 to 16"),
+        ({"silent": 13}, r"silent steps must be from 0 to 12 \(T\), not 13"),
         ({"calibration_samples": 0}, "calibration samples must be at least 1, not 0"),
         ({"percentile": 49.9}, "the percentile must lie between 50 and 100, not 49.9"),
         ({"percentile": 100.1}, "percentile must lie"),

@@ -7,23 +7,25 @@ import sys
 
 import click
 
+from csscc.cli.common import INTERRUPTED
 from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
+from csscc.cli.diagnose import diagnose_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
 from csscc.cli.native import native_command
 from csscc.cli.run import run_command
+from csscc.cli.sweep import sweep_command
 from csscc.cli.verify import verify_command
 from csscc.errors import CssccError
 
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="csscc", prog_name="csscc")
 def cli() -> None:
-    r"""Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
+    """Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
 
     \b
     First steps:
@@ -31,10 +33,12 @@ def cli() -> None:
       csscc inspect model.onnx                              what would become of every layer
       csscc compile model.onnx --calibration x.npy -o snn.onnx
       csscc evaluate model.onnx snn.onnx --data test.npz    accuracy, spikes, time
+      csscc diagnose model.onnx snn.onnx --data test.npz    which layer errs, why, what to change
+      csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
 
     \b
     Exit codes: 0 done; 1 what was asked for does not hold; 2 wrong usage; 3 the model or data is refused.
-    """
+    """  # noqa: D301 (click wants the character, not its spelling)
 
 
 for command in (
@@ -43,6 +47,8 @@ for command in (
     run_command,
     evaluate_command,
     verify_command,
+    diagnose_command,
+    sweep_command,
     demo_command,
     native_command,
 ):

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
-@click.option("--T", "T", type=int, help="Coding steps.  [default: 12]")
-@click.option("--beta", type=float, help="Amplification: a spike is worth beta times the next one.  [default: 1.5]")
-@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1]")
+@click.option(
+    "--coding", type=click.Choice(["css", "rate", "fs"]), default="css", show_default=True,
+    help="Canonic signed spikes; for comparison rate coding, or few spikes layer by layer without overlap in time.",
+)  # fmt: skip
+@click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
+@click.option("--beta", type=float, help="A spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
+@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1; rate 0; fs T]")
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
+@click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
 @image_options
@@ -53,12 +58,13 @@ def compile_command(
     output: str,
     calibration: str | None,
     preset: str,
+    coding: str,
     dump_ir: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
-    r"""Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
+    """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
 
     \b
     csscc compile model.onnx --T 14 --beta 1.5 -o snn.onnx
@@ -68,7 +74,7 @@ def compile_command(
 
     A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
     BatchNormalization layers remember, or synthetic inputs, and says so.
-    """
+    """  # noqa: D301 (click wants the character, not its spelling)
     from csscc import api
 
     images = take_images(options)
@@ -78,6 +84,7 @@ def compile_command(
             model,
             calibration,
             preset=preset,
+            coding=coding,
             images=images,
             dump_ir=dump_ir,
             progress=lambda stage, done: advance(stage, done, None),

@@ -149,3 +149,26 @@ def test_no_more_samples_than_asked_for():
     seen = []
     _adjust(_too_small(0.5), rounds=1, samples=40, progress=seen.append)
     assert sum(seen) == 40
+
+
+LATE = """
+g (float[N,3,6,6] x) => (float[N,4,6,6] y) <float[4,3,3,3] W, float[4,4,1,1] V, float low = {0}, float high = {0.5}>
+{ h = Conv <pads = [1,1,1,1]> (x, W) r = Clip(h, low, high) y = Conv(r, V) }
+"""
+
+
+def test_neurons_that_cannot_catch_up_are_seen_by_the_root_mean_square():
+    """A narrow Clip of a wide input turns late: without `rms` its error stays as T grows."""
+    model = parse(LATE)
+    found = {}
+    for rms in (None, 0.5):
+        for T in (12, 18):
+            network = calibrated(model, Coding(T=T), source=source_of(model, samples=128))
+            for p in CONVERT:
+                p.apply(network)
+            AdjustAmplitudes(source_of(model, samples=128), CONVERT, rms=rms).apply(network)
+            check(network)
+            found[rms, T] = error(model, network)["y"]
+    assert found[None, 18] > found[None, 12] / 3
+    assert found[0.5, 18] < found[0.5, 12] / 3
+    assert found[0.5, 18] < found[None, 18] / 3

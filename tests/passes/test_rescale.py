@@ -81,7 +81,9 @@ def test_an_identity_shortcut_keeps_one_factor():
     assert ops(network).count("Mul") == 1
     values = next(t.values for t in shortcut.inputs if hasattr(t, "values"))
     theta_a, theta_r = network.amplitudes["a"], network.amplitudes["r"]
-    np.testing.assert_allclose(np.broadcast_to(values, theta_r.shape), network.coding.gain * theta_a / theta_r, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.broadcast_to(values, theta_r.shape), network.coding.gain * theta_a / theta_r, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

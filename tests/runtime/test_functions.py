@@ -31,6 +31,13 @@ OPSET = 20
 FLIPS = 1e-3
 BATCHES = (1, 2, 7)
 IMAGE = (4, 6, 6)
+# What csscc calls an operator on a tensor and a constant, in ONNX.
+ON_CONSTANTS = {
+    "AtLeast": ("Max", ["x0", "p0"]),
+    "AtMost": ("Min", ["x0", "p0"]),
+    "DividedInto": ("Div", ["p0", "x0"]),
+    "PowerOf": ("Pow", ["p0", "x0"]),
+}
 OWN_NAMES = {"beta": "own_beta"}  # the coding's beta and HardSigmoid's or LRN's live on the same node
 Array = NDArray[Any]
 
@@ -76,6 +83,8 @@ CASES = (
     Case("ReluMaxPool", POOL, exact=True),
     Case("ReduceMax", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
     Case("ReduceMin", {"keepdims": 0}, (np.array([-1], np.int64),), exact=True),
+    Case("AtLeast", parameters=(f32(0.1, 0.2, -0.3, 0.0).reshape(4, 1, 1),), exact=True),
+    Case("AtMost", parameters=(scalar(0.2),), exact=True),
     Case("ThresholdedRelu", {"alpha": 0.3}, exact=True),
     Case("Clip", parameters=(scalar(0.0), scalar(0.6)), exact=True),
     Case("Clip", parameters=(scalar(-0.2),), exact=True),
@@ -101,6 +110,8 @@ CASES = (
     Case("Sqrt", positive=True, exact=True),
     Case("Reciprocal", positive=True),
     Case("Pow", parameters=(scalar(2.0),)),
+    Case("DividedInto", parameters=(f32(0.1, 0.2, -0.3, 0.5).reshape(4, 1, 1),), positive=True, exact=True),
+    Case("PowerOf", parameters=(scalar(2.0),)),
     Case("Mul", shapes=TWO, exact=True),
     Case("Div", shapes=TWO, positive=True, exact=True),
     Case("MatMul", shapes=((2, 6, 9), (2, 9, 6))),
@@ -223,7 +234,8 @@ def plain_value(case: Case, values: list[Array]) -> Array:
             helper.make_node("MaxPool", ["r"], ["y"], **case.attributes),
         ]
     else:
-        nodes = [helper.make_node(case.op, names + params, ["y"], **case.attributes)]
+        op, arguments = ON_CONSTANTS.get(case.op, (case.op, [*names, *params]))
+        nodes = [helper.make_node(op, arguments, ["y"], **case.attributes)]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in zip(names, values, strict=True)]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     constants = [numpy_helper.from_array(p, f"p{i}") for i, p in enumerate(case.parameters) if p is not None]
@@ -410,6 +422,17 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
                 assert (np.abs(value - x)[inside] <= bound[inside] * (1 + 1e-5) + 1e-6).all()
 
 
+@pytest.mark.parametrize("T", [1, 5])
+def test_encode_as_a_constant_current(T: int) -> None:
+    model = encode_model(Coding(T, 1.0), 0)
+    onnx.checker.check_model(model, full_check=True)
+    feeds = {"x": np.random.default_rng(T).standard_normal((3, *IMAGE)).astype(np.float32), "theta": scalar(0.25)}
+    expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
+    np.testing.assert_allclose(expected.reshape(T, 3, *IMAGE), np.stack([feeds["x"] / 0.25 / T] * T), rtol=1e-6)
+    for level in LEVELS:
+        np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
+
+
 @pytest.mark.parametrize("T", [1, 2, 5, 12])
 @pytest.mark.parametrize("beta", [1.5, 2.0, 3.0])
 @pytest.mark.parametrize("shape", [(5,), IMAGE, (3, 2, 2, 2, 2)])
@@ -440,6 +463,7 @@ PARTIAL = (
     Case("Log"),
     Case("Sqrt"),
     Case("Reciprocal"),
+    Case("DividedInto", parameters=(scalar(1.0),)),
     Case("Div", shapes=TWO),
     Case("Pow", parameters=(scalar(0.5),)),
     Case("LpNormalization", {"axis": 1, "p": 2}),
@@ -465,7 +489,7 @@ def test_a_neuron_survives_a_start_outside_its_domain(case: Case, L: int) -> Non
     with np.errstate(all="ignore"):
         reference = ReferenceRuntime(model).trace(feeds).outputs
     assert np.isfinite(reference["spikes"]).all()
-    if case.op != "Reciprocal":  # it leaps from one end of the range to the other
+    if case.op not in ("Reciprocal", "DividedInto"):  # it leaps from one end of the range to the other
         assert np.abs(reference["neuron_residual"]).max() <= (3 if L == 0 else 1)
     for level in LEVELS:
         spikes, _ = run_at(model, feeds, level)

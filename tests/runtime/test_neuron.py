@@ -208,6 +208,46 @@ def test_negative_spikes_take_back_what_was_sent_too_early() -> None:
     assert ternary.residual[0] == 0
 
 
+@common
+@given(seeds, st.integers(1, 60), st.booleans())
+def test_rate_coding_is_integrate_and_fire(seed: int, T: int, negative: bool) -> None:
+    """Soft reset, an initial potential of half a threshold, and a memory of what was sent, which stays >= 0."""
+    z = currents(seed, T, scale=0.7)
+    potential, sent = np.full(z.shape[1], 0.5), np.zeros(z.shape[1])
+    nearest = np.inf
+    firing = tsa([z], relu, Coding(T, 1.0, 0, negative))
+    for t in range(T):
+        potential = potential + z[t]
+        nearest = min(nearest, float(np.abs(potential).min()), float(np.abs(potential - 1).min()))
+        assume(nearest > SLACK)
+        spike = (potential >= 1).astype(float)
+        if negative:
+            spike -= (potential <= 0) & (sent > 0)
+        np.testing.assert_array_equal(firing.spikes[t], spike)
+        potential, sent = potential - spike, sent + spike
+
+
+@common
+@given(seeds, st.integers(1, 12), st.floats(1.05, 2.0))
+def test_a_layer_that_waits_for_all_its_input_sends_what_an_encoder_would(seed: int, T: int, beta: float) -> None:
+    z = currents(seed, T, scale=0.4)
+    coding = Coding(T, beta, T)
+    target = relu(value(z, beta))
+    firing = tsa([z], relu, coding)
+    assume(np.abs(np.abs(firing.potentials) - 1).min() > 1e-6)
+    np.testing.assert_array_equal(firing.spikes, neuron.encode(target, 1.0, coding))
+    inside = target <= coding.levels + 0.5
+    assert (np.abs(firing.residual[inside]) <= 0.5 + 1e-6).all()
+
+
+def test_rate_coding_feeds_a_constant_current() -> None:
+    a = np.array([[-3.0, 0.25], [8.0, 0.0]])
+    sent = neuron.encode(a, 0.5, Coding(16, 1.0, 0))
+    assert sent.shape == (16, 2, 2)
+    assert (sent == sent[0]).all()
+    np.testing.assert_allclose(0.5 * sent.sum(axis=0), a)
+
+
 # The encoders. With r the rest behind a step, in units of the spike just decided:
 #   ternary   |r| <= 1/2 needs |o| <= 3/2, and o = beta*r keeps that up to beta = 3. The first potentials may
 #             be larger: full spikes bring them down as long as |a| <= theta*(sum(q) + 1/2). So

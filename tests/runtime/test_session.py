@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 
 from csscc.errors import RefusedError
-from csscc.runtime.session import Session, random_input
+from csscc.runtime.session import Session, random_input, set_threads
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 20], metadata_props: ["who": "me"]>
@@ -83,3 +83,17 @@ def test_random_input_types(name: str) -> None:
     array = random_input(f"tensor({name})", ["N", None, 3], 2, np.random.default_rng(0))
     assert array.dtype == np.dtype(wanted)
     assert array.shape == (2, 2, 3)
+
+
+def test_threads_of_the_process_hold_for_sessions_that_do_not_say(
+    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csscc.runtime.session._threads", 0)
+
+    def threads(made: Session) -> int:
+        return int(made._session.get_session_options().intra_op_num_threads)
+
+    assert threads(Session(model)) == 0
+    set_threads(2)
+    assert threads(Session(model)) == 2
+    assert threads(Session(model, threads=1)) == 1

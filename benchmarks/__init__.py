@@ -1,0 +1,1 @@
+"""How fast csscc compiles and its networks run, measured against their dense limit and against peers."""

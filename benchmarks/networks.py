@@ -1,0 +1,102 @@
+"""The networks that are measured: two trained ones from the folder of real networks, two shapes with random weights.
+
+The folder is the one that the tests use: CSSCC_REAL, by default `shared` beside the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.graphs import Builder, resnet50, vgg16
+
+Array = NDArray[Any]
+REAL = Path(os.environ.get("CSSCC_REAL", Path(__file__).resolve().parents[2] / "shared"))
+RESNET20 = "cifar10_resnet20_folded.onnx"
+SQUEEZENET = "imagenet_squeezenet11.onnx"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network to measure.
+
+    Attributes:
+        name: as the table shows it.
+        write: writes the ONNX file into a folder, unless it exists, and returns its path.
+        samples: that many inputs for calibration.
+        calibration: how many of them a compilation gets.
+        numpy: whether the NumPy runtime is measured as well.
+    """
+
+    name: str
+    write: Callable[[Path], Path]
+    samples: Callable[[int], Array]
+    calibration: int
+    numpy: bool = False
+
+
+def workloads() -> tuple[Workload, ...]:
+    """All networks; those that need the folder of real networks only where it is there."""
+    shapes = (
+        Workload("VGG-16 shape", lambda folder: _generated(folder, vgg16), _noise, 8),
+        Workload("ResNet-50 shape", lambda folder: _generated(folder, resnet50), _noise, 64),
+    )
+    if not (REAL / "networks.json").is_file():
+        return shapes
+    return (
+        Workload("ResNet-20", lambda folder: REAL / "models" / RESNET20, cifar10_calibration, 256, numpy=True),
+        Workload("SqueezeNet 1.1", lambda folder: REAL / "models" / SQUEEZENET, _photographs, 64),
+        *shapes,
+    )
+
+
+def cifar10_calibration(number: int) -> Array:
+    """Training images of CIFAR-10 as the ResNet-20 takes them."""
+    return _cifar10("x_calib")[:number]
+
+
+def cifar10_test(number: int) -> tuple[Array, Array]:
+    """Test images of CIFAR-10 as the ResNet-20 takes them, and their classes."""
+    with np.load(REAL / "data" / "cifar10.npz") as data:
+        return _cifar10("x_test")[:number], data["y_test"][:number]
+
+
+def _cifar10(key: str) -> Array:
+    with np.load(REAL / "data" / "cifar10.npz") as data:
+        return _prepared(data[key], RESNET20)
+
+
+def _photographs(number: int) -> Array:
+    from PIL import Image
+
+    files = sorted((REAL / "data" / "imagenet" / "calib").iterdir())[:number]
+    return _prepared(np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files]), SQUEEZENET)
+
+
+def _prepared(images: Array, file: str) -> Array:
+    """uint8 ``[N, H, W, 3]`` as networks.json says that they enter the network."""
+    table = json.loads((REAL / "networks.json").read_text())["must_compile"]
+    how = next(row for row in table if row["file"] == file)["preprocess"]
+    x = images.astype(np.float32)
+    x = x[..., ::-1] if how.get("channel_order") == "BGR" else x
+    x = (x / how["scale"] - np.array(how["mean"], np.float32)) / np.array(how["std"], np.float32)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)
+
+
+def _noise(number: int) -> Array:
+    return np.random.default_rng(1).standard_normal((number, 3, 224, 224), dtype=np.float32)
+
+
+def _generated(folder: Path, make: Callable[[Builder], onnx.ModelProto]) -> Path:
+    path = folder / f"{make.__name__}.onnx"
+    if not path.is_file():
+        onnx.save(make(Builder(224)), path)
+    return path

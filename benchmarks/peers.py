@@ -1,0 +1,135 @@
+"""csscc beside SpikingJelly on the same ResNet-20: accuracy and milliseconds an image, the two taking turns.
+
+The peer lives in a virtual environment of its own and runs as a server (`benchmarks/peer.py`) that computes one batch
+when it is told to; csscc waits meanwhile, and the peer waits while csscc computes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+import csscc
+from benchmarks.measure import ann_session, runtimes
+from benchmarks.networks import REAL, RESNET20, Array, cifar10_calibration, cifar10_test
+from benchmarks.timing import interleaved, seconds_of, summary
+from csscc.runtime.session import Session
+
+TORCH = "torch==2.13.0"
+PEER = "spikingjelly==2.0.0"
+NEEDS = ["numpy", "onnx", "loguru", "h5py", "scipy", "matplotlib", "SciencePlots"]
+NEEDS += ["tensorboard", "tqdm", "requests", "packaging"]
+READY = "complete"
+STEPS = (32, 64, 128)
+BATCH = 100  # of the accuracy's images
+
+
+def environment(folder: Path, say: Callable[[str], None]) -> Path:
+    """The interpreter of the peer's environment, which is made in `folder` unless it is there."""
+    python = folder / "bin" / "python"
+    if not (folder / READY).is_file():
+        say(f"peers: installing {TORCH} and {PEER} into {folder}")
+        venv.create(folder, with_pip=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, TORCH, *NEEDS], check=True, stdout=sys.stderr)
+        subprocess.run([*install, "--no-deps", PEER], check=True, stdout=sys.stderr)
+        (folder / READY).touch()
+    return python
+
+
+class Server:
+    """The peer, waiting for batches."""
+
+    def __init__(self, python: Path, model: Path, calibration: Path, threads: int) -> None:
+        command = [str(python), str(Path(__file__).with_name("peer.py")), str(model), str(calibration), str(threads)]
+        # Threads that wait awake would take the cores from whatever else runs and slow the peer down tenfold.
+        calm = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=calm)
+        self.versions = self._answer()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def ask(self, images: Path, steps: int, *, together: bool) -> dict[str, Any]:
+        """Let the peer run one batch; its seconds and the classes."""
+        assert self._process.stdin is not None
+        request = {"images": str(images), "steps": steps, "together": together}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peer ended with exit code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def measure_peers(python: Path, folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Accuracy of ANN, csscc and the peer on the same images, and times of batches taken in turn."""
+    model, threads, T = REAL / "models" / RESNET20, settings["threads"], settings["T"]
+    calibration, images, snn = folder / "peer_calibration.npy", folder / "peer_images.npy", folder / "peer.snn.onnx"
+    samples = cifar10_calibration(256)
+    np.save(calibration, samples)
+    csscc.compile(model, calibration=samples, T=T).save(snn)
+    x, y = cifar10_test(settings["peer_images"])
+    few = x[: settings["peer_batch"]]
+    np.save(images, few)
+    ann, spiking = ann_session(model, threads), runtimes(snn, threads)
+    feed = ann.input_names[0]
+    with Server(python, model, calibration, threads) as server:
+        say("peers: which of the peer's step modes is faster")
+        modes = {t: server_clock(server, images, STEPS[0], together=t) for t in (False, True)}
+        taken = interleaved({str(t): clock for t, clock in modes.items()}, 3)
+        together = min(taken["True"]) < min(taken["False"])
+        say("peers: times, in turn")
+        cases = {f"SpikingJelly T={s}": server_clock(server, images, s, together=together) for s in STEPS}
+        cases |= {f"csscc T={T}, {n}": seconds_of(partial(run, {feed: few})) for n, run in spiking.items()}
+        unit = f"csscc T={T}, onnxruntime"
+        rows = summary(interleaved(cases, settings["repeats"], 2 * settings["budget"]), unit)
+        say(f"peers: accuracy on {len(x)} images")
+        classes = {"ANN": _classes(ann.run, feed, x), unit: _classes(Session(snn, threads=threads).run, feed, x)}
+        for steps in STEPS:
+            classes[f"SpikingJelly T={steps}"] = _peer_classes(server, images, x, steps, together=together)
+        versions = server.versions
+    accuracy = {name: 100 * float((np.array(c) == y).mean()) for name, c in classes.items()}
+    for row in rows.values():
+        row["ms_per_image"] = 1000 * row["seconds"] / len(few)
+    mode = "multi-step" if together else "single-step"
+    return {"times": rows, "accuracy": accuracy, "images": len(x), "batch": len(few), "mode": mode, **versions}
+
+
+def server_clock(server: Server, images: Path, steps: int, *, together: bool) -> Callable[[], float]:
+    """A clock that lets the peer run one batch; the peer itself says how long that took."""
+    return lambda: float(server.ask(images, steps, together=together)["seconds"])
+
+
+def _classes(run: Callable[[dict[str, Any]], Any], feed: str, x: Array) -> list[int]:
+    parts = (next(iter(run({feed: x[i : i + BATCH]}).values())) for i in range(0, len(x), BATCH))
+    return [int(c) for logits in parts for c in logits.argmax(axis=1)]
+
+
+def _peer_classes(server: Server, images: Path, x: Array, steps: int, *, together: bool) -> list[int]:
+    classes: list[int] = []
+    for i in range(0, len(x), BATCH):
+        np.save(images, x[i : i + BATCH])
+        classes += server.ask(images, steps, together=together)["classes"]
+    return classes

@@ -1,0 +1,86 @@
+"""csscc diagnose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    print_json,
+    progress,
+    quiet_option,
+    running_total,
+    table,
+    take_images,
+)
+
+if TYPE_CHECKING:
+    from csscc.diagnose import Diagnosis
+
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+@click.command("diagnose")
+@click.argument("ann", type=click.Path(dir_okay=False))
+@click.argument("snn", type=click.Path(dir_okay=False))
+@click.option(
+    "--data", required=True, metavar="DATA", help="Samples: .npy, .npz, a folder of images, file.py:function."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=64, show_default=True, help="Use at most so many samples.")
+@image_options
+@json_option
+@quiet_option
+def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Find out why the spiking network SNN differs from the ANN it came from, and what to change.
+
+    Every layer's activations are compared: what error it adds by itself, and whether that comes from values beyond its
+    range, from spikes that came too late, or from a theta too coarse. The first layer that goes wrong is named.
+    """
+    from csscc.diagnose import diagnose
+
+    images = take_images(options)
+    with progress(quiet or as_json) as advance:
+        result = diagnose(ann, snn, data, images=images, limit=limit, progress=running_total(advance, "diagnosing"))
+    if as_json:
+        print_json(result.as_dict())
+    elif not quiet:
+        show(result)
+
+
+def show(result: Diagnosis) -> None:
+    """Two tables for people, and what follows from them."""
+    errors = table("errors, % of the layer's signal", "layer", "all", "own", "range", "timing", "rounding", "bias", "")
+    errors.columns[7].justify = "left"
+    spikes = table("spikes and residuals", "layer", "> top", "|u|>1/2", "|u|>1", "spikes +", "-", "t = 1 .. T")
+    spikes.columns[6].justify = "left"
+    for layer in result.layers:
+        shares = (layer.error, layer.own, layer.range, layer.timing, layer.resolution)
+        style = "bold" if layer.name == result.first else ""
+        errors.add_row(
+            layer.name, *(f"{100 * e:.1f}" for e in shares), f"{100 * layer.bias:+.1f}", layer.cause, style=style
+        )
+        by_step = [p + n for p, n in zip(layer.positive_by_step, layer.negative_by_step, strict=True)]
+        spikes.add_row(
+            layer.name,
+            *(f"{100 * s:.2f}%" for s in (layer.saturated, layer.over_half, layer.over_one)),
+            f"{layer.positive:.2f}",
+            f"{layer.negative:.2f}",
+            bars(by_step),
+            style=style,
+        )
+    out = console()
+    out.print(spikes)
+    out.print(errors)
+    for sentence in result.sentences:
+        out.print(sentence, markup=False)
+
+
+def bars(values: Sequence[float]) -> str:
+    """A small picture of values that are not negative, the largest a full block."""
+    largest = max(values, default=0.0) or 1.0
+    return "".join(BARS[round(v / largest * (len(BARS) - 1))] for v in values)

@@ -1,0 +1,184 @@
+"""csscc sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from csscc.cli.common import (
+    INTERRUPTED,
+    console,
+    image_options,
+    json_option,
+    model_argument,
+    print_json,
+    progress,
+    quiet_option,
+    table,
+    take_images,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from csscc.sweep import Row, Setting
+
+SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
+
+
+def _listed(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
+    """A callback that reads numbers with commas between them."""
+
+    def read(context: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError as error:
+            kinds = "whole numbers such as 4,6,8" if kind is int else "numbers such as 1.5,2"
+            raise click.BadParameter(f"'{text}' is not a list of {kinds}") from error
+
+    return read
+
+
+def _shard(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int]:
+    try:
+        part, parts = (1, 1) if text is None else map(int, text.split("/"))
+    except ValueError:
+        part = parts = 0
+    if not 1 <= part <= parts:
+        raise click.BadParameter(f"'{text}' is not a part such as 1/4 to 4/4")
+    return part, parts
+
+
+@click.command("sweep")
+@model_argument
+@click.option("--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images, ...")
+@click.option("--calibration", metavar="DATA", help="Sample inputs that set the amplitudes.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The folder for results and plots.")
+@click.option("--T", "T", default="4,6,8,12", show_default=True, callback=_listed(int), help="Coding steps.")
+@click.option("--beta", default="1.5,2", show_default=True, callback=_listed(float), help="Amplifications.")
+@click.option("--silent", default="0,1,2", show_default=True, callback=_listed(int), help="Silent steps a layer.")
+@click.option("--negative", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Negative spikes.")
+@click.option(
+    "--adjust", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Amplitude adjustment (A.3)."
+)
+@click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option("--samples", type=click.IntRange(min=1), help="Calibrate with at most so many.  [default: 512]")
+@click.option("--limit", type=click.IntRange(min=1), help="Evaluate at most so many samples of the data.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the cores."
+)
+@click.option("--shard", callback=_shard, help="Measure one part of the settings only: 1/4, 2/4, ...")
+@image_options
+@json_option
+@quiet_option
+def sweep_command(
+    model: str,
+    data: str,
+    calibration: str | None,
+    output: str,
+    T: tuple[int, ...],  # noqa: N803
+    beta: tuple[float, ...],
+    silent: tuple[int, ...],
+    negative: str,
+    adjust: str,
+    preset: str,
+    samples: int | None,
+    limit: int | None,
+    jobs: int,
+    shard: tuple[int, int],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Compile and evaluate MODEL in every combination of the settings, and plot what comes out.
+
+    \b
+    csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
+    csscc sweep model.onnx --data test.npz --T 4,6,8 --beta 1.5,2 --silent 0,1 --negative both -o sweep/
+
+    The folder gets results.csv, results.json and the plots. A sweep that was stopped goes on when the same command is
+    given again; other settings of the same network and data are added. To share the work between machines, give each
+    its --shard, concatenate their settings.jsonl, and run the command without --shard.
+    """  # noqa: D301 (click wants the character, not its spelling)
+    from csscc.errors import RefusedError, UsageError
+    from csscc.plots import plot
+    from csscc.sweep import Job, grid, sweep
+
+    images = take_images(options)
+    job = Job(model, data, calibration, preset, samples, limit, images)
+    settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])[shard[0] - 1 :: shard[1]]
+    finished = 0
+
+    def report(stage: str, new: int, total: int | None) -> None:
+        nonlocal finished
+        finished += new if stage == "settings" else 0
+        advance(stage, new, total)
+
+    try:
+        with progress(quiet or as_json) as advance:
+            rows = sweep(job, settings, output, jobs=jobs, progress=report)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
+        return INTERRUPTED
+    try:
+        plots = plot(rows, Path(output))
+    except UsageError as error:
+        plots = []
+        warn(str(error))
+    if calibration is None:
+        warn("no calibration data: accuracy may suffer; pass --calibration with a few hundred sample inputs")
+    if as_json:
+        print_json([row.as_dict() for row in rows])
+    elif not quiet:
+        show(rows, plots, output)
+    if rows and all(row.error for row in rows):
+        raise RefusedError(f"no setting could be measured: {rows[0].error}")
+    return 0
+
+
+def show(rows: list[Row], plots: list[Path], output: str) -> None:
+    """A table for people: one line a setting, and what was refused."""
+    ablations = any(not (row.setting.negative and row.setting.adjust) for row in rows)
+    quality = ("SNN", "loss") if any(row.loss is not None for row in rows) else ()
+    columns = ("latency", *quality, "same", "error", "spikes", "SynOps")
+    shown = table(f"{output}: {len(rows)} settings", "T", "β", "L", *(("off",) if ablations else ()), *columns)
+    shown.padding = (0, 1, 0, 0)  # many columns, one terminal
+    for row in rows:
+        if not row.error:
+            shown.add_row(*_cells(row.setting, ablations), *_measures(row, bool(quality)))
+    out = console()
+    out.print(shown)
+    ann = next((row.ann_accuracy for row in rows if row.ann_accuracy is not None), None)
+    if ann is not None:
+        out.print(f"accuracy of the ANN: {ann:.2f} %")
+    for row in rows:
+        if row.error:
+            out.print(f"refused, {row.setting}: {row.error}", markup=False)
+    out.print("β: amplification, L: silent steps; SNN, same, error: %; SynOps: millions")
+    if ablations:
+        out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")
+    names = ["results.csv", "results.json", *(p.name for p in plots if p.suffix == ".png")]
+    out.print(f"In {output}: {', '.join(names)}", markup=False)
+
+
+def _cells(setting: Setting, ablations: bool) -> tuple[str, ...]:
+    off = " ".join(n for n, on in (("neg", setting.negative), ("adj", setting.adjust)) if not on)
+    return (str(setting.T), f"{setting.beta:g}", str(setting.silent), *((off,) if ablations else ()))
+
+
+def _measures(row: Row, quality: bool) -> tuple[str, ...]:
+    accuracy = (_with("{:.2f}", row.snn_accuracy), _with("{:+.2f}", row.loss)) if quality else ()
+    return (
+        str(row.latency),
+        *accuracy,
+        _with("{:.1f}", row.agreement),
+        _with("{:.1f}", row.output_error),
+        _with("{:.2f}", row.spikes_per_neuron),
+        _with("{:.2f}", (row.synaptic_operations or 0.0) / 1e6),
+    )
+
+
+def _with(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)

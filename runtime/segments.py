@@ -1,0 +1,159 @@
+"""A spiking network cut into its layers, which run one after another over all samples.
+
+A segment is one encoder, neuron layer or readout with the linear operators in front of it: from the spikes of earlier
+segments to its own. Run in order, each segment sees what it will see in the whole network, so a layer can be corrected
+once all layers before it are, at the cost of one run of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from csscc.calibration import Feeds
+from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.functions import activation_of
+from csscc.runtime.model import coding_of, csscc_nodes, define_operators
+from csscc.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One spiking node and what lies between it and earlier spikes.
+
+    Attributes:
+        node: the encoder, neuron or decoder.
+        model: takes `inputs`, and the biases under their own names; gives the currents and the node's output.
+        inputs: graph inputs and spike trains that it reads.
+        currents: tensors that the node accumulates; none for an encoder.
+        biases: the bias tensor of each current; none for a decoder.
+    """
+
+    node: onnx.NodeProto
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    currents: tuple[str, ...]
+    biases: tuple[str, ...] = ()
+
+
+def segments(model: onnx.ModelProto) -> list[Segment]:
+    """The segments of a spiking network, each behind those it reads from."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    spiking = csscc_nodes(model)
+    borders = {name for node in spiking for name in node.output} | {i.name for i in model.graph.input}
+    return [_segment(model, node, makers, borders) for node in spiking]
+
+
+def _segment(
+    model: onnx.ModelProto, node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], borders: set[str]
+) -> Segment:
+    wanted, inputs, stack = {id(node)}, {}, list(node.input)
+    while stack:
+        name = stack.pop()
+        if name in borders:
+            inputs[name] = None
+        elif name in makers and id(makers[name]) not in wanted:
+            wanted.add(id(makers[name]))
+            stack.extend(makers[name].input)
+    currents: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
+    if node.op_type == "Decode":
+        currents = (node.input[0],)
+    elif node.op_type != "Encode":
+        pairs = 2 * ACTIVATIONS[activation_of(node.op_type)].inputs
+        currents, biases = tuple(node.input[0:pairs:2]), tuple(node.input[1:pairs:2])
+    nodes = [n for n in model.graph.node if id(n) in wanted]
+    read = {name for n in nodes for name in n.input}
+    given = {i.name: i for i in model.graph.input}
+    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    made.functions.extend(model.functions)
+    made.graph.name = node.name
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(t for t in model.graph.initializer if t.name in read and t.name not in biases)
+    made.graph.input.extend(given.get(n) or _float(n) for n in [*inputs, *biases])
+    outputs = dict.fromkeys((*currents, node.output[0]))
+    made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in inputs)
+    return Segment(node, define_operators(made), tuple(inputs), currents, biases)
+
+
+def _float(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+@dataclass
+class LayerRuns:
+    """Runs the segments of a network in order, and keeps what later ones need.
+
+    Attributes:
+        model: the spiking network.
+        batches: samples, in batches; spike trains are kept as int8, batch by batch, until their last reader has run.
+    """
+
+    model: onnx.ModelProto
+    batches: list[Feeds]
+    _spikes: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    _means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[LayerRun]:
+        """One run a segment; the segment has run over all samples when the next one is asked for."""
+        found = segments(self.model)
+        last = {name: index for index, segment in enumerate(found) for name in segment.inputs}
+        for index, segment in enumerate(found):
+            run = LayerRun(segment, self)
+            yield run
+            if segment.node.op_type != "Decode":
+                run.complete()
+            for name in [n for n in segment.inputs if last[n] == index]:
+                self._spikes.pop(name, None)
+                self._means.pop(name, None)
+
+
+class LayerRun:
+    """One segment on its turn: its mean currents, and its biases, which may be changed before it fires."""
+
+    def __init__(self, segment: Segment, runs: LayerRuns) -> None:
+        self.segment = segment
+        self.biases: dict[str, NDArray[Any]] = {}
+        values = {t.name: t for t in runs.model.graph.initializer}
+        for name in segment.biases:
+            self.biases[name] = onnx.numpy_helper.to_array(values[name])
+        self._session = Session(segment.model)
+        self._runs = runs
+
+    def mean_currents(self) -> list[NDArray[np.float64]]:
+        """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.
+
+        All operators in front of the node are linear (or affine), so the mean goes through them.
+        """
+        first = self._runs.model.graph.input[0].type.tensor_type.shape.dim
+        batch = (first[0].dim_value if first else 0) or 1
+        given = {n: np.repeat(self._runs._means[n], batch, axis=0) for n in self.segment.inputs}
+        made = [c for c in self.segment.currents if c not in given]
+        values = given | self._session.run(given | self.biases, made)
+        return [np.asarray(values[c][::batch], np.float64) for c in self.segment.currents]
+
+    def complete(self) -> None:
+        """Fire: run over all samples with the biases as they are now."""
+        output = self.segment.node.output[0]
+        constant = self.segment.node.op_type == "Encode" and coding_of(self.segment.node).constant_input
+        kept: list[NDArray[Any]] = []
+        total, samples = 0.0, 0
+        for index, feeds in enumerate(self._runs.batches):
+            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
+            spikes = self._session.run(given | self.biases, [output])[output]
+            kept.append(spikes if constant else spikes.astype(np.int8))
+            batch = len(next(iter(feeds.values())))
+            total = total + spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            samples += batch
+        self._runs._spikes[output] = kept
+        self._runs._means[output] = np.asarray(total / samples, np.float32)
+
+
+def _batch(runs: LayerRuns, feeds: Feeds, name: str, index: int) -> NDArray[Any]:
+    return runs._spikes[name][index].astype(np.float32) if name in runs._spikes else feeds[name]

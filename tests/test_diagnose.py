@@ -1,0 +1,253 @@
+"""The diagnosis names the right layer and the right cause, on networks broken on purpose, one way at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import csscc
+from csscc import api
+from csscc.diagnose import JUMP_FACTOR, JUMP_LIMIT, LIMITS, LayerDiagnosis, diagnose, judged
+from csscc.errors import RefusedError
+from csscc.models import digits_data, digits_model
+from csscc.options import make_options
+from csscc.pipeline import run_pipeline, spiking_passes
+from tests.helpers import corrupted, parse, session
+
+LAYER = "/3/Relu"  # the fifth of nine: what is before it is right, what is behind it suffers
+HEALTHY = LayerDiagnosis(
+    "layer", "Relu", error=0.02, inherited=0.01, own=0.01, range=0, timing=0, resolution=0.01, bias=0, wanted_bias=0,
+    correlation=1, saturated=0, reach=1, over_half=0, over_one=0, positive=1, negative=1, positive_by_step=(1.0,),
+    negative_by_step=(1.0,),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    with np.load(digits_data()) as archive:
+        return archive["x"][:24]
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> api.Calibrated:
+    with np.load(digits_data()) as archive:
+        return api.calibrate(digits_model(), archive["x_calib"][:64])
+
+
+@pytest.fixture(scope="module")
+def healthy(calibrated: api.Calibrated) -> onnx.ModelProto:
+    return csscc.compile(calibrated, adjust=False).model
+
+
+def with_amplitude(calibrated: api.Calibrated, layer: str, factor: float) -> onnx.ModelProto:
+    """The network with one layer's amplitude multiplied, and weights that fit it."""
+    options = make_options(adjust=False)
+    network = calibrated.copy_for(options)
+    network.coding = options.coding
+    first, *others = spiking_passes(options, calibrated.source)
+    run_pipeline(network, (first,))
+    (tensor,) = (n.outputs[0].name for n in network.graph.nodes if n.name == layer)
+    network.amplitudes[tensor] = network.amplitudes[tensor] * factor
+    run_pipeline(network, tuple(others))
+    return api.finish(network, options, calibrated.source, {}).model
+
+
+def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
+    return next(n for n in model.graph.node if n.name == name)
+
+
+def weights_of(model: onnx.ModelProto, layer: str) -> str:
+    """The weights of the layer that feeds a neuron directly."""
+    maker = next(n for n in model.graph.node if node(model, layer).input[0] in n.output)
+    assert maker.op_type == "Conv"
+    return maker.input[1]
+
+
+def test_a_healthy_network_has_nothing_wrong(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), healthy, x)
+    assert result.first is None
+    assert result.cause == ""
+    assert result.same_source
+    assert result.samples == len(x)
+    assert result.agreement == 100
+    assert "No layer goes wrong" in result.sentences[1]
+    assert len(result.layers) == 9
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause", "told"),
+    [(0.2, "range", "--method max"), (60, "headroom", "outliers"), (1e4, "dead", "calibration")],
+)
+def test_a_wrong_amplitude_is_found_in_its_layer(
+    calibrated: api.Calibrated, x: np.ndarray, factor: float, cause: str, told: str
+) -> None:
+    result = diagnose(digits_model(), with_amplitude(calibrated, LAYER, factor), x)
+    assert (result.first, result.cause) == (LAYER, cause)
+    assert LAYER in result.sentences[1]
+    assert told in result.sentences[2]
+    broken = next(layer for layer in result.layers if layer.name == LAYER)
+    assert (broken.saturated > 0.01) == (cause == "range")
+    assert (broken.positive == 0) == (cause == "dead")
+
+
+def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), csscc.compile(calibrated, T=3, adjust=False).model, x)
+    assert (result.first, result.cause) == ("image_encode", "resolution")
+    assert all(layer.cause == "resolution" for layer in result.layers)
+    advised = int(result.sentences[2].split("--T ")[1].split()[0])
+    assert advised < 12
+    better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, adjust=False).model, x)
+    assert all(layer.resolution < LIMITS["resolution"] for layer in better.layers)
+
+
+def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), csscc.compile(calibrated, silent=0, adjust=False).model, x)
+    assert result.cause == "timing"
+    assert result.first == "/1/Relu"
+    assert "--silent 1" in result.sentences[2]
+    better = diagnose(digits_model(), csscc.compile(calibrated, silent=1, adjust=False).model, x)
+    assert not [layer for layer in better.layers if layer.cause == "timing"]
+
+
+def test_a_layer_whose_inputs_cancel_goes_wrong_before_one_that_passes_spikes_on() -> None:
+    rng = np.random.default_rng(0)
+    one = np.eye(16, dtype=np.float32)
+    signs = np.where(np.arange(16) % 2, -1.0, 1.0)[:, None]
+    x = np.clip(rng.uniform(0, 1, (64, 1)) + 0.1 * rng.standard_normal((64, 16)), 0, None).astype(np.float32)
+    model = parse(
+        """g (float[N,16] x) => (float[N,16] y) <float[16,16] w1, float[16,16] w2, float[16,16] w3> {
+            a = MatMul(x, w1)
+            [pass_on] b = Relu(a)
+            c = MatMul(b, w2)
+            [cancel] d = Relu(c)
+            y = MatMul(d, w3)
+        }""",
+        w1=one,
+        w2=signs + 0.2 * rng.standard_normal((16, 16)),
+        w3=one,
+    )
+    found = {
+        silent: diagnose(model, csscc.compile(model, x, silent=silent, adjust=False, method="max").model, x)
+        for silent in (0, 2)
+    }
+    assert (found[0].first, found[0].cause) == ("cancel", "timing")
+    assert next(layer for layer in found[0].layers if layer.name == "pass_on").timing == 0
+    assert found[2].first is None
+
+
+def test_a_shifted_bias_is_found_in_its_layer(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    bias = node(healthy, LAYER).input[1]
+    result = diagnose(digits_model(), corrupted(healthy, bias, lambda b: b + 60), x)
+    assert (result.first, result.cause) == (LAYER, "shift")
+    assert "biases" in result.sentences[2]
+
+
+def test_other_weights_are_found_in_their_layer(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    weights = weights_of(healthy, LAYER)
+    result = diagnose(digits_model(), corrupted(healthy, weights, lambda w: w[::-1]), x)
+    assert (result.first, result.cause) == (LAYER, "foreign")
+    assert "weights" in result.sentences[2]
+
+
+def test_missing_negative_spikes_and_a_positive_encoder_are_named(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), csscc.compile(calibrated, negative=False, adjust=False).model, x)
+    assert result.cause == "timing"
+    assert "negative spikes" in result.sentences[2]
+    shifted = x - 0.5
+    snn = csscc.compile(digits_model(), shifted, signed_input=False, adjust=False)
+    result = diagnose(digits_model(), snn.model, shifted)
+    assert (result.first, result.cause) == ("image_encode", "range")
+    assert "--signed-input" in result.sentences[2]
+
+
+def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    """Activations by onnxruntime on the source file, spikes by the NumPy reference in float64."""
+    snn = csscc.compile(calibrated, T=5, silent=0, adjust=False)
+    source = onnx.load(digits_model())
+    tensor = node(source, "/1/Relu").output[0]
+    source.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    (a,) = session(source).run([tensor], {"image": x})
+    trace = snn.trace(x, dtype=np.float64)
+    spikes = trace.spikes["/1/Relu"].reshape(5, *a.shape)
+    named = {t.name: numpy_helper.to_array(t) for t in snn.model.graph.initializer}
+    theta = named[node(snn.model, "/1/Relu").input[2]]
+    u = trace.residuals["/1/Relu"].reshape(a.shape)
+    d = theta * sum(1.5 ** (4 - t) * spikes[t] for t in range(5))
+    signal = np.sqrt((a.astype(np.float64) ** 2).mean())
+    layer = next(item for item in diagnose(digits_model(), snn.model, x).layers if item.name == "/1/Relu")
+    assert layer.error == pytest.approx(np.sqrt(((d - a) ** 2).mean()) / signal, rel=1e-4)
+    assert layer.own == pytest.approx(np.sqrt(((theta * u) ** 2).mean()) / signal, rel=1e-4)
+    assert layer.bias == pytest.approx((d - a).mean() / signal, rel=1e-3)
+    assert layer.correlation == pytest.approx(np.corrcoef(a.ravel(), d.ravel())[0, 1], rel=1e-5)
+    assert layer.over_one == pytest.approx((np.abs(u) > 1).mean(), abs=1e-6)
+    assert layer.over_half == pytest.approx((np.abs(u) > 0.5).mean(), abs=1e-4)
+    assert layer.saturated == pytest.approx((a > theta * sum(1.5**t for t in range(5))).mean(), abs=1e-6)
+    np.testing.assert_allclose(layer.positive_by_step, (spikes > 0).mean(axis=(1, 2, 3, 4)), rtol=1e-6)
+    np.testing.assert_allclose(layer.negative_by_step, (spikes < 0).mean(axis=(1, 2, 3, 4)), rtol=1e-6)
+    assert layer.positive == pytest.approx(sum(layer.positive_by_step))
+    assert layer.own**2 == pytest.approx(layer.range**2 + layer.timing**2 + layer.resolution**2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "before", "cause"),
+    [
+        ({"timing": LIMITS["timing"] * 0.99}, 0.02, ""),
+        ({"timing": LIMITS["timing"] * 1.01}, 0.02, "timing"),
+        ({"range": LIMITS["range"] * 1.01}, 0.02, "range"),
+        ({"resolution": LIMITS["resolution"] * 1.01}, 0.02, "resolution"),
+        ({"resolution": LIMITS["resolution"] * 1.01, "reach": 0.2}, 0.02, "headroom"),
+        ({"resolution": 0.3, "positive": 0.0, "negative": 0.0}, 0.02, "dead"),
+        ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.09}, 0.02, "shift"),
+        ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.05}, 0.02, "foreign"),
+        ({"inherited": JUMP_LIMIT * 1.01}, JUMP_LIMIT, ""),
+        ({"inherited": JUMP_LIMIT * JUMP_FACTOR * 1.01}, JUMP_LIMIT, "foreign"),
+    ],
+)
+def test_the_limits_are_where_they_are_said_to_be(changes: dict[str, Any], before: float, cause: str) -> None:
+    from dataclasses import replace
+
+    assert judged([replace(HEALTHY, error=before), replace(HEALTHY, **changes)])[1].cause == cause
+
+
+def test_networks_that_do_not_belong_together_are_refused(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    def changed(change: Callable[[onnx.ModelProto], None]) -> onnx.ModelProto:
+        model = onnx.load(digits_model())
+        change(model)
+        return model
+
+    def rename_node(model: onnx.ModelProto) -> None:
+        node(model, "/1/Relu").name = "other"
+
+    def rename_output(model: onnx.ModelProto) -> None:
+        last = next(n for n in model.graph.node if "logits" in n.output)
+        last.output[0] = model.graph.output[0].name = "scores"
+
+    for change, told in ((rename_node, "no Relu '/1/Relu'"), (rename_output, "inputs or outputs")):
+        with pytest.raises(RefusedError, match=told):
+            diagnose(changed(change), healthy, x)
+    with pytest.raises(RefusedError, match="not a spiking network"):
+        diagnose(digits_model(), digits_model(), x)
+
+
+def test_another_training_of_the_same_network_is_noticed(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    model = onnx.load(digits_model())
+    name = next(n for n in model.graph.node if n.op_type == "Conv").input[1]
+    result = diagnose(corrupted(model, name, lambda w: w[::-1]), healthy, x)
+    assert not result.same_source
+    assert "SHA-256" in result.sentences[0]
+    assert result.cause == "foreign"
+    assert result.first == "/1/Relu"
+
+
+def test_a_diagnosis_becomes_json(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), healthy, {"image": x}, limit=8)
+    told = json.loads(json.dumps(result.as_dict()))
+    assert told["samples"] == 8
+    assert len(told["layers"][1]["positive_by_step"]) == 12
+    assert told["first"] is None

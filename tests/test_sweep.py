@@ -1,0 +1,239 @@
+"""Sweeps: rows equal single compilations, stopped sweeps go on, results of different networks never mix."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+
+import csscc
+from csscc import api, plots
+from csscc.errors import Offender, RefusedError, RefusedModelError, UsageError
+from csscc.evaluate import evaluate
+from csscc.models import digits_data, digits_model
+from csscc.sweep import JOURNAL, Job, Row, Setting, grid, sweep
+from tests.helpers import corrupted, parse
+
+SMALL = grid(T=(3, 4), silent=(0, 1), adjust=(False,))
+NOT_CONVERTIBLE = """g (float[N,4] x) => (float[N,4] y) <float[4,4] w> {
+    a = MatMul(x, w)
+    b = Sin(a)
+    y = MatMul(b, w)
+}"""
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    with np.load(digits_data()) as archive:
+        return {k: archive[k][:24] for k in ("x", "y", "x_calib")}
+
+
+@pytest.fixture
+def job(arrays: dict[str, np.ndarray]) -> Job:
+    return Job(digits_model(), {"x": arrays["x"], "y": arrays["y"]}, arrays["x_calib"], samples=16, limit=16)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
+    """The settings measured from here on."""
+    measured: list[Setting] = []
+    original = Job.measure
+
+    def measure(self: Job, ann: api.Calibrated, setting: Setting) -> Row:
+        measured.append(setting)
+        return original(self, ann, setting)
+
+    monkeypatch.setattr(Job, "measure", measure)
+    return measured
+
+
+def without_time(rows: list[Row]) -> list[dict[str, Any]]:
+    return [row.as_dict() | {"seconds": 0} for row in rows]
+
+
+def test_the_grid_is_every_combination_once_in_order() -> None:
+    made = grid(T=(4, 3, 4), beta=(2.0, 1.5), negative=(True, False))
+    assert [(s.beta, s.negative, s.T) for s in made] == [
+        (beta, negative, T) for beta in (1.5, 2.0) for negative in (True, False) for T in (3, 4)
+    ]
+
+
+def test_a_calibrated_network_compiles_to_what_the_model_does(arrays: dict[str, np.ndarray]) -> None:
+    ann = api.calibrate(digits_model(), arrays["x_calib"][:8])
+    for options in ({"T": 3, "beta": 2.0}, {"T": 3, "silent": 0, "adjust": False}, {"T": 3, "beta": 2.0}):
+        shared = csscc.compile(ann, **options)
+        alone = csscc.compile(digits_model(), arrays["x_calib"][:8], **options)
+        assert shared.model.SerializeToString() == alone.model.SerializeToString()
+
+
+def test_a_calibrated_network_refuses_another_calibration(arrays: dict[str, np.ndarray]) -> None:
+    ann = api.calibrate(digits_model(), arrays["x_calib"][:8])
+    with pytest.raises(UsageError, match="per_channel"):
+        csscc.compile(ann, preset="paper")
+    with pytest.raises(UsageError, match="calibrated already"):
+        csscc.compile(ann, arrays["x_calib"])
+
+
+def test_a_row_is_what_compile_and_evaluate_say(job: Job, tmp_path: Path) -> None:
+    (row,) = sweep(job, [Setting(T=4, beta=2.0, adjust=False)], tmp_path)
+    snn = csscc.compile(digits_model(), job.calibration, T=4, beta=2.0, adjust=False, calibration_samples=16)
+    expected = evaluate(digits_model(), snn.model, job.data, limit=16)
+    assert (row.latency, row.samples, row.error) == (snn.latency, 16, "")
+    assert row.snn_accuracy == expected.snn_accuracy
+    assert row.ann_accuracy == expected.ann_accuracy
+    assert row.agreement == expected.agreement
+    assert row.output_error == pytest.approx(100 * expected.output_error["logits"])
+    assert row.spikes_per_neuron == expected.spikes_per_neuron
+    assert row.synaptic_operations == expected.synaptic_operations
+
+
+def test_results_are_written_in_both_forms_with_one_row_a_setting(job: Job, tmp_path: Path) -> None:
+    rows = sweep(job, SMALL, tmp_path / "new" / "folder")
+    written = json.loads((tmp_path / "new" / "folder" / "results.json").read_text())
+    assert written == [row.as_dict() for row in rows]
+    assert [Row.from_dict(values) for values in written] == rows
+    with (tmp_path / "new" / "folder" / "results.csv").open(newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    assert [(int(line["T"]), int(line["silent"])) for line in lines] == [(3, 0), (4, 0), (3, 1), (4, 1)]
+    assert [float(line["snn_accuracy"]) for line in lines] == [row.snn_accuracy for row in rows]
+
+
+def test_a_stopped_sweep_goes_on_and_a_torn_line_is_measured_again(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = sweep(job, SMALL, tmp_path)
+    journal = tmp_path / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:150])
+    measured = counted(monkeypatch)
+    again = sweep(job, SMALL, tmp_path)
+    assert len(measured) == 2
+    assert without_time(again) == without_time(expected)
+    assert sweep(job, SMALL, tmp_path) == again
+    assert len(measured) == 2
+
+
+def test_folders_merge_when_their_lines_are_concatenated(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in (0, 1):
+        sweep(job, SMALL[part::2], tmp_path / str(part))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / JOURNAL).write_bytes(b"".join((tmp_path / str(p) / JOURNAL).read_bytes() for p in (0, 1)))
+    measured = counted(monkeypatch)
+    assert [row.setting for row in sweep(job, SMALL, whole)] == SMALL
+    assert measured == []
+
+
+def test_results_of_something_else_are_refused(job: Job, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    sweep(job, SMALL[:1], tmp_path)
+    before = (tmp_path / JOURNAL).read_bytes()
+    model = onnx.load(digits_model())
+    other = corrupted(model, model.graph.initializer[0].name, lambda w: w * 1.01)
+    for changed, told in (
+        (Job(other, job.data, job.calibration, samples=16, limit=16), "other model"),
+        (Job(job.model, {"x": arrays["x"] + 1}, job.calibration, samples=16, limit=16), "other data"),
+        (Job(job.model, job.data, None, samples=16, limit=16), "other calibration"),
+        (Job(job.model, job.data, job.calibration, samples=16, limit=8), "other options"),
+    ):
+        with pytest.raises(RefusedError, match=told):
+            sweep(changed, SMALL, tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_the_same_files_elsewhere_are_the_same(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        np.save(folder / "x.npy", arrays["x"])
+        (folder / "f.py").write_text("def one(): ...\ndef two(): ...\n")
+    jobs = [Job(digits_model(), str(tmp_path / f / "x.npy"), f"{tmp_path / f / 'f.py'}:one") for f in "ab"]
+    assert jobs[0].fingerprint() == jobs[1].fingerprint()
+    assert Job(jobs[0].model, jobs[0].data, f"{tmp_path}/a/f.py:two").fingerprint() != jobs[0].fingerprint()
+    np.save(tmp_path / "b" / "x.npy", arrays["x"] + 1)
+    assert jobs[0].fingerprint() != jobs[1].fingerprint()
+
+
+def test_a_refused_setting_is_a_row_with_its_reason_and_stops_nothing(job: Job, tmp_path: Path) -> None:
+    rows = sweep(job, grid(T=(1, 3), silent=(1, 2), adjust=(False,)), tmp_path)
+    refused = [row for row in rows if row.error]
+    assert [row.setting for row in refused] == [Setting(T=1, silent=2, adjust=False)]
+    assert "silent steps" in refused[0].error
+    assert all(row.agreement is not None for row in rows if not row.error)
+
+
+def test_what_no_setting_can_use_is_refused_before_the_work(job: Job, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with pytest.raises(UsageError, match="beta must be"):
+        sweep(job, grid(beta=(5.0,)), folder)
+    with pytest.raises(RefusedModelError, match="Sin"):
+        sweep(Job(parse(NOT_CONVERTIBLE), {"x": np.ones((4, 4), np.float32)}), SMALL, folder)
+    with pytest.raises(RefusedError, match="shape"):
+        sweep(Job(job.model, np.ones((4, 3, 9, 9), np.float32), job.calibration), SMALL, folder)
+    assert not folder.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RefusedError, match="is not a folder"):
+        sweep(job, SMALL, tmp_path / "file")
+
+
+def test_several_processes_find_the_same(job: Job, tmp_path: Path) -> None:
+    one = sweep(job, SMALL[:2], tmp_path / "one")
+    two = sweep(job, SMALL[:2], tmp_path / "two", jobs=2)
+    assert without_time(two) == without_time(one)
+    assert not any(row.error for row in two)
+
+
+def test_several_processes_need_what_can_be_sent_to_them(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="paths or arrays"):
+        sweep(Job(job.model, lambda: iter([job.data])), SMALL, tmp_path, jobs=2)
+
+
+def test_a_refusal_of_another_process_arrives_whole(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((4, 4), np.float32))
+    onnx.save(parse(NOT_CONVERTIBLE), tmp_path / "model.onnx")
+    with pytest.raises(RefusedModelError, match="Sin") as caught:
+        sweep(Job(str(tmp_path / "model.onnx"), str(tmp_path / "x.npy")), SMALL, tmp_path / "out", jobs=2)
+    assert all(isinstance(o, Offender) for o in caught.value.offenders)
+
+
+def test_a_process_that_is_killed_is_one_clear_message_and_what_is_done_is_kept(tmp_path: Path) -> None:
+    data = tmp_path / "data.py"
+    data.write_text("import os\n\n\ndef batches():\n    os._exit(9)\n")
+    with pytest.raises(RefusedError, match="ended from outside"):
+        sweep(Job(digits_model(), f"{data}:batches", samples=16), SMALL, tmp_path / "out", jobs=2)
+
+
+def test_pictures_show_one_line_a_coding_and_ablation_and_the_ann(job: Job, tmp_path: Path) -> None:
+    rows = sweep(job, grid(T=(3, 4), negative=(True, False), adjust=(False,)), tmp_path)
+    written = plots.plot(rows, tmp_path)
+    assert {p.name for p in written} == {
+        f"{name}.{kind}" for name in ("accuracy_T", "loss_T", "loss_latency") for kind in ("png", "svg")
+    }
+    assert all(p.stat().st_size > 5000 for p in written)
+    assert ET.parse(tmp_path / "loss_T.svg").getroot().tag.endswith("svg")
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plots._draw(axes, rows, plots.STEPS, plots.ACCURACY)
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    assert list(drawn) == ["β=1.5, L=1, not adjusted", "β=1.5, L=1, no negative spikes, not adjusted", "ANN"]
+    np.testing.assert_array_equal(drawn["β=1.5, L=1, not adjusted"].get_xdata(), [3, 4])
+    np.testing.assert_array_equal(drawn["β=1.5, L=1, not adjusted"].get_ydata(), [r.snn_accuracy for r in rows[:2]])
+    assert drawn["ANN"].get_linestyle() == "--"
+    assert set(drawn["ANN"].get_ydata()) == {rows[0].ann_accuracy}
+    assert "%" in axes.get_ylabel()
+
+
+def test_without_labels_pictures_show_agreement_and_without_classes_the_error() -> None:
+    assert [y.name for _, y in plots.pictures([Row(Setting(), agreement=90.0)])] == [
+        "agreement",
+        "disagreement",
+        "disagreement",
+    ]
+    assert [y.name for _, y in plots.pictures([Row(Setting(), output_error=3.0)])] == ["error", "error"]
