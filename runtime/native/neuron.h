@@ -20,6 +20,7 @@ struct Coding {
   int T = 0;
   int silent = 0;
   float beta = 0, first = 0;
+  bool constant = false;     // rate coding: the encoder sends the same current at each step
   float reset = 0;           // what a spike takes from the potential, in thresholds
   float lowest = 0;          // the potential at which a spike of -1 is sent; NaN, which nothing reaches, for never
   std::vector<float> worth;  // of a spike at step t = 1..T, at index t - 1
@@ -30,7 +31,8 @@ struct Coding {
     beta = static_cast<float>(exact);
     first = static_cast<float>(std::pow(exact, 1.0 - T));
     for (int t = 1; t <= T; ++t) worth[t - 1] = static_cast<float>(std::pow(exact, static_cast<double>(T - t)));
-    reset = negative ? 2.0f : 1.0f;
+    constant = beta32 == 1.0f;
+    reset = negative || constant ? 2.0f : 1.0f;
     lowest = negative ? -1.0f : std::numeric_limits<float>::quiet_NaN();
   }
 
@@ -77,6 +79,16 @@ struct Min : Elementwise {
   static constexpr int inputs = 2;
   float operator()(float x, float y, float, float) const { return x < y ? x : y; }
 };
+struct AtLeast : Elementwise {
+  static constexpr bool homogeneous = false;
+  static constexpr int parameters = 1;
+  float operator()(float x, float, float bound, float) const { return x > bound ? x : bound; }
+};
+struct AtMost : Elementwise {
+  static constexpr bool homogeneous = false;
+  static constexpr int parameters = 1;
+  float operator()(float x, float, float bound, float) const { return x < bound ? x : bound; }
+};
 struct ThresholdedRelu : Elementwise {
   static constexpr bool homogeneous = false;
   float alpha = 1.0f;
@@ -109,6 +121,11 @@ struct HardSwish : Elementwise {
 struct Sqrt : Elementwise {
   static constexpr bool homogeneous = false, partial = true;
   float operator()(float x, float, float, float) const { return std::sqrt(x); }
+};
+struct DividedInto : Elementwise {
+  static constexpr bool homogeneous = false, partial = true;
+  static constexpr int parameters = 1;
+  float operator()(float x, float, float whole, float) const { return whole / x; }
 };
 struct Mul : Elementwise {
   static constexpr bool homogeneous = false;
@@ -186,7 +203,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
         target = f(x, y, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / (theta[j] * unit);
       }
       float o = target - sent[j];
-      if constexpr (F::partial) o = std::isnan(o) ? 0.0f : o;
+      if constexpr (F::partial) o = std::isfinite(o) ? o : 0.0f;
       const float s = coding.fire(o);
       sent[j] = (sent[j] + reset * s) * beta;
       spikes[j] = s;
@@ -205,10 +222,15 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
 // Recurrence of csscc.runtime.neuron.encode on `size` elements; `potential` is scratch of that size.
 inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
                    std::size_t stride, float* potential) {
-  const float beta = coding.beta, reset = coding.reset, first = reset * coding.first;
+  const float beta = coding.beta, reset = coding.reset;
+  const float first = coding.constant ? static_cast<float>(1.0 / coding.T) : reset * coding.first;
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j] * first;
   for (int t = 0; t < coding.T; ++t, spikes += stride) {
+    if (coding.constant) {
+      std::copy_n(potential, size, spikes);
+      continue;
+    }
 #pragma omp simd
     for (std::size_t j = 0; j < size; ++j) {
       const float s = coding.fire(potential[j]);

@@ -102,7 +102,7 @@ def test_spikes_and_residuals_of_every_kernel(kernels: frozenset[str], optimise:
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_encoder(kernels: frozenset[str], signed: bool) -> None:
-    for beta in (1.3, 1.5, 2.0, 3.0):
+    for beta in (1.0, 1.3, 1.5, 2.0, 3.0):
         coding = Coding(7, beta, signed_input=signed)
         for theta in (scalar(0.05), f32(0.1, 0.2, 0.3, 0.4).reshape(1, 4, 1, 1)):
             x = np.random.default_rng(1).uniform(-1, 1, (3, *IMAGE)).astype(np.float32)
@@ -119,6 +119,15 @@ def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> Non
     by_function, by_kernel = both(wrong, feeds)
     assert differing(by_function["spikes"], expected) > 0.01
     np.testing.assert_array_equal(by_kernel["spikes"], expected)
+
+
+@pytest.mark.parametrize("negative", [True, False])
+def test_rate_coding_and_few_spikes(kernels: frozenset[str], negative: bool) -> None:
+    """The other codings of `csscc.runtime.coding`: spikes of equal worth, and a silent period of all steps."""
+    for coding in (Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative)):
+        for op in ("Relu", "Sqrt", "ReluMaxPool"):
+            case = Case(op, {"kernel_shape": [2, 2]} if op == "ReluMaxPool" else {}, positive=op == "Sqrt")
+            assert_same(shown(neuron_model(case, coding)), feeds_for(case, coding, 3, 6))
 
 
 BROADCASTS = {
