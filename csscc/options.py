@@ -28,8 +28,8 @@ class Options:
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
-        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
+        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -40,9 +40,8 @@ class Options:
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
-    "paper": Options(
-        per_channel=False, method="percentile", bias_on_first_step=False, residual_rms=None, correct_bias=False
-    ),
+    residual_rms: float | None = 0.5
+    correct_bias: bool = True
     calibration_samples: int = 512
     seed: int = 0
 

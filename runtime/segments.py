@@ -29,10 +29,11 @@ class Segment:
 
     Attributes:
         node: the encoder, neuron or decoder.
-        model: takes `inputs`, and the biases under their own names; gives the currents and the node's output.
+        model: takes `inputs` and `biases`; gives the currents and the node's output.
         inputs: graph inputs and spike trains that it reads.
         currents: tensors that the node accumulates; none for an encoder.
-        biases: the bias tensor of each current; none for a decoder.
+        biases: a name for the bias of each current, which the network may share; none for a decoder.
+        constants: the tensors in the network that hold the biases.
     """
 
     node: onnx.NodeProto
@@ -40,6 +41,7 @@ class Segment:
     inputs: tuple[str, ...]
     currents: tuple[str, ...]
     biases: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
@@ -62,24 +64,30 @@ def _segment(
             wanted.add(id(makers[name]))
             stack.extend(makers[name].input)
     currents: tuple[str, ...] = ()
-    biases: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
     if node.op_type == "Decode":
         currents = (node.input[0],)
     elif node.op_type != "Encode":
         pairs = 2 * ACTIVATIONS[activation_of(node.op_type)].inputs
-        currents, biases = tuple(node.input[0:pairs:2]), tuple(node.input[1:pairs:2])
-    nodes = [n for n in model.graph.node if id(n) in wanted]
+        currents, constants = tuple(node.input[0:pairs:2]), tuple(node.input[1:pairs:2])
+    biases = tuple(f"{node.name}_bias_of_{c}" for c in currents[: len(constants)])
+    nodes = [n for n in model.graph.node if id(n) in wanted and n is not node]
+    own = onnx.NodeProto()
+    own.CopyFrom(node)
+    for i, name in enumerate(biases):
+        own.input[2 * i + 1] = name
+    nodes.append(own)
     read = {name for n in nodes for name in n.input}
     given = {i.name: i for i in model.graph.input}
     made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     made.functions.extend(model.functions)
     made.graph.name = node.name
     made.graph.node.extend(nodes)
-    made.graph.initializer.extend(t for t in model.graph.initializer if t.name in read and t.name not in biases)
+    made.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
     made.graph.input.extend(given.get(n) or _float(n) for n in [*inputs, *biases])
     outputs = dict.fromkeys((*currents, node.output[0]))
     made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in inputs)
-    return Segment(node, define_operators(made), tuple(inputs), currents, biases)
+    return Segment(node, define_operators(made), tuple(inputs), currents, biases, constants)
 
 
 def _float(name: str) -> onnx.ValueInfoProto:
@@ -119,10 +127,9 @@ class LayerRun:
 
     def __init__(self, segment: Segment, runs: LayerRuns) -> None:
         self.segment = segment
-        self.biases: dict[str, NDArray[Any]] = {}
         values = {t.name: t for t in runs.model.graph.initializer}
-        for name in segment.biases:
-            self.biases[name] = onnx.numpy_helper.to_array(values[name])
+        pairs = zip(segment.biases, segment.constants, strict=True)
+        self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
         self._session = Session(segment.model)
         self._runs = runs
 

@@ -57,6 +57,24 @@ def test_spikes_and_mean_currents_are_those_of_the_whole_network(batch):
                 np.testing.assert_array_equal(kept, expected[output])
 
 
+def test_inputs_that_share_a_bias_get_one_each():
+    """Max(h, g): the network holds one zero for both."""
+    text = """
+    g (float[N,3,4,4] x) => (float[N,2,4,4] y) <float[4,3,1,1] W, float[4,3,1,1] U, float[2,4,1,1] V>
+    { h = Conv(x, W) i = Conv(x, U) r = Max(h, i) y = Conv(r, V) }
+    """
+    model = export_model(spiking(parse(text), CODING, Rescale(), SnapWeights()))
+    feeds = random_feeds(model, batch=4)
+    for layer in LayerRuns(model, [feeds]):
+        if layer.segment.node.op_type == "TSAMax":
+            assert len(layer.biases) == 2
+            layer.biases = {n: (b - 100 * i).astype(np.float32) for i, (n, b) in enumerate(layer.biases.items())}
+            layer.complete()
+            (spikes,) = layer._runs._spikes[layer.segment.node.output[0]]
+            expected = _whole(model, feeds, [layer.segment.node.output[0]])[layer.segment.node.output[0]]
+            assert (spikes != expected).any()
+
+
 def test_a_changed_bias_reaches_the_next_layer():
     model = _network()
     feeds = [random_feeds(model, batch=4)]
