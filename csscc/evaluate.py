@@ -16,14 +16,13 @@ from onnx import TensorProto, helper
 
 from csscc.data import ImageOptions, open_source, session_specs
 from csscc.errors import RefusedError
-from csscc.macs import behind_batch, multiply_accumulates
+from csscc.macs import behind_batch, multiply_accumulates, samples_at_once
 from csscc.metadata import read as read_facts
 from csscc.passes.adapter import export_model
 from csscc.passes.load import load, read_model
 from csscc.runtime.model import attributes_of, copy_of, spike_sources, with_residuals
 from csscc.runtime.session import Session
 
-BATCH = 32
 TIMED_BATCHES = 5
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -112,8 +111,12 @@ def evaluate(
     fixed = ann_session.fixed_batch
     meter = _Meter(snn_model, native)
     tally = _Tally(source.labels)
-    for feeds in source.batches(BATCH):
+    at_once = max(fixed or 1, plain.fixed_batch or 1)
+    size = samples_at_once(snn_model, facts.coding.T)
+    for feeds in source.batches(max(at_once, size - size % at_once)):
         number = len(next(iter(feeds.values())))
+        if number % at_once:
+            raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds, fixed))
         got = meter.run(feeds, plain.fixed_batch)
         snn_seconds = None

@@ -12,13 +12,14 @@ import onnx
 from csscc.api import canonical
 from csscc.errors import Offender
 from csscc.macs import behind_batch, multiply_accumulates_of
-from csscc.passes.find_regions import Regions, survey
+from csscc.passes.find_regions import Regions, read_tensors, survey
 from csscc.passes.load import load as load_network
 from csscc.passes.network import Network
 from csscc.runtime.coding import Coding
 
 BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
 
+_PASS_ON = ("Identity", "Dropout", "Cast", "Pad", "Concat")
 _BECOMES = {
     "weighted": ("converted", "weights absorb the amplitudes"),
     "linear": ("passed", "linear: acts on spikes"),
@@ -53,6 +54,7 @@ class Inspection:
         latency: time steps at the coding asked for.
         state_bytes: membrane state of one sample.
         batch: whether the spiking network takes any batch size.
+        opset: of the source model.
     """
 
     nodes: tuple[NodeFate, ...]
@@ -64,6 +66,7 @@ class Inspection:
     latency: int
     state_bytes: int
     batch: bool
+    opset: int
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -80,9 +83,9 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
     network = canonical(model)
     regions, offenders = survey(network.graph, network.events)
     refused = {o.node: o for o in offenders}
-    present = {n.name: n for n in network.graph.nodes}
-    notes = {e.node: e.text for e in network.events}
-    nodes = tuple(_fate(n, present, regions, refused, notes) for n in source.graph.nodes)
+    in_file_order = list(source.graph.nodes)
+    computed = _computed(source.graph.toposort())
+    nodes = tuple(_fate(n, network, regions, refused, computed) for n in in_file_order)
     operations = multiply_accumulates_of(network.graph)
     neurons = _neurons(network, regions)
     depth = _depth(network, regions)
@@ -96,24 +99,59 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
         latency=coding.T + coding.silent * depth,
         state_bytes=neurons * BYTES_PER_NEURON,
         batch=network.batch is not None,
+        opset=int(network.origin["opset"]),
     )
 
 
-def _fate(
-    node: Any, present: dict[str, Any], regions: Regions, refused: dict[str, Offender], notes: dict[str, str]
-) -> NodeFate:
+def _fate(node: Any, network: Network, regions: Regions, refused: dict[str, Offender], computed: set[int]) -> NodeFate:
+    """What becomes of a node of the source graph, given the network behind the canonical passes."""
+    notes = {e.node: e.text for e in network.events}
     if node.name in refused:
         offender = refused[node.name]
         return NodeFate(node.name, node.op, "core", "refused", f"{offender.reason}; {offender.advice}")
-    if node.name in present:
+    if node.name in regions.roles:
         role = regions.roles[node.name]
         fate, reason = _BECOMES[role]
         return NodeFate(node.name, node.op, role, fate, notes.get(node.name, reason))
-    if node.op == "BatchNormalization":
-        return NodeFate(node.name, node.op, "folded", "converted", notes.get(node.name, "fused into the weights"))
-    if node.op in ("Relu", "MaxPool", "Sigmoid", "Mul", "Add", "Div", "Erf", "HardSigmoid"):
-        return NodeFate(node.name, node.op, "folded", "converted", "fused with a neighbour")
-    return NodeFate(node.name, node.op, "folded", "folded", "does not depend on the inputs, or passes them on")
+    if id(node) not in computed:
+        return NodeFate(node.name, node.op, "constant", "folded", "its value does not depend on the inputs")
+    if node.op in _PASS_ON:
+        return NodeFate(node.name, node.op, "identity", "folded", "passes its input on")
+    into = _taken_over_by(node, network.graph, regions)
+    if into is None:
+        return NodeFate(node.name, node.op, "dead", "folded", "nothing reads its result")
+    fate = _BECOMES[regions.roles[into.name]][0]
+    return NodeFate(node.name, node.op, "fused", fate, f"part of {into.op} '{into.name}'")
+
+
+def _computed(graph: Any) -> set[int]:
+    """Nodes of a sorted graph, by id, whose values depend on those of the inputs, not on their shapes alone."""
+    known = {id(t) for t in graph.inputs}
+    found = set()
+    for node in graph.nodes:
+        if node.op not in ("Shape", "Size") and any(id(t) in known for t in read_tensors(node)):
+            found.add(id(node))
+            known.update(id(t) for t in node.outputs)
+    return found
+
+
+def _taken_over_by(node: Any, graph: Any, regions: Regions) -> Any:
+    """The canonical node that makes the result of a node that is gone, or of the first behind it that is left."""
+    makers = {t.name: n for n in graph.nodes for t in n.outputs}
+    present = {n.name: n for n in graph.nodes}
+    waiting, seen = [node], {id(node)}
+    while waiting:
+        current = waiting.pop(0)
+        for tensor in current.outputs:
+            if tensor.name in makers:
+                return makers[tensor.name]
+            for reader in tensor.outputs:
+                if reader.name in present:
+                    return present[reader.name]
+                if id(reader) not in seen:
+                    seen.add(id(reader))
+                    waiting.append(reader)
+    return None
 
 
 def _spiking(network: Network, regions: Regions, refused: dict[str, Offender]) -> int:

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the weighted operators, for one sample."""
+"""What one sample takes: multiply-accumulates of the weighted operators, memory of the largest tensor."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
 MIN_SAMPLES = 8
+LARGEST_TENSOR = 128 << 20  # bytes, over all samples and time steps that run at once
 Shape = Sequence[int | str | None] | None
 
 
@@ -16,6 +18,19 @@ def behind_batch(shape: Shape) -> int:
     if shape is None or not all(isinstance(d, int) for d in shape[1:]):
         return 0
     return int(np.prod([d for d in shape[1:] if isinstance(d, int)], dtype=np.int64))
+
+
+def samples_at_once(model: onnx.ModelProto, steps: int, limit: int = 32) -> int:
+    """How many samples of a spiking network may run at once so that no tensor exceeds `LARGEST_TENSOR`.
+
+    Args:
+        model: the network, with the shapes of its tensors.
+        steps: coding steps T, which multiply a tensor's size.
+        limit: at most so many.
+    """
+    shapes = ([d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info)
+    largest = 4 * steps * max((behind_batch(s) for s in shapes), default=0)
+    return max(1, min(limit, LARGEST_TENSOR // max(largest, 1)))
 
 
 def multiply_accumulates(

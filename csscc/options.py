@@ -79,7 +79,7 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         raise UsageError(f"preset '{preset}' is not known; choose one of {', '.join(PRESETS)}")
     if coding not in CODINGS:
         raise UsageError(f"coding '{coding}' is not known; choose one of {', '.join(CODINGS)}")
-    given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}  # type: ignore[index]
+    given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}
     base = PRESETS[preset]
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
     if coding == "fs":

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from csscc.data import ImageOptions, open_source, session_specs
+from csscc.macs import samples_at_once
 from csscc.metadata import read as read_facts
 from csscc.passes.load import read_model
 from csscc.runtime.model import copy_of, spike_sources, with_outputs
@@ -60,7 +61,9 @@ def verify(
         RefusedError: the file or the data cannot be used.
     """
     model = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
-    read_facts({p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model")
+    facts = read_facts(
+        {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
+    )
     trains = {n.name: n.output[0] for n in spike_sources(model)}
     outputs = [o.name for o in model.graph.output]
     session = Session(with_outputs(copy_of(model), trains.values()), optimise=optimise)
@@ -70,7 +73,7 @@ def verify(
     layers = dict.fromkeys(trains, 0)
     spikes = seen = 0
     worst = 0.0
-    for feeds in source.batches(session.fixed_batch or BATCH):
+    for feeds in source.batches(session.fixed_batch or samples_at_once(model, facts.coding.T, BATCH)):
         got, trace = session.run(feeds), reference.trace(feeds)
         for name, tensor in trains.items():
             expected = trace.spikes[name]

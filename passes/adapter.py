@@ -137,8 +137,10 @@ def infer_shapes(network: Network) -> None:
             tensor.shape = None
     try:
         model = onnx.shape_inference.infer_shapes(
-            export_model(network, weights=False), check_type=True, strict_mode=True, data_prop=True
+            export_model(network, weights=False), strict_mode=True, data_prop=True
         )
+        # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
         raise RefusedError(
             f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"

@@ -69,7 +69,7 @@ class FindRegions(BasePass):
                 "so there is nothing to make spiking"
             )
         if offenders:
-            raise RefusedModelError(offenders, network.graph.opset)
+            raise RefusedModelError(offenders, int(network.origin.get("opset", network.graph.opset)))
         network.regions = regions
         return sum(r in CORE_ROLES for r in regions.roles.values())
 
@@ -160,7 +160,8 @@ def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[
         reason = refuse_neuron(graph, node, data)
         if not reason:
             return "neuron", None
-    shape = "x".join(str(d) for d in node.inputs[0].shape) if node.inputs and node.inputs[0].shape else "unknown"
+    read = node.inputs[data[0] if data else 0] if node.inputs else None
+    shape = "x".join(str(d) for d in read.shape) if read is not None and read.shape else "unknown"
     reason = reason or "it is neither linear nor an activation that a neuron can send"
     return role, Offender(node.name, node.op, reason, _advice(node), shape)
 

@@ -80,7 +80,9 @@ def _valid(model: onnx.ModelProto) -> Network:
 
     try:
         network = import_model(model)
+        in_file_order = list(network.graph.nodes)
         onnx.checker.check_model(export_model(network, weights=False))
+        network.graph.nodes = in_file_order  # exporting sorts them
     except (OnnxGraphSurgeonException, onnx.checker.ValidationError) as error:
         raise RefusedError(f"the model is not valid ONNX: {_first_line(error)}; export it again") from error
     return network

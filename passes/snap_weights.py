@@ -25,6 +25,7 @@ from csscc.passes.core import neuron_nodes
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
 from csscc.passes.linear.layout import Concat, Selection
+from csscc.passes.linear.mixing import Pool
 from csscc.passes.linear.weighted import WeightedOp
 from csscc.passes.network import Network
 from csscc.passes.rescale import is_factor
@@ -112,12 +113,21 @@ def spike_resolution(tensor: Any) -> float | None:
     if node.op == "Concat":
         parts = [spike_resolution(t) for t in node.inputs]
         return None if any(p is None for p in parts) else min(p for p in parts if p is not None)
-    source = spike_resolution(node.inputs[0]) if isinstance(rule, Selection) or node.op == "AveragePool" else None
-    if source is None or node.op != "AveragePool":
-        return source
-    size = int(np.prod(node.attrs["kernel_shape"]))
-    padded = any(node.attrs.get("pads", [])) or node.attrs.get("ceil_mode", 0)
-    return None if size & (size - 1) or padded else source / size
+    if isinstance(rule, Selection):
+        return spike_resolution(node.inputs[0])
+    size = _averaged(node) if isinstance(rule, Pool) else None
+    source = spike_resolution(node.inputs[0]) if size else None
+    return None if source is None or size is None or size & (size - 1) else source / size
+
+
+def _averaged(pool: Any) -> int | None:
+    """How many elements each average of a pool is over; None if they differ or are not known."""
+    if pool.op == "GlobalAveragePool":
+        sizes = pool.inputs[0].shape[2:]
+        return int(np.prod(sizes)) if all(isinstance(d, int) for d in sizes) else None
+    padded = any(pool.attrs.get("pads", [])) or pool.attrs.get("ceil_mode", 0)
+    padded = padded or pool.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return None if padded else int(np.prod(pool.attrs["kernel_shape"]))
 
 
 def _magnitude(node: Any) -> Factor:

@@ -29,8 +29,6 @@ OUT_OF_REACH = {
     "test_logsoftmax_large_number": "rows of 0..3 and 10000..10003: differences of one in a range of 10003",
     "test_softmax_large_number": "rows of 0..3 and 10000..10003: differences of one in a range of 10003",
     "test_log": "steep near zero: small inputs arrive late and change the value more than late spikes can say",
-    "test_pow_bcast_array": "a cube triples relative changes late in the train; two silent steps would do",
-    "test_thresholdedrelu": "not continuous: an input near the threshold falls on the other side of it",
     "test_resize_downsample_scales_cubic_align_corners": "onnxruntime departs from ONNX's expected values",
     "test_resize_downsample_scales_linear_align_corners": "onnxruntime departs from ONNX's expected values",
 }

@@ -51,9 +51,8 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
         out.print(rows)
-        for offender in result.offenders:
-            out.print(f"{offender.op} '{offender.node}', input {offender.shape}: {offender.reason}", markup=False)
         if result.offenders:
+            out.print(str(RefusedModelError(list(result.offenders), result.opset)), markup=False)
             raise click.exceptions.Exit(RefusedModelError.exit_code)
         out.print(
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"

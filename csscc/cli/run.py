@@ -27,7 +27,7 @@ from csscc.cli.common import (
 )
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
-@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples at a time.")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples at a time.  [default: 32, fewer of large images]")
 @native_option
 @image_options
 @json_option
@@ -37,7 +37,7 @@ def run_command(
     data: str,
     output: str | None,
     runtime: str,
-    batch: int,
+    batch: int | None,
     native: bool,
     as_json: bool,
     quiet: bool,
@@ -48,6 +48,7 @@ def run_command(
 
     from csscc.api import replacing
     from csscc.data import open_source, session_specs
+    from csscc.macs import samples_at_once
     from csscc.passes.load import read_model
     from csscc.runtime.reference import ReferenceRuntime
     from csscc.runtime.session import Session
@@ -61,7 +62,7 @@ def run_command(
     started = time.perf_counter()
     samples = 0
     with progress(quiet or as_json) as advance:
-        for feeds in source.batches(session.fixed_batch or batch):
+        for feeds in source.batches(session.fixed_batch or batch or samples_at_once(proto, _steps(proto))):
             size = len(next(iter(feeds.values())))
             samples += size
             for name, value in runner.run(feeds).items():
@@ -90,3 +91,10 @@ def run_command(
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
         console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}", markup=False)
+
+
+def _steps(model: Any) -> int:
+    """Coding steps of a spiking network, 1 of any other."""
+    from csscc.runtime.model import coding_of, csscc_nodes
+
+    return max((coding_of(n).T for n in csscc_nodes(model)), default=1)

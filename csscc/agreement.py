@@ -1,0 +1,104 @@
+"""How far two networks answer alike on the same samples: classes, accuracies, output errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outputs = Mapping[str, NDArray[np.generic]]
+
+
+class Agreement:
+    """Running comparison of an ANN and a spiking (or quantised) network, batch by batch.
+
+    Classes are those of the first output of shape ``[B, classes]``. Percentages are None where there are no classes, or
+    no labels.
+    """
+
+    def __init__(self, labels: NDArray[np.int64] | None = None) -> None:
+        self.samples = 0
+        self._labels = labels
+        self._squares: dict[str, list[float]] = {}
+        self._ann: list[NDArray[np.float64]] = []
+        self._snn: list[NDArray[np.float64]] = []
+
+    def add(self, expected: Outputs, got: Outputs, number: int) -> None:
+        """Compare the outputs of both for a batch of `number` samples."""
+        for name, value in expected.items():
+            if value.dtype.kind in "fiu":
+                sums = self._squares.setdefault(name, [0.0, 0.0])
+                wanted, given = value.astype(np.float64), got[name].astype(np.float64)
+                sums[0] += float(((given - wanted) ** 2).sum())
+                sums[1] += float((wanted**2).sum())
+        classes = next((n for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1 and len(v) == number), None)
+        if classes is not None:
+            self._ann.append(expected[classes].astype(np.float64))
+            self._snn.append(got[classes].astype(np.float64))
+        self.samples += number
+
+    @property
+    def classes(self) -> bool:
+        """Whether the networks are classifiers."""
+        return bool(self._ann)
+
+    @property
+    def output_error(self) -> dict[str, float]:
+        """RMS of the difference relative to the ANN's RMS, of each output."""
+        return {n: math.sqrt(d / v) if v else float(d > 0) for n, (d, v) in self._squares.items()}
+
+    @property
+    def agreement(self) -> float | None:
+        """Percent of samples with the same class."""
+        if not self.classes:
+            return None
+        return 100 * float(np.mean(np.concatenate(self._ann).argmax(1) == np.concatenate(self._snn).argmax(1)))
+
+    @property
+    def ann_accuracy(self) -> float | None:
+        """Percent of samples the ANN gets right."""
+        return self._accuracy(self._ann)
+
+    @property
+    def snn_accuracy(self) -> float | None:
+        """Percent of samples the other network gets right."""
+        return self._accuracy(self._snn)
+
+    @property
+    def loss(self) -> float | None:
+        """Percentage points of accuracy lost."""
+        ann, snn = self.ann_accuracy, self.snn_accuracy
+        return None if ann is None or snn is None else ann - snn
+
+    def _accuracy(self, outputs: list[NDArray[np.float64]]) -> float | None:
+        if self._labels is None or not self.classes:
+            return None
+        right = np.concatenate(outputs).argmax(1) == self._labels[: self.samples]
+        return 100 * float(right.mean())
+
+    @property
+    def expected_loss(self) -> float | None:
+        """Loss to expect on other samples: percentage points with labels, percent of other classes without.
+
+        Few samples change their class, and none at all in a small set. But each has a margin, the ANN's lead of its
+        first class over its second, and the margins' errors have a root mean square s: a sample of margin m changes
+        with the probability that a normal error of deviation s exceeds m. The sum over all samples counts in
+        fractions what `loss` counts in whole samples.
+        """
+        if not self.classes:
+            return None
+        ann, snn = np.concatenate(self._ann), np.concatenate(self._snn)
+        rows = np.arange(len(ann))
+        second, first = np.argsort(ann, axis=1)[:, -2:].T
+        margin = ann[rows, first] - ann[rows, second]
+        error = snn[rows, first] - snn[rows, second] - margin
+        deviation = math.sqrt(float(np.mean(error**2)))
+        if deviation == 0:
+            return 0.0
+        changed = np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin])
+        if self._labels is None:
+            return 100 * float(changed.mean())
+        truth = self._labels[: self.samples]
+        return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))

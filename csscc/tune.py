@@ -1,0 +1,304 @@
+"""Find the coding with the fewest steps, the least latency or the fewest operations that keeps the accuracy.
+
+Candidates are combinations of T, beta and L, the cheapest first. A fake-quantised ANN (`csscc.passes.fake_quantise`)
+predicts each at one T-th of the cost: where even that loses too much, spikes would too. What is left is compiled and run
+on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that cost the
+same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc import api
+from csscc.agreement import Agreement
+from csscc.calibration import Feeds
+from csscc.data import ImageOptions
+from csscc.errors import UsageError
+from csscc.evaluate import evaluate
+from csscc.options import make_options
+from csscc.passes.adapter import export_model
+from csscc.passes.fake_quantise import fake_quantised, heard_tensors, mean_name
+from csscc.passes.set_amplitudes import SetAmplitudes
+from csscc.runtime.model import with_outputs
+from csscc.runtime.session import Session
+
+Objective = Literal["steps", "latency", "synops"]
+Progress = Callable[[str, int, int | None], None]
+STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+BETAS = (1.5, 2.0, 2.5, 3.0)
+SILENT = (0, 1, 2, 3)
+BATCH = 64
+PAYS = 0.9
+CHANGES: tuple[dict[str, Any], ...] = ({"method": "percentile"}, {"method": "max"}, {"correct_bias": False})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting, and what is known of it.
+
+    Attributes:
+        T, beta, silent: the coding.
+        changes: other options that differ from the preset.
+        predicted: loss that the fake-quantised ANN predicts, see `loss_of`.
+        confirmed: loss of the spiking network on the calibration samples; None where it was not run.
+        latency: time steps from the first input spike to the answer.
+        error: RMS of the outputs' error relative to the ANN's, of the spiking network; percent.
+        synaptic_operations: additions caused by spikes, one sample.
+        spikes_per_neuron: for one sample, both signs.
+    """
+
+    T: int
+    beta: float
+    silent: int
+    predicted: float = math.nan
+    changes: dict[str, Any] = field(default_factory=dict)
+    confirmed: float | None = None
+    latency: int | None = None
+    error: float | None = None
+    synaptic_operations: float | None = None
+    spikes_per_neuron: float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As arguments of `csscc.compile`."""
+        return {"T": self.T, "beta": self.beta, "silent": self.silent, **self.changes}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The outcome of a search.
+
+    Attributes:
+        snn: the network of `chosen`.
+        chosen: the cheapest candidate whose confirmed loss is within the budget, else the one that loses least.
+        candidates: all that were looked at, in order.
+        holds: whether `chosen` is within the budget.
+        quantity: what losses count.
+        seconds: the search took.
+    """
+
+    snn: api.SNN
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    holds: bool
+    quantity: str
+    seconds: float
+
+    @property
+    def front(self) -> tuple[Candidate, ...]:
+        """The confirmed candidates that no other beats in steps, latency and loss together."""
+        confirmed = [c for c in self.candidates if c.confirmed is not None]
+        return tuple(c for c in confirmed if not any(_beats(other, c) for other in confirmed))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        front = {id(c) for c in self.front}
+        rows = [{**c.as_dict(), "front": id(c) in front} for c in self.candidates]
+        return {
+            "chosen": self.chosen.as_dict(),
+            "holds": self.holds,
+            "quantity": self.quantity,
+            "seconds": round(self.seconds, 1),
+            "candidates": rows,
+        }
+
+
+def _beats(one: Candidate, other: Candidate) -> bool:
+    a, b = _figures(one), _figures(other)
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def _figures(candidate: Candidate) -> tuple[float, float, float]:
+    return candidate.T, candidate.latency or 0, math.inf if candidate.confirmed is None else candidate.confirmed
+
+
+def tune(
+    model: str | Path | onnx.ModelProto,
+    calibration: Any,
+    *,
+    max_loss: float,
+    objective: Objective = "steps",
+    steps: Iterable[int] = STEPS,
+    images: ImageOptions | None = None,
+    samples: int | None = None,
+    progress: Progress | None = None,
+) -> Tuning:
+    """Search for the cheapest spiking network whose loss on the calibration samples is at most `max_loss`.
+
+    Args:
+        model: an ONNX file or model.
+        calibration: samples that choose all settings, with labels under ``y`` if there are any.
+        max_loss: points of accuracy; without labels, percent of samples with another class; for networks that do not
+            classify, percent of output error.
+        objective: what to make small: coding steps, latency, or synaptic operations.
+        steps: values of T to consider.
+        images: how image files become inputs.
+        samples: use at most so many samples.
+        progress: told a stage, what is newly done in it, and how much there is.
+
+    Raises:
+        UsageError: there is no calibration data, or an option cannot be used.
+        RefusedError: the model or the data cannot be used.
+    """
+    if calibration is None:
+        raise UsageError("tuning needs samples to measure on; pass --calibration")
+    for T in steps:
+        make_options(T=T)
+    started = time.perf_counter()
+    told = None if progress is None else partial(_without_total, progress)
+    ann = api.calibrate(model, calibration, images=images, calibration_samples=samples, progress=told)
+    bench = _Bench(model, ann, progress or (lambda stage, new, total: None))
+    seen: list[Candidate] = []
+    for group in _groups(sorted(set(steps)), objective, bench.depth):
+        tried = _confirmed(bench, group, max_loss, seen)
+        if any(_loss(c) <= max_loss for c in tried):
+            break
+    confirmed = [c for c in seen if c.confirmed is not None] or [bench.run(seen[-1])]
+    best = _best(confirmed, max_loss, objective)
+    for changes in CHANGES:
+        seen.append(bench.run(replace(best, changes=changes)))
+        best = _best([best, seen[-1]], max_loss, objective)
+    snn = api.compile(ann, **best.options)
+    return Tuning(snn, best, tuple(seen), _loss(best) <= max_loss, bench.quantity, time.perf_counter() - started)
+
+
+def _without_total(progress: Progress, stage: str, new: int) -> None:
+    progress(stage, new, None)
+
+
+def _groups(steps: Iterable[int], objective: Objective, depth: int) -> list[list[Candidate]]:
+    """Candidates that cost the same, the cheapest first; operations grow with the steps."""
+    groups: dict[int, list[Candidate]] = {}
+    for T in steps:
+        for silent in (s for s in SILENT if s <= T):
+            cost = T + silent * depth if objective == "latency" else T
+            groups.setdefault(cost, []).extend(Candidate(T, beta, silent) for beta in BETAS)
+    return [groups[cost] for cost in sorted(groups)]
+
+
+def _confirmed(bench: _Bench, group: list[Candidate], max_loss: float, seen: list[Candidate]) -> list[Candidate]:
+    """Predict all of a group, and run those that may hold, with more silent steps only while they pay."""
+    tried: list[Candidate] = []
+    errors: dict[tuple[int, float], float] = {}
+    for candidate in sorted(group, key=lambda c: c.silent):
+        known = replace(candidate, predicted=bench.predict(candidate))
+        line = (known.T, known.beta)
+        if known.predicted > max_loss or errors.get(line) == 0:
+            seen.append(known)
+            continue
+        known = bench.run(known)
+        seen.append(known)
+        tried.append(known)
+        before = errors.get(line, math.inf)
+        errors[line] = _error(known) if _error(known) < PAYS * before else 0.0
+    return tried
+
+
+def _best(candidates: list[Candidate], max_loss: float, objective: Objective) -> Candidate:
+    """Of those within the budget the one with the fewest operations; or the one that errs least, where more latency
+    must pay; where none is within, the one that loses least.
+    """
+    within = [c for c in candidates if _loss(c) <= max_loss]
+    if not within:
+        return min(candidates, key=_loss)
+    if objective == "synops":
+        return min(within, key=lambda c: c.synaptic_operations or math.inf)
+    best, *others = sorted(within, key=lambda c: (c.latency or 0, _error(c)))
+    for candidate in others:
+        if _error(candidate) < PAYS * _error(best):
+            best = candidate
+    return best
+
+
+def _loss(candidate: Candidate) -> float:
+    return math.inf if candidate.confirmed is None else candidate.confirmed
+
+
+def _error(candidate: Candidate) -> float:
+    return math.inf if candidate.error is None else candidate.error
+
+
+def loss_of(compared: Agreement) -> float:
+    """The loss that is kept small: expected points of accuracy, or percent of other classes; see `Agreement`.
+
+    For networks that do not classify, the RMS of the worst output's error in percent of the ANN's.
+    """
+    expected = compared.expected_loss
+    return 100 * max(compared.output_error.values(), default=0.0) if expected is None else expected
+
+
+class _Bench:
+    """One calibrated ANN, what it answers on the calibration samples, and candidates measured against that."""
+
+    def __init__(self, model: str | Path | onnx.ModelProto, ann: api.Calibrated, progress: Progress) -> None:
+        self._model, self._ann, self._progress = model, ann, progress
+        self._predicted: dict[float, float] = {}
+        self._outputs = [t.name for t in ann.network.graph.outputs]
+        self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
+        heard = heard_tensors(ann.network)
+        session = Session(with_outputs(export_model(ann.network), heard), native=False)
+        compared = Agreement(ann.source.labels)
+        for feeds in ann.source.batches(BATCH if ann.network.batch is not None else session.fixed_batch or 1):
+            values = session.run(feeds)
+            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
+            outputs = {n: values[n] for n in self._outputs}
+            compared.add(outputs, outputs, _number(feeds))
+            self._answers.append(({**feeds, **means}, outputs))
+        classes = "points of accuracy" if ann.source.labels is not None else "percent of other classes"
+        self.quantity = classes if compared.classes else "percent of output error"
+
+    @cached_property
+    def depth(self) -> int:
+        """Layers on the longest path, the readout being one."""
+        snn = api.compile(self._ann, T=1, beta=2.0, silent=1, adjust=False, correct_bias=False)
+        return snn.latency - 1
+
+    def predict(self, candidate: Candidate) -> float:
+        """Loss of the fake-quantised ANN, which knows of T and beta only how many levels they make."""
+        options = make_options(**candidate.options)
+        key = round(3 * math.log2(options.coding.levels))
+        if key not in self._predicted:
+            network = self._ann.copy_for(options)
+            network.coding = options.coding
+            SetAmplitudes(options.method, options.percentile).apply(network)
+            session = Session(export_model(replace(network, graph=fake_quantised(network))), native=False)
+            compared = Agreement(self._ann.source.labels)
+            for feeds, outputs in self._answers:
+                given = {n: feeds[n] for n in session.input_names}
+                compared.add(outputs, session.run(given, self._outputs), len(next(iter(outputs.values()))))
+            self._predicted[key] = loss_of(compared)
+        return self._predicted[key]
+
+    def run(self, candidate: Candidate) -> Candidate:
+        """Compile the candidate and run it on the calibration samples."""
+        snn = api.compile(self._ann, **candidate.options)
+        result = evaluate(self._model, snn.model, self._ann.source)
+        error = 100 * max(result.output_error.values(), default=0.0)
+        self._progress("trying settings", 1, None)
+        return replace(
+            candidate,
+            confirmed=error if result.expected_loss is None else result.expected_loss,
+            latency=snn.latency,
+            error=error,
+            synaptic_operations=result.synaptic_operations,
+            spikes_per_neuron=result.spikes_per_neuron,
+        )
+
+
+def _number(feeds: Feeds) -> int:
+    return len(next(iter(feeds.values())))
