@@ -153,10 +153,14 @@ def open_source(
 ) -> Source:
     """A source from what the user gave: a path, an array, a dictionary of arrays, or an iterable of dictionaries.
 
+    One that is open already is given back as it is.
+
     Raises:
         RefusedError: the file is missing, cannot be read or holds no samples.
         UsageError: the kind of data is not known.
     """
+    if isinstance(data, Source):
+        return data
     if isinstance(data, str | Path):
         return _from_path(str(data), specs, images or ImageOptions(), limit)
     if isinstance(data, np.ndarray):

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from csscc.agreement import Agreement
 from csscc.data import ImageOptions, open_source, session_specs
 from csscc.errors import RefusedError
 from csscc.macs import behind_batch, multiply_accumulates, samples_at_once
@@ -58,6 +59,7 @@ class Evaluation:
     ann_accuracy: float | None
     snn_accuracy: float | None
     loss: float | None
+    expected_loss: float | None
     agreement: float | None
     output_error: dict[str, float]
     steps: int
@@ -109,8 +111,8 @@ def evaluate(
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
     fixed = ann_session.fixed_batch
-    meter = _Meter(snn_model, native)
-    tally = _Tally(source.labels)
+    meter, compared = _Meter(snn_model, native), Agreement(source.labels)
+    seconds: list[tuple[float, float]] = []
     at_once = max(fixed or 1, plain.fixed_batch or 1)
     size = samples_at_once(snn_model, facts.coding.T)
     for feeds in source.batches(max(at_once, size - size % at_once)):
@@ -119,13 +121,33 @@ def evaluate(
             raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds, fixed))
         got = meter.run(feeds, plain.fixed_batch)
-        snn_seconds = None
-        if tally.batches < TIMED_BATCHES:
+        if len(seconds) < TIMED_BATCHES:
             _, snn_seconds = _timed(partial(_run, plain, feeds, plain.fixed_batch))
-        tally.add(expected, got, number, ann_seconds, snn_seconds)
+            seconds.append((ann_seconds / number, snn_seconds / number))
+        compared.add(expected, got, number)
         if progress is not None:
-            progress(tally.samples, source.size)
-    return tally.result(meter, facts.coding.T, facts.latency, tuple(sorted(plain.native)))
+            progress(compared.samples, source.size)
+    layers = meter.activities(compared.samples)
+    ann_seconds, snn_seconds = np.median(seconds, axis=0)
+    return Evaluation(
+        samples=compared.samples,
+        ann_accuracy=compared.ann_accuracy,
+        snn_accuracy=compared.snn_accuracy,
+        loss=compared.loss,
+        expected_loss=compared.expected_loss,
+        agreement=compared.agreement,
+        output_error=compared.output_error,
+        steps=facts.coding.T,
+        latency=facts.latency,
+        spikes_per_neuron=meter.spikes_per_neuron(compared.samples),
+        synaptic_operations=meter.operations / compared.samples,
+        ann_operations=meter.ann_operations,
+        encoded=min((a.encoded for a in layers), default=1.0),
+        ann_milliseconds=1000 * float(ann_seconds),
+        snn_milliseconds=1000 * float(snn_seconds),
+        native=tuple(sorted(plain.native)),
+        layers=layers,
+    )
 
 
 def _source_session(model: onnx.ModelProto) -> Session:
@@ -161,65 +183,6 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
-
-
-class _Tally:
-    """Running sums over batches."""
-
-    def __init__(self, labels: NDArray[np.int64] | None) -> None:
-        self.labels = labels
-        self.samples = self.batches = 0
-        self.ann_right = self.snn_right = self.agree = self.classified = 0
-        self.squares: dict[str, list[float]] = {}
-        self.seconds: dict[str, list[float]] = {"ann": [], "snn": []}
-
-    def add(
-        self, expected: dict[str, Any], got: dict[str, Any], number: int, ann_seconds: float, snn_seconds: float | None
-    ) -> None:
-        for name, value in expected.items():
-            if value.dtype.kind in "fiu":
-                sums = self.squares.setdefault(name, [0.0, 0.0])
-                difference = got[name].astype(np.float64) - value
-                sums[0] += float((difference**2).sum())
-                sums[1] += float((value.astype(np.float64) ** 2).sum())
-        classes = next((n for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1 and len(v) == number), None)
-        if classes is not None:
-            ann, snn = expected[classes].argmax(axis=1), got[classes].argmax(axis=1)
-            self.agree += int((ann == snn).sum())
-            self.classified += number
-            if self.labels is not None:
-                truth = self.labels[self.samples : self.samples + number]
-                self.ann_right += int((ann == truth).sum())
-                self.snn_right += int((snn == truth).sum())
-        self.samples += number
-        self.batches += 1
-        if snn_seconds is not None:
-            self.seconds["ann"].append(ann_seconds / number)
-            self.seconds["snn"].append(snn_seconds / number)
-
-    def result(self, meter: _Meter, steps: int, latency: int, native: tuple[str, ...]) -> Evaluation:
-        labelled = self.labels is not None and self.classified > 0
-        ann = 100 * self.ann_right / self.samples if labelled else None
-        snn = 100 * self.snn_right / self.samples if labelled else None
-        layers = meter.activities(self.samples)
-        return Evaluation(
-            samples=self.samples,
-            ann_accuracy=ann,
-            snn_accuracy=snn,
-            loss=ann - snn if ann is not None and snn is not None else None,
-            agreement=100 * self.agree / self.classified if self.classified else None,
-            output_error={n: float(np.sqrt(d / v)) if v else float(d > 0) for n, (d, v) in self.squares.items()},
-            steps=steps,
-            latency=latency,
-            spikes_per_neuron=meter.spikes_per_neuron(self.samples),
-            synaptic_operations=meter.operations / self.samples,
-            ann_operations=meter.ann_operations,
-            encoded=min((a.encoded for a in layers), default=1.0),
-            ann_milliseconds=1000 * float(np.median(self.seconds["ann"])),
-            snn_milliseconds=1000 * float(np.median(self.seconds["snn"])),
-            native=native,
-            layers=layers,
-        )
 
 
 class _Meter:

@@ -12,6 +12,7 @@ from csscc.errors import UsageError
 
 if TYPE_CHECKING:
     from csscc.sweep import Row
+    from csscc.tune import Tuning
 
 DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjustment; dashes are the ANN's
     (True, True): "-",
@@ -64,17 +65,10 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
         UsageError: matplotlib is not installed.
         RefusedError: a file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "plots need matplotlib: pip install 'csscc[plots]', then run the same command again; nothing that is done "
-            "is done twice"
-        ) from error
     measured = [row for row in rows if not row.error]
     written = []
     for x, y in pictures(measured):
-        figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+        figure = _figure(7.5, 4.5)
         _draw(figure.add_subplot(), measured, x, y)
         for kind in KINDS:
             path = folder / f"{y.name}_{x.name}{kind}"
@@ -134,3 +128,47 @@ def _ann(rows: Sequence[Row], y: Quantity) -> float | None:
     if y is ACCURACY:
         return next((row.ann_accuracy for row in rows if row.ann_accuracy is not None), None)
     return {AGREEMENT: 100.0, LOSS: 0.0, DISAGREEMENT: 0.0}.get(y)
+
+
+def plot_front(result: Tuning, path: str | Path) -> None:
+    """Draw what a search tried: loss against steps and latency, the chosen setting marked.
+
+    Raises:
+        UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
+        RefusedError: the file cannot be written.
+    """
+    from csscc.tune import Candidate
+
+    figure = _figure(9, 4)
+    if Path(path).suffix not in KINDS:
+        raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")
+
+    def points(candidates: Sequence[Candidate], quantity: str) -> tuple[list[Any], list[Any]]:
+        return [getattr(c, quantity) for c in candidates], [c.confirmed for c in candidates]
+
+    tried = [c for c in result.candidates if c.confirmed is not None]
+    front = sorted(result.front, key=lambda c: (c.T, c.latency))
+    for axes, quantity, label in zip(
+        figure.subplots(1, 2, sharey=True), ("T", "latency"), ("coding steps T", "latency (time steps)"), strict=True
+    ):
+        axes.plot(*points(tried, quantity), "o", color="lightgray", label="tried")
+        axes.plot(*points(front, quantity), "o", color="tab:blue", label="Pareto front")
+        axes.plot(*points([result.chosen], quantity), "*", markersize=14, color="tab:red", label="chosen")
+        axes.set_xlabel(label)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.grid(visible=True, alpha=0.3)
+    figure.axes[0].set_ylabel(f"loss ({result.quantity})")
+    figure.axes[1].legend(fontsize="small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "plots need matplotlib: pip install 'csscc[plots]', then run the same command again; nothing that is done "
+            "is done twice"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")

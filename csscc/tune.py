@@ -1,9 +1,9 @@
 """Find the coding with the fewest steps, the least latency or the fewest operations that keeps the accuracy.
 
 Candidates are combinations of T, beta and L, the cheapest first. A fake-quantised ANN (`csscc.passes.fake_quantise`)
-predicts each at one T-th of the cost: where even that loses too much, spikes would too. What is left is compiled and run
-on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that cost the
-same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
+predicts each at one T-th of the cost: where even that loses too much, spikes would too. What is left is compiled and
+run on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that cost
+the same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
 """
 
 from __future__ import annotations
@@ -210,15 +210,16 @@ def _confirmed(bench: _Bench, group: list[Candidate], max_loss: float, seen: lis
 
 
 def _best(candidates: list[Candidate], max_loss: float, objective: Objective) -> Candidate:
-    """Of those within the budget the one with the fewest operations; or the one that errs least, where more latency
-    must pay; where none is within, the one that loses least.
+    """The one within the budget that has the fewest operations, or the least error; else the one that loses least.
+
+    More latency, or another option, must pay: an error that is less than a tenth smaller is not worth it.
     """
     within = [c for c in candidates if _loss(c) <= max_loss]
     if not within:
         return min(candidates, key=_loss)
     if objective == "synops":
         return min(within, key=lambda c: c.synaptic_operations or math.inf)
-    best, *others = sorted(within, key=lambda c: (c.latency or 0, _error(c)))
+    best, *others = sorted(within, key=lambda c: c.latency or 0)
     for candidate in others:
         if _error(candidate) < PAYS * _error(best):
             best = candidate

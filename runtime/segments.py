@@ -55,7 +55,8 @@ def segments(model: onnx.ModelProto) -> list[Segment]:
 def _segment(
     model: onnx.ModelProto, node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], borders: set[str]
 ) -> Segment:
-    wanted, inputs, stack = {id(node)}, {}, list(node.input)
+    wanted, stack = {id(node)}, list(node.input)
+    inputs: dict[str, None] = {}
     while stack:
         name = stack.pop()
         if name in borders:

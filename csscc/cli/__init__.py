@@ -16,6 +16,7 @@ from csscc.cli.inspect import inspect_command
 from csscc.cli.native import native_command
 from csscc.cli.run import run_command
 from csscc.cli.sweep import sweep_command
+from csscc.cli.tune import tune_command
 from csscc.cli.verify import verify_command
 from csscc.errors import CssccError
 
@@ -49,6 +50,7 @@ for command in (
     verify_command,
     diagnose_command,
     sweep_command,
+    tune_command,
     demo_command,
     native_command,
 ):

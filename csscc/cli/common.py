@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -66,6 +67,33 @@ def _numbers(text: str | None, option: str, default: float) -> tuple[float, ...]
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"'{text}' is not a list of numbers such as 0.5,0.5,0.5", param_hint=option) from error
+
+
+def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
+    """A callback that reads numbers with commas between them."""
+
+    def read(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[Any, ...] | None:
+        if text is None:
+            return None
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError as error:
+            kinds = "whole numbers such as 4,6,8" if kind is int else "numbers such as 1.5,2"
+            raise click.BadParameter(f"'{text}' is not a list of {kinds}") from error
+
+    return read
+
+
+def refuse_unwritable(output: str, model: str) -> None:
+    """Find out before the work starts that the result could not be written."""
+    from csscc.errors import RefusedError, UsageError
+
+    target = Path(output)
+    if target.resolve() == Path(model).resolve():
+        raise UsageError(f"{output}: would replace the network it is made from; give another -o path")
+    if target.is_dir() or not target.parent.is_dir():
+        reason = "is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
+        raise RefusedError(f"{output}: cannot be written, {reason}; give the path of a file")
 
 
 def print_json(value: Any) -> None:

@@ -15,6 +15,7 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
+    refuse_unwritable,
     table,
     take_images,
     warn,
@@ -78,7 +79,7 @@ def compile_command(
     from csscc import api
 
     images = take_images(options)
-    _refuse_unwritable(output, model)
+    refuse_unwritable(output, model)
     with progress(quiet or as_json) as advance:
         snn = api.compile(
             model,
@@ -97,18 +98,6 @@ def compile_command(
         print_json(summary(snn, output))
     elif not quiet:
         show(snn, output)
-
-
-def _refuse_unwritable(output: str, model: str) -> None:
-    """Find out before the work starts that the result could not be written."""
-    from csscc.errors import RefusedError, UsageError
-
-    target = Path(output)
-    if target.resolve() == Path(model).resolve():
-        raise UsageError(f"{output}: would replace the network it is made from; give another -o path")
-    if target.is_dir() or not target.parent.is_dir():
-        reason = "is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
-        raise RefusedError(f"{output}: cannot be written, {reason}; give the path of a file")
 
 
 def summary(snn: SNN, output: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from csscc.cli.common import (
     image_options,
     json_option,
     model_argument,
+    numbers,
     print_json,
     progress,
     quiet_option,
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from csscc.sweep import Row, Setting
 
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
-
-
-def _listed(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
-    """A callback that reads numbers with commas between them."""
-
-    def read(context: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
-        try:
-            return tuple(kind(part) for part in text.split(","))
-        except ValueError as error:
-            kinds = "whole numbers such as 4,6,8" if kind is int else "numbers such as 1.5,2"
-            raise click.BadParameter(f"'{text}' is not a list of {kinds}") from error
-
-    return read
 
 
 def _shard(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int]:
@@ -56,9 +43,9 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images, ...")
 @click.option("--calibration", metavar="DATA", help="Sample inputs that set the amplitudes.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for results and plots.")
-@click.option("--T", "T", default="4,6,8,12", show_default=True, callback=_listed(int), help="Coding steps.")
-@click.option("--beta", default="1.5,2", show_default=True, callback=_listed(float), help="Amplifications.")
-@click.option("--silent", default="0,1,2", show_default=True, callback=_listed(int), help="Silent steps a layer.")
+@click.option("--T", "T", default="4,6,8,12", show_default=True, callback=numbers(int), help="Coding steps.")
+@click.option("--beta", default="1.5,2", show_default=True, callback=numbers(float), help="Amplifications.")
+@click.option("--silent", default="0,1,2", show_default=True, callback=numbers(int), help="Silent steps a layer.")
 @click.option("--negative", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Negative spikes.")
 @click.option(
     "--adjust", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Amplitude adjustment (A.3)."

@@ -1,0 +1,128 @@
+"""csscc tune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from csscc.cli.common import (
+    console,
+    image_options,
+    json_option,
+    model_argument,
+    numbers,
+    print_json,
+    progress,
+    quiet_option,
+    refuse_unwritable,
+    table,
+    take_images,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from csscc.tune import Candidate, Tuning
+
+
+@click.command("tune")
+@model_argument
+@click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
+@click.option("--calibration", required=True, metavar="DATA", help="Samples that choose everything, best with labels.")
+@click.option("--max-loss", type=click.FloatRange(min=0), required=True, help="Points of accuracy that may be lost.")
+@click.option(
+    "--objective", type=click.Choice(["steps", "latency", "synops"]), default="steps", show_default=True,
+    help="What to make small: coding steps, time steps to the answer, or additions caused by spikes.",
+)  # fmt: skip
+@click.option("--T", "T", callback=numbers(int), help="Steps to consider.  [default: 3,4,5,6,7,8,10,12,14,16]")
+@click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.  [default: 512]")
+@click.option("--plot", type=click.Path(), help="Draw loss against steps and latency: a .png or .svg.")
+@image_options
+@json_option
+@quiet_option
+def tune_command(
+    model: str,
+    output: str,
+    calibration: str,
+    max_loss: float,
+    objective: Any,
+    T: tuple[int, ...] | None,  # noqa: N803
+    samples: int | None,
+    plot: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Find the coding of MODEL with the fewest steps that keeps its accuracy, and write that spiking network.
+
+    \b
+    csscc tune model.onnx --calibration x.npz --max-loss 0.2 -o snn.onnx
+    csscc tune model.onnx --calibration x.npz --max-loss 0.5 --objective latency -o snn.onnx
+
+    Settings are predicted with a quantised ANN and confirmed with spikes, on the calibration samples: a few hundred,
+    with labels under y. Without labels the loss is the percentage of samples that get another class. Exit code 1 if no
+    setting keeps the loss; the best one is written all the same.
+    """  # noqa: D301 (click wants the character, not its spelling)
+    from csscc.tune import STEPS, tune
+
+    images = take_images(options)
+    refuse_unwritable(output, model)
+    with progress(quiet or as_json) as advance:
+        result = tune(
+            model,
+            calibration,
+            max_loss=max_loss,
+            objective=objective,
+            steps=T or STEPS,
+            images=images,
+            samples=samples,
+            progress=advance,
+        )
+    result.snn.save(output)
+    if plot is not None:
+        from csscc.plots import plot_front
+
+        plot_front(result, plot)
+    if as_json:
+        print_json({"output": output, **result.as_dict()})
+    elif not quiet:
+        _show(result, output)
+    if not result.holds:
+        warn(f"no setting keeps the loss within {max_loss:g}; the one that loses least was written")
+    return 0 if result.holds else 1
+
+
+def _show(result: Tuning, output: str) -> None:
+    front = {id(c) for c in result.front}
+    rows = table(
+        f"Settings tried, in {result.quantity}", "T", "beta", "L", "latency", "predicted", "confirmed", "error"
+    )
+    for candidate in result.candidates:
+        if candidate.confirmed is not None:
+            rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
+    out = console()
+    out.print(rows)
+    chosen = result.chosen
+    out.print("Bold: no other setting is better in steps, latency and loss together (the Pareto front).")
+    steps = f"{chosen.silent} silent step(s) a layer{_words(chosen.changes)}"
+    out.print(
+        f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
+        f"latency {chosen.latency}, loss {chosen.confirmed:.2f} on the samples; found in {result.seconds:.0f} s",
+        markup=False,
+    )
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    name = f"{candidate.T}{_words(candidate.changes)}"
+    figures: tuple[tuple[float | None, str], ...] = (
+        (candidate.predicted, ".2f"),
+        (candidate.confirmed, ".2f"),
+        (candidate.error, ".1f"),
+    )
+    told = ["" if value is None else format(value, how) for value, how in figures]
+    return name, f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency), *told[:2], f"{told[2]} %"
+
+
+def _words(changes: dict[str, Any]) -> str:
+    told = {k.replace("_", "-"): "off" if v is False else v for k, v in changes.items()}
+    return "".join(f", {k} {v}" for k, v in told.items())
