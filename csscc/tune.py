@@ -173,8 +173,8 @@ def tune(
     for changes in CHANGES:
         seen.append(bench.run(replace(best, changes=changes)))
         best = _best([best, seen[-1]], max_loss, objective)
-    snn = api.compile(ann, **best.options)
-    return Tuning(snn, best, tuple(seen), _loss(best) <= max_loss, bench.quantity, time.perf_counter() - started)
+    snn, seconds = bench.compile(best), time.perf_counter() - started
+    return Tuning(snn, best, tuple(seen), _loss(best) <= max_loss, bench.quantity, seconds)
 
 
 def _without_total(progress: Progress, stage: str, new: int) -> None:
@@ -248,6 +248,7 @@ class _Bench:
 
     def __init__(self, model: str | Path | onnx.ModelProto, ann: api.Calibrated, progress: Progress) -> None:
         self._model, self._ann, self._progress = model, ann, progress
+        self._samples = ann.options.calibration_samples
         self._predicted: dict[float, float] = {}
         self._outputs = [t.name for t in ann.network.graph.outputs]
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
@@ -266,12 +267,16 @@ class _Bench:
     @cached_property
     def depth(self) -> int:
         """Layers on the longest path, the readout being one."""
-        snn = api.compile(self._ann, T=1, beta=2.0, silent=1, adjust=False, correct_bias=False)
-        return snn.latency - 1
+        plain = Candidate(T=1, beta=2.0, silent=1, changes={"adjust": False, "correct_bias": False})
+        return self.compile(plain).latency - 1
+
+    def compile(self, candidate: Candidate) -> api.SNN:
+        """The candidate's spiking network."""
+        return api.compile(self._ann, calibration_samples=self._samples, **candidate.options)
 
     def predict(self, candidate: Candidate) -> float:
         """Loss of the fake-quantised ANN, which knows of T and beta only how many levels they make."""
-        options = make_options(**candidate.options)
+        options = make_options(calibration_samples=self._samples, **candidate.options)
         key = round(3 * math.log2(options.coding.levels))
         if key not in self._predicted:
             network = self._ann.copy_for(options)
@@ -287,7 +292,7 @@ class _Bench:
 
     def run(self, candidate: Candidate) -> Candidate:
         """Compile the candidate and run it on the calibration samples."""
-        snn = api.compile(self._ann, **candidate.options)
+        snn = self.compile(candidate)
         result = evaluate(self._model, snn.model, self._ann.source)
         error = 100 * max(result.output_error.values(), default=0.0)
         self._progress("trying settings", 1, None)

@@ -16,6 +16,7 @@ import onnx
 import onnx.parser
 import pytest
 
+import csscc
 from csscc import cli
 from csscc.models import digits_data, digits_model
 from csscc.sweep import Row, Setting
@@ -345,3 +346,20 @@ def test_demo_loses_next_to_nothing(run: Run) -> None:
     code, out, _ = run("demo", "--json")
     assert code == 0
     assert json.loads(out)["loss"] <= 0.3
+
+
+def test_tune_writes_the_network_the_table_and_the_plot(run: Run, tmp_path: Path) -> None:
+    output, plot = tmp_path / "snn.onnx", tmp_path / "front.svg"
+    arguments = ("tune", digits_model(), "--calibration", digits_data(), "--samples", 128, "--T", 4, "-o", output)
+    code, out, _ = run(*arguments, "--max-loss", 1, "--plot", plot)
+    assert code == 0
+    assert "Pareto" in out
+    assert plot.read_text().lstrip().startswith("<?xml")
+    assert csscc.load(output).facts.coding.T == 4
+    code, out, err = run(*arguments, "--max-loss", 0, "--json")
+    assert code == 1
+    assert json.loads(out)["holds"] is False
+    assert "no setting keeps the loss within 0" in err
+    code, _, err = run(*arguments, "--max-loss", 1, "--T", "a")
+    assert code == 2
+    assert "not a list of whole numbers" in err

@@ -1,0 +1,56 @@
+"""Agreement: counts by hand, and the expected loss against a large sample of errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from csscc.agreement import Agreement
+
+
+def test_counts_by_hand() -> None:
+    ann = np.array([[3.0, 1, 0], [0, 2, 1], [5, 4, 0], [0, 0, 1]])
+    snn = np.array([[2.0, 1, 0], [0, 1, 2], [4, 5, 0], [0, 0, 3]])
+    compared = Agreement(np.array([0, 1, 1, 2, 0]))
+    compared.add({"y": ann[:1]}, {"y": snn[:1]}, 1)
+    compared.add({"y": ann[1:]}, {"y": snn[1:]}, 3)
+    assert compared.samples == 4
+    assert (compared.ann_accuracy, compared.snn_accuracy, compared.agreement) == (75, 75, 50)
+    assert compared.loss == 0
+    assert compared.output_error["y"] == pytest.approx(np.sqrt(((snn - ann) ** 2).sum() / (ann**2).sum()))
+
+
+def test_without_labels_or_classes() -> None:
+    compared = Agreement()
+    compared.add({"y": np.eye(3)}, {"y": np.eye(3)[::-1].copy()}, 3)
+    assert compared.loss is None
+    assert compared.agreement == pytest.approx(100 / 3)
+    heat = Agreement(np.zeros(2, np.int64))
+    heat.add({"y": np.ones((2, 1, 4, 4))}, {"y": np.ones((2, 1, 4, 4)) * 1.1}, 2)
+    assert (heat.classes, heat.agreement, heat.expected_loss, heat.ann_accuracy) == (False, None, None, None)
+    assert heat.output_error["y"] == pytest.approx(0.1)
+
+
+def test_equal_answers_are_expected_to_stay_equal() -> None:
+    compared = Agreement()
+    compared.add({"y": np.eye(3)}, {"y": np.eye(3)}, 3)
+    assert compared.expected_loss == 0
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_few_samples_tell_what_many_show(labelled: bool) -> None:
+    """Normal errors on two classes: what 2,000 samples lead to expect, 200,000 show."""
+    rng = np.random.default_rng(5)
+
+    def draw(number: int) -> Agreement:
+        truth = rng.integers(0, 2, number)
+        ann = np.where(truth[:, None] == np.arange(2), 2.0, 0.0) + rng.normal(0, 0.8, (number, 2))
+        compared = Agreement(truth if labelled else None)
+        compared.add({"y": ann}, {"y": ann + rng.normal(0, 0.4, (number, 2))}, number)
+        return compared
+
+    few, many = draw(2000), draw(200_000)
+    shown = many.loss if labelled else 100 - many.agreement
+    assert shown > 1
+    assert few.expected_loss == pytest.approx(shown, abs=1.0)
+    assert many.expected_loss == pytest.approx(shown, rel=0.1)
