@@ -28,6 +28,7 @@ from csscc.passes.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.insert_neurons import InsertNeurons
 from csscc.passes.merge_softmax import MergeSoftmax
 from csscc.passes.network import Network
+from csscc.passes.pool_before_concat import PoolBeforeConcat
 from csscc.passes.recognise_activations import RecogniseActivations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
@@ -50,6 +51,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FuseBatchNorm(),
         RecogniseActivations(),
         SimplifyOperands(),
+        PoolBeforeConcat(),
         FuseReluMaxPool(),
     )
 
