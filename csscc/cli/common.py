@@ -69,7 +69,7 @@ def _numbers(text: str | None, option: str, default: float) -> tuple[float, ...]
         raise click.BadParameter(f"'{text}' is not a list of numbers such as 0.5,0.5,0.5", param_hint=option) from error
 
 
-def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
+def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]:
     """A callback that reads numbers with commas between them."""
 
     def read(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[Any, ...] | None:
