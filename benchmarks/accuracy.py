@@ -79,7 +79,7 @@ ROWS = (
     *(Row(RESNET20, f"tune --max-loss {b} --T {t}") for t, b in ((6, 0.2), (8, 0.1), (10, 0.1), (12, 0.1))),
     Row(RESNET32, f"tune --max-loss 0.3 --T {steps(6)}", "loss <= 0.3"),
     Row(SQUEEZENET, "compile --preset paper --T 14", "agreement >= 97"),
-    Row(SQUEEZENET, "tune --max-loss 2 --T 6,8 --samples 64", "agreement >= 94"),
+    Row(SQUEEZENET, f"tune --max-loss 0.5 --T {steps(8)}", "agreement >= 94"),
     *(Row(name, f"tune --max-loss 0.3 --T {steps(6)}", "loss <= 0.3") for name in SMALL),
     Row(RESNET20, "compile --T 14 --beta 1.5 --no-calibration", "loss <= 1.0"),
     Row("cifar10_resnet20_folded", "compile --T 14 --beta 1.5 --no-calibration", "loss <= 1.0"),
