@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+CAUTION = 2.0
 Outputs = Mapping[str, NDArray[np.generic]]
 
 
@@ -89,16 +90,33 @@ class Agreement:
         """
         if not self.classes:
             return None
+        changed, first, second = self._changes(1.0)
+        if self._labels is None:
+            return 100 * float(changed.mean())
+        truth = self._labels[: self.samples]
+        return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))
+
+    @property
+    def cautious_loss(self) -> float | None:
+        """The share of samples, in percent, that errors twice as large would turn from right to wrong.
+
+        A network leads by more on samples it was trained on than on others, and what wrong answers gain by chance is
+        no merit: this bounds the loss on new samples where `expected_loss` may be too hopeful.
+        """
+        if not self.classes:
+            return None
+        changed, first, _ = self._changes(CAUTION)
+        right = np.ones_like(first) if self._labels is None else first == self._labels[: self.samples]
+        return 100 * float(np.mean(changed * right))
+
+    def _changes(self, factor: float) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """For each sample the probability that its class changes, its first and its second class."""
         ann, snn = np.concatenate(self._ann), np.concatenate(self._snn)
         rows = np.arange(len(ann))
         second, first = np.argsort(ann, axis=1)[:, -2:].T
         margin = ann[rows, first] - ann[rows, second]
         error = snn[rows, first] - snn[rows, second] - margin
-        deviation = math.sqrt(float(np.mean(error**2)))
+        deviation = factor * math.sqrt(float(np.mean(error**2)))
         if deviation == 0:
-            return 0.0
-        changed = np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin])
-        if self._labels is None:
-            return 100 * float(changed.mean())
-        truth = self._labels[: self.samples]
-        return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))
+            return np.zeros(len(ann)), first, second
+        return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin]), first, second

@@ -60,6 +60,7 @@ class Evaluation:
     snn_accuracy: float | None
     loss: float | None
     expected_loss: float | None
+    cautious_loss: float | None
     agreement: float | None
     output_error: dict[str, float]
     steps: int
@@ -135,6 +136,7 @@ def evaluate(
         snn_accuracy=compared.snn_accuracy,
         loss=compared.loss,
         expected_loss=compared.expected_loss,
+        cautious_loss=compared.cautious_loss,
         agreement=compared.agreement,
         output_error=compared.output_error,
         steps=facts.coding.T,

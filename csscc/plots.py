@@ -144,7 +144,7 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")
 
     def points(candidates: Sequence[Candidate], quantity: str) -> tuple[list[Any], list[Any]]:
-        return [getattr(c, quantity) for c in candidates], [c.confirmed for c in candidates]
+        return [getattr(c, quantity) for c in candidates], [c.cautious for c in candidates]
 
     tried = [c for c in result.candidates if c.confirmed is not None]
     front = sorted(result.front, key=lambda c: (c.T, c.latency))
@@ -157,7 +157,7 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         axes.set_xlabel(label)
         axes.set_yscale("symlog", linthresh=1)
         axes.grid(visible=True, alpha=0.3)
-    figure.axes[0].set_ylabel(f"loss ({result.quantity})")
+    figure.axes[0].set_ylabel(f"cautious loss ({result.quantity})")
     figure.axes[1].legend(fontsize="small")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

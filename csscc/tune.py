@@ -1,9 +1,9 @@
 """Find the coding with the fewest steps, the least latency or the fewest operations that keeps the accuracy.
 
 Candidates are combinations of T, beta and L, the cheapest first. A fake-quantised ANN (`csscc.passes.fake_quantise`)
-predicts each at one T-th of the cost: where even that loses too much, spikes would too. What is left is compiled and
-run on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that cost
-the same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
+predicts each at one T-th of the cost: where even that loses far too much, spikes would too. What is left is compiled
+and run on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that
+cost the same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from csscc.agreement import Agreement
 from csscc.calibration import Feeds
 from csscc.data import ImageOptions
 from csscc.errors import UsageError
-from csscc.evaluate import evaluate
+from csscc.evaluate import Evaluation, evaluate
 from csscc.options import make_options
 from csscc.passes.adapter import export_model
 from csscc.passes.fake_quantise import fake_quantised, heard_tensors, mean_name
@@ -40,6 +40,7 @@ BETAS = (1.5, 2.0, 2.5, 3.0)
 SILENT = (0, 1, 2, 3)
 BATCH = 64
 PAYS = 0.9
+HOPELESS = 2.0
 CHANGES: tuple[dict[str, Any], ...] = ({"method": "percentile"}, {"method": "max"}, {"correct_bias": False})
 
 
@@ -51,7 +52,9 @@ class Candidate:
         T, beta, silent: the coding.
         changes: other options that differ from the preset.
         predicted: loss that the fake-quantised ANN predicts, see `loss_of`.
+        hopeless: whether the prediction is so bad that spikes were not tried.
         confirmed: loss of the spiking network on the calibration samples; None where it was not run.
+        cautious: what the loss on other samples should not exceed, see `Agreement.cautious_loss`; within the budget.
         latency: time steps from the first input spike to the answer.
         error: RMS of the outputs' error relative to the ANN's, of the spiking network; percent.
         synaptic_operations: additions caused by spikes, one sample.
@@ -62,8 +65,10 @@ class Candidate:
     beta: float
     silent: int
     predicted: float = math.nan
+    hopeless: bool = False
     changes: dict[str, Any] = field(default_factory=dict)
     confirmed: float | None = None
+    cautious: float | None = None
     latency: int | None = None
     error: float | None = None
     synaptic_operations: float | None = None
@@ -85,7 +90,7 @@ class Tuning:
 
     Attributes:
         snn: the network of `chosen`.
-        chosen: the cheapest candidate whose confirmed loss is within the budget, else the one that loses least.
+        chosen: the cheapest candidate whose cautious loss is within the budget, else the one that loses least.
         candidates: all that were looked at, in order.
         holds: whether `chosen` is within the budget.
         quantity: what losses count.
@@ -124,7 +129,7 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 
 
 def _figures(candidate: Candidate) -> tuple[float, float, float]:
-    return candidate.T, candidate.latency or 0, math.inf if candidate.confirmed is None else candidate.confirmed
+    return candidate.T, candidate.latency or 0, _loss(candidate)
 
 
 def tune(
@@ -138,7 +143,7 @@ def tune(
     samples: int | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Search for the cheapest spiking network whose loss on the calibration samples is at most `max_loss`.
+    """Search for the cheapest spiking network whose cautious loss on the calibration samples is at most `max_loss`.
 
     Args:
         model: an ONNX file or model.
@@ -185,7 +190,7 @@ def _groups(steps: Iterable[int], objective: Objective, depth: int) -> list[list
     """Candidates that cost the same, the cheapest first; operations grow with the steps."""
     groups: dict[int, list[Candidate]] = {}
     for T in steps:
-        for silent in (s for s in SILENT if s <= T):
+        for silent in (s for s in SILENT if s <= T and (s or objective == "latency")):
             cost = T + silent * depth if objective == "latency" else T
             groups.setdefault(cost, []).extend(Candidate(T, beta, silent) for beta in BETAS)
     return [groups[cost] for cost in sorted(groups)]
@@ -196,9 +201,10 @@ def _confirmed(bench: _Bench, group: list[Candidate], max_loss: float, seen: lis
     tried: list[Candidate] = []
     errors: dict[tuple[int, float], float] = {}
     for candidate in sorted(group, key=lambda c: c.silent):
-        known = replace(candidate, predicted=bench.predict(candidate))
+        predicted, cautious = bench.predict(candidate)
+        known = replace(candidate, predicted=predicted, hopeless=cautious > HOPELESS * max_loss)
         line = (known.T, known.beta)
-        if known.predicted > max_loss or errors.get(line) == 0:
+        if known.hopeless or errors.get(line) == 0:
             seen.append(known)
             continue
         known = bench.run(known)
@@ -227,20 +233,18 @@ def _best(candidates: list[Candidate], max_loss: float, objective: Objective) ->
 
 
 def _loss(candidate: Candidate) -> float:
-    return math.inf if candidate.confirmed is None else candidate.confirmed
+    return math.inf if candidate.cautious is None else candidate.cautious
 
 
 def _error(candidate: Candidate) -> float:
     return math.inf if candidate.error is None else candidate.error
 
 
-def loss_of(compared: Agreement) -> float:
-    """The loss that is kept small: expected points of accuracy, or percent of other classes; see `Agreement`.
-
-    For networks that do not classify, the RMS of the worst output's error in percent of the ANN's.
-    """
-    expected = compared.expected_loss
-    return 100 * max(compared.output_error.values(), default=0.0) if expected is None else expected
+def _losses(compared: Agreement | Evaluation) -> tuple[float, float]:
+    """Expected and cautious loss; for networks that do not classify, both are the worst output's error in percent."""
+    error = 100 * max(compared.output_error.values(), default=0.0)
+    expected, cautious = compared.expected_loss, compared.cautious_loss
+    return error if expected is None else expected, error if cautious is None else cautious
 
 
 class _Bench:
@@ -249,7 +253,7 @@ class _Bench:
     def __init__(self, model: str | Path | onnx.ModelProto, ann: api.Calibrated, progress: Progress) -> None:
         self._model, self._ann, self._progress = model, ann, progress
         self._samples = ann.options.calibration_samples
-        self._predicted: dict[float, float] = {}
+        self._predicted: dict[int, tuple[float, float]] = {}
         self._outputs = [t.name for t in ann.network.graph.outputs]
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
@@ -274,8 +278,8 @@ class _Bench:
         """The candidate's spiking network."""
         return api.compile(self._ann, calibration_samples=self._samples, **candidate.options)
 
-    def predict(self, candidate: Candidate) -> float:
-        """Loss of the fake-quantised ANN, which knows of T and beta only how many levels they make."""
+    def predict(self, candidate: Candidate) -> tuple[float, float]:
+        """Expected and cautious loss of the fake-quantised ANN: of T and beta it knows only the number of levels."""
         options = make_options(calibration_samples=self._samples, **candidate.options)
         key = round(3 * math.log2(options.coding.levels))
         if key not in self._predicted:
@@ -287,20 +291,21 @@ class _Bench:
             for feeds, outputs in self._answers:
                 given = {n: feeds[n] for n in session.input_names}
                 compared.add(outputs, session.run(given, self._outputs), len(next(iter(outputs.values()))))
-            self._predicted[key] = loss_of(compared)
+            self._predicted[key] = _losses(compared)
         return self._predicted[key]
 
     def run(self, candidate: Candidate) -> Candidate:
         """Compile the candidate and run it on the calibration samples."""
         snn = self.compile(candidate)
         result = evaluate(self._model, snn.model, self._ann.source)
-        error = 100 * max(result.output_error.values(), default=0.0)
+        confirmed, cautious = _losses(result)
         self._progress("trying settings", 1, None)
         return replace(
             candidate,
-            confirmed=error if result.expected_loss is None else result.expected_loss,
+            confirmed=confirmed,
+            cautious=cautious,
             latency=snn.latency,
-            error=error,
+            error=100 * max(result.output_error.values(), default=0.0),
             synaptic_operations=result.synaptic_operations,
             spikes_per_neuron=result.spikes_per_neuron,
         )

@@ -54,3 +54,16 @@ def test_few_samples_tell_what_many_show(labelled: bool) -> None:
     assert shown > 1
     assert few.expected_loss == pytest.approx(shown, abs=1.0)
     assert many.expected_loss == pytest.approx(shown, rel=0.1)
+
+
+def test_caution_counts_what_twice_the_error_turns_wrong() -> None:
+    rng = np.random.default_rng(6)
+    truth = rng.integers(0, 2, 50_000)
+    ann = np.where(truth[:, None] == np.arange(2), 2.0, 0.0) + rng.normal(0, 0.8, (50_000, 2))
+    noise = rng.normal(0, 0.3, (50_000, 2))
+    once, twice = Agreement(truth), Agreement(truth)
+    once.add({"y": ann}, {"y": ann + noise}, len(ann))
+    twice.add({"y": ann}, {"y": ann + 2 * noise}, len(ann))
+    turned = (ann.argmax(1) == truth) & ((ann + 2 * noise).argmax(1) != truth)
+    assert once.cautious_loss == pytest.approx(100 * turned.mean(), rel=0.1)
+    assert once.cautious_loss > once.expected_loss

@@ -22,7 +22,7 @@ def samples() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def tuned(samples: dict[str, np.ndarray]) -> Tuning:
-    return tune(digits_model(), samples, max_loss=0.4, steps=(2, 3, 4))
+    return tune(digits_model(), samples, max_loss=0.4, steps=(2, 3, 4, 5))
 
 
 def _accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
@@ -32,7 +32,7 @@ def _accuracy(model: Any, x: np.ndarray, y: np.ndarray) -> float:
 
 def test_the_choice_keeps_the_budget_and_is_the_cheapest(tuned: Tuning) -> None:
     assert tuned.holds
-    within = [c for c in tuned.candidates if c.confirmed is not None and c.confirmed <= 0.4]
+    within = [c for c in tuned.candidates if c.cautious is not None and c.cautious <= 0.4]
     assert min(c.T for c in within) == tuned.chosen.T
     assert tuned.quantity == "points of accuracy"
 
@@ -48,14 +48,14 @@ def test_other_samples_agree(tuned: Tuning) -> None:
 
 def test_what_is_predicted_to_lose_too_much_is_not_run(tuned: Tuning) -> None:
     for candidate in tuned.candidates:
-        assert candidate.confirmed is None or candidate.predicted <= 0.4
+        assert candidate.confirmed is None or not candidate.hopeless
     assert any(c.confirmed is None for c in tuned.candidates)
 
 
 def test_the_front_is_not_beaten(tuned: Tuning) -> None:
-    figures = [(c.T, c.latency, c.confirmed) for c in tuned.candidates if c.confirmed is not None]
+    figures = [(c.T, c.latency, c.cautious) for c in tuned.candidates if c.confirmed is not None]
     for candidate in tuned.front:
-        mine = (candidate.T, candidate.latency, candidate.confirmed)
+        mine = (candidate.T, candidate.latency, candidate.cautious)
         assert not any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in figures)
     assert json.loads(json.dumps(tuned.as_dict()))["chosen"]["T"] == tuned.chosen.T
 

@@ -60,7 +60,7 @@ def tune_command(
     csscc tune model.onnx --calibration x.npz --max-loss 0.5 --objective latency -o snn.onnx
 
     Settings are predicted with a quantised ANN and confirmed with spikes, on the calibration samples: a few hundred,
-    with labels under y. Without labels the loss is the percentage of samples that get another class. Exit code 1 if no
+    with labels under y. The budget holds for a cautious estimate, as if errors were twice as large. Without labels the loss is the percentage of samples that get another class. Exit code 1 if no
     setting keeps the loss; the best one is written all the same.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.tune import STEPS, tune
@@ -95,7 +95,15 @@ def tune_command(
 def _show(result: Tuning, output: str) -> None:
     front = {id(c) for c in result.front}
     rows = table(
-        f"Settings tried, in {result.quantity}", "T", "beta", "L", "latency", "predicted", "confirmed", "error"
+        f"Settings tried, in {result.quantity}",
+        "T",
+        "beta",
+        "L",
+        "latency",
+        "predicted",
+        "confirmed",
+        "cautious",
+        "error",
     )
     for candidate in result.candidates:
         if candidate.confirmed is not None:
@@ -107,7 +115,7 @@ def _show(result: Tuning, output: str) -> None:
     steps = f"{chosen.silent} silent step(s) a layer{_words(chosen.changes)}"
     out.print(
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
-        f"latency {chosen.latency}, loss {chosen.confirmed:.2f} on the samples; found in {result.seconds:.0f} s",
+        f"latency {chosen.latency}, expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
         markup=False,
     )
 
@@ -117,10 +125,11 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
     figures: tuple[tuple[float | None, str], ...] = (
         (candidate.predicted, ".2f"),
         (candidate.confirmed, ".2f"),
+        (candidate.cautious, ".2f"),
         (candidate.error, ".1f"),
     )
     told = ["" if value is None else format(value, how) for value, how in figures]
-    return name, f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency), *told[:2], f"{told[2]} %"
+    return name, f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency), *told[:3], f"{told[3]} %"
 
 
 def _words(changes: dict[str, Any]) -> str:
