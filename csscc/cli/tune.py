@@ -60,8 +60,9 @@ def tune_command(
     csscc tune model.onnx --calibration x.npz --max-loss 0.5 --objective latency -o snn.onnx
 
     Settings are predicted with a quantised ANN and confirmed with spikes, on the calibration samples: a few hundred,
-    with labels under y. The budget holds for a cautious estimate, as if errors were twice as large. Without labels the loss is the percentage of samples that get another class. Exit code 1 if no
-    setting keeps the loss; the best one is written all the same.
+    with labels under y. The budget holds for a cautious estimate, as if errors were twice as large. Without labels the
+    loss is the percentage of samples that get another class. Exit code 1 if no setting keeps the loss; the best one is
+    written all the same.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.tune import STEPS, tune
 
@@ -94,17 +95,8 @@ def tune_command(
 
 def _show(result: Tuning, output: str) -> None:
     front = {id(c) for c in result.front}
-    rows = table(
-        f"Settings tried, in {result.quantity}",
-        "T",
-        "beta",
-        "L",
-        "latency",
-        "predicted",
-        "confirmed",
-        "cautious",
-        "error",
-    )
+    columns = ("T", "beta", "L", "latency", "predicted", "confirmed", "cautious", "error")
+    rows = table(f"Settings tried, in {result.quantity}", *columns)
     for candidate in result.candidates:
         if candidate.confirmed is not None:
             rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
