@@ -80,7 +80,6 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 def _draw(axes: Any, rows: Sequence[Row], x: Quantity, y: Quantity) -> None:
     from matplotlib import colormaps
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
     betas = sorted({row.setting.beta for row in rows})
     codings = sorted({(row.setting.beta, row.setting.silent) for row in rows})
@@ -99,20 +98,26 @@ def _draw(axes: Any, rows: Sequence[Row], x: Quantity, y: Quantity) -> None:
     ann = _ann(rows, y)
     if ann is not None:
         axes.axhline(ann, color="black", linestyle="--", linewidth=1, label="ANN", zorder=1)
-    if y.scale == "symlog":
-        values = [value for row in rows if (value := y.of(row)) is not None]
+    _divide(axes, x.label, y.label, y.scale, [value for row in rows if (value := y.of(row)) is not None])
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _divide(axes: Any, x: str, y: str, scale: str, values: Sequence[float]) -> None:
+    """Labels, grid and ticks: whole steps along x; along y, on any scale, plain numbers that cover `values`."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+    if scale == "symlog":
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(min(0.0, min(values, default=0.0)) - 0.3, max(1.0, max(values, default=0.0)) * 1.3)
         axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
-    elif y.scale == "log":
+    elif scale == "log":
         axes.set_yscale("log")
-    if y.scale != "linear":
+    if scale != "linear":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(x.label)
-    axes.set_ylabel(y.label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -154,10 +159,8 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         axes.plot(*points(tried, quantity), "o", color="lightgray", label="tried")
         axes.plot(*points(front, quantity), "o", color="tab:blue", label="Pareto front")
         axes.plot(*points([result.chosen], quantity), "*", markersize=14, color="tab:red", label="chosen")
-        axes.set_xlabel(label)
-        axes.set_yscale("symlog", linthresh=1)
-        axes.grid(visible=True, alpha=0.3)
-    figure.axes[0].set_ylabel(f"cautious loss ({result.quantity})")
+        _divide(axes, label, f"cautious loss ({result.quantity})", "symlog", [c.cautious or 0.0 for c in tried])
+        axes.label_outer()
     figure.axes[1].legend(fontsize="small")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

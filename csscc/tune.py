@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ class Candidate:
     Attributes:
         T, beta, silent: the coding.
         changes: other options that differ from the preset.
-        predicted: loss that the fake-quantised ANN predicts, see `loss_of`.
+        predicted: loss that the fake-quantised ANN predicts, see `Agreement.expected_loss`.
         hopeless: whether the prediction is so bad that spikes were not tried.
         confirmed: loss of the spiking network on the calibration samples; None where it was not run.
         cautious: what the loss on other samples should not exceed, see `Agreement.cautious_loss`; within the budget.
@@ -169,7 +169,8 @@ def tune(
     ann = api.calibrate(model, calibration, images=images, calibration_samples=samples, progress=told)
     bench = _Bench(model, ann, progress or (lambda stage, new, total: None))
     seen: list[Candidate] = []
-    for group in _groups(sorted(set(steps)), objective, bench.depth):
+    depth = bench.depth() if objective == "latency" else 0  # layers cost nothing in steps
+    for group in _groups(sorted(set(steps)), objective, depth):
         tried = _confirmed(bench, group, max_loss, seen)
         if any(_loss(c) <= max_loss for c in tried):
             break
@@ -187,12 +188,14 @@ def _without_total(progress: Progress, stage: str, new: int) -> None:
 
 
 def _groups(steps: Iterable[int], objective: Objective, depth: int) -> list[list[Candidate]]:
-    """Candidates that cost the same, the cheapest first; operations grow with the steps."""
+    """Candidates that cost the same, the cheapest first: T and, over `depth` layers, the silent steps.
+
+    Operations grow with the steps. Without silent steps little holds, and only latency gains by it.
+    """
     groups: dict[int, list[Candidate]] = {}
     for T in steps:
         for silent in (s for s in SILENT if s <= T and (s or objective == "latency")):
-            cost = T + silent * depth if objective == "latency" else T
-            groups.setdefault(cost, []).extend(Candidate(T, beta, silent) for beta in BETAS)
+            groups.setdefault(T + silent * depth, []).extend(Candidate(T, beta, silent) for beta in BETAS)
     return [groups[cost] for cost in sorted(groups)]
 
 
@@ -268,7 +271,6 @@ class _Bench:
         classes = "points of accuracy" if ann.source.labels is not None else "percent of other classes"
         self.quantity = classes if compared.classes else "percent of output error"
 
-    @cached_property
     def depth(self) -> int:
         """Layers on the longest path, the readout being one."""
         plain = Candidate(T=1, beta=2.0, silent=1, changes={"adjust": False, "correct_bias": False})
@@ -290,7 +292,7 @@ class _Bench:
             compared = Agreement(self._ann.source.labels)
             for feeds, outputs in self._answers:
                 given = {n: feeds[n] for n in session.input_names}
-                compared.add(outputs, session.run(given, self._outputs), len(next(iter(outputs.values()))))
+                compared.add(outputs, session.run(given, self._outputs), _number(feeds))
             self._predicted[key] = _losses(compared)
         return self._predicted[key]
 

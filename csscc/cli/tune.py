@@ -95,8 +95,8 @@ def tune_command(
 
 def _show(result: Tuning, output: str) -> None:
     front = {id(c) for c in result.front}
-    columns = ("T", "beta", "L", "latency", "predicted", "confirmed", "cautious", "error")
-    rows = table(f"Settings tried, in {result.quantity}", *columns)
+    columns = ("T", "beta", "L", "latency", "predicted", "confirmed", "cautious", "error", "")
+    rows = table(f"Settings tried: losses in {result.quantity}, error of the outputs in %", *columns)
     for candidate in result.candidates:
         if candidate.confirmed is not None:
             rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
@@ -104,7 +104,7 @@ def _show(result: Tuning, output: str) -> None:
     out.print(rows)
     chosen = result.chosen
     out.print("Bold: no other setting is better in steps, latency and loss together (the Pareto front).")
-    steps = f"{chosen.silent} silent step(s) a layer{_words(chosen.changes)}"
+    steps = f"{chosen.silent} silent step(s) a layer{_flags(chosen.changes)}"
     out.print(
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
         f"latency {chosen.latency}, expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
@@ -113,7 +113,6 @@ def _show(result: Tuning, output: str) -> None:
 
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
-    name = f"{candidate.T}{_words(candidate.changes)}"
     figures: tuple[tuple[float | None, str], ...] = (
         (candidate.predicted, ".2f"),
         (candidate.confirmed, ".2f"),
@@ -121,9 +120,16 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         (candidate.error, ".1f"),
     )
     told = ["" if value is None else format(value, how) for value, how in figures]
-    return name, f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency), *told[:3], f"{told[3]} %"
+    coding = str(candidate.T), f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency)
+    return *coding, *told, _words(candidate.changes)
 
 
 def _words(changes: dict[str, Any]) -> str:
-    told = {k.replace("_", "-"): "off" if v is False else v for k, v in changes.items()}
-    return "".join(f", {k} {v}" for k, v in told.items())
+    """In few letters: ``percentile``, ``bias off``."""
+    return ", ".join(f"{k.split('_')[-1]} off" if v is False else str(v) for k, v in changes.items())
+
+
+def _flags(changes: dict[str, Any]) -> str:
+    """As `csscc compile` takes them."""
+    names = {k: k.replace("_", "-") for k in changes}
+    return "".join(f", --no-{names[k]}" if v is False else f", --{names[k]} {v}" for k, v in changes.items())
