@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.networks import REAL
+from benchmarks.networks import REAL, entry_of, photograph_files, photographs, preprocessed
 
 Array = NDArray[Any]
 CALIBRATION = 512
@@ -89,31 +89,12 @@ ROWS = (
 )  # fmt: skip
 
 
-def preprocessed(entry: dict[str, Any], images: Array) -> Array:
-    """uint8 images ``[N, H, W(, C)]`` as networks.json says they enter the network."""
-    how = entry["preprocess"]
-    x = images.astype(np.float32)
-    x = x[..., None] if x.ndim == 3 else x
-    x = x[..., ::-1] if how.get("channel_order") == "BGR" else x
-    x = (x / how["scale"] - np.array(how["mean"], np.float32)) / np.array(how["std"], np.float32)
-    if entry["layout"] in ("NCHW", "N1HW"):
-        x = x.transpose(0, 3, 1, 2)
-    elif entry["layout"] == "N,784,1":
-        x = x.reshape(len(x), 784, 1)
-    return np.ascontiguousarray(x, np.float32)
-
-
-def photographs(part: str) -> tuple[Array, Array | None]:
-    """ImageNet images and, for `val`, their labels."""
-    from PIL import Image
-
-    folder = REAL / "data" / "imagenet"
-    lines = [line.split(",") for line in (folder / "labels.csv").read_text().split()]
-    classes = {Path(fields[0]).name: fields[-1] for fields in lines if fields[-1].isdigit()}
-    files = sorted((folder / part).iterdir())
-    images = np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])
-    known = all(f.name in classes for f in files)
-    return images, np.array([int(classes[f.name]) for f in files]) if known else None
+def labels_of(part: str) -> Array | None:
+    """Classes of the ImageNet images of ``calib`` or ``val``; None where one is not known."""
+    lines = [line.split(",") for line in (REAL / "data" / "imagenet" / "labels.csv").read_text().split()]
+    classes = {Path(fields[0]).name: int(fields[-1]) for fields in lines if fields[-1].isdigit()}
+    files = photograph_files(part)
+    return np.array([classes[f.name] for f in files]) if all(f.name in classes for f in files) else None
 
 
 def write_data(network: str, folder: Path) -> tuple[Path, Path]:
@@ -121,10 +102,9 @@ def write_data(network: str, folder: Path) -> tuple[Path, Path]:
     paths = folder / f"{network}_calib.npz", folder / f"{network}_test.npz"
     if all(p.exists() for p in paths):
         return paths
-    entries = json.loads((REAL / "networks.json").read_text())["must_compile"]
-    entry = next(e for e in entries if e["file"] == f"{network}.onnx")
+    entry = entry_of(f"{network}.onnx")
     if entry["data"] == "imagenet":
-        calib, test = photographs("calib"), photographs("val")
+        calib, test = ((photographs(part), labels_of(part)) for part in ("calib", "val"))
     else:
         with np.load(REAL / "data" / f"{entry['data']}.npz") as data:
             calib, test = (data["x_calib"], data["y_calib"]), (data["x_test"], data["y_test"])

@@ -71,24 +71,45 @@ def cifar10_test(number: int) -> tuple[Array, Array]:
 
 def _cifar10(key: str) -> Array:
     with np.load(REAL / "data" / "cifar10.npz") as data:
-        return _prepared(data[key], RESNET20)
+        return preprocessed(entry_of(RESNET20), data[key])
 
 
 def _photographs(number: int) -> Array:
+    return preprocessed(entry_of(SQUEEZENET), photographs("calib", number))
+
+
+def photographs(part: str, number: int | None = None) -> Array:
+    """The first ImageNet images of ``calib`` or ``val``, uint8 ``[N, H, W, 3]``."""
     from PIL import Image
 
-    files = sorted((REAL / "data" / "imagenet" / "calib").iterdir())[:number]
-    return _prepared(np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files]), SQUEEZENET)
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in photograph_files(part)[:number]])
 
 
-def _prepared(images: Array, file: str) -> Array:
-    """uint8 ``[N, H, W, 3]`` as networks.json says that they enter the network."""
-    table = json.loads((REAL / "networks.json").read_text())["must_compile"]
-    how = next(row for row in table if row["file"] == file)["preprocess"]
+def photograph_files(part: str) -> list[Path]:
+    """The files of `photographs`, in order."""
+    return sorted((REAL / "data" / "imagenet" / part).iterdir())
+
+
+def entry_of(file: str) -> dict[str, Any]:
+    """What networks.json says of a network that must compile."""
+    rows: list[dict[str, Any]] = json.loads((REAL / "networks.json").read_text())["must_compile"]
+    return next(row for row in rows if row["file"] == file)
+
+
+def preprocessed(entry: dict[str, Any], images: Array) -> Array:
+    """uint8 images ``[N, H, W(, C)]`` as networks.json says that they enter the network."""
+    how = entry["preprocess"]
     x = images.astype(np.float32)
+    x = x[..., None] if x.ndim == 3 else x
     x = x[..., ::-1] if how.get("channel_order") == "BGR" else x
     x = (x / how["scale"] - np.array(how["mean"], np.float32)) / np.array(how["std"], np.float32)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32)
+    if entry["layout"] in ("NCHW", "N1HW"):
+        x = x.transpose(0, 3, 1, 2)
+    elif entry["layout"] == "N,784,1":
+        x = x.reshape(len(x), 784, 1)
+    elif entry["layout"] != "NHWC":
+        raise ValueError(f"networks.json: layout {entry['layout']} is not known")
+    return np.ascontiguousarray(x, np.float32)
 
 
 def _noise(number: int) -> Array:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import csscc
 from csscc.passes.linear import LINEAR
 from csscc.runtime.activations import ACTIVATIONS
+from tests.helpers import run
 
 Array = NDArray[Any]
 OPSET = 20
@@ -412,16 +412,6 @@ def samples(model: onnx.ModelProto, number: int, seed: int) -> dict[str, Array]:
     return {i.name: rng.uniform(-1, 1, (number, 3, 6, 6)).astype(np.float32) for i in model.graph.input}
 
 
-def ort_run(model: onnx.ModelProto, feeds: dict[str, Array], *, optimise: bool = True) -> dict[str, Array]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
 def relative_rms(actual: Array, expected: Array) -> float:
     assert actual.shape == expected.shape
     wide = expected.astype(np.float64)
@@ -434,8 +424,8 @@ def errors(drawn: Drawn, **options: Any) -> dict[str, float]:
     x = samples(model, 48, 0)
     snn = csscc.compile(model, calibration=x, **options)
     onnx.checker.check_model(snn.model, full_check=True)
-    expected = ort_run(model, x, optimise=False)
-    actual = ort_run(snn.model, x)
+    expected = run(model, x, optimise=False)
+    actual = run(snn.model, x)
     assert list(actual) == list(expected)
     return {n: relative_rms(actual[n], v) for n, v in expected.items()}
 
@@ -448,7 +438,7 @@ def test_every_operator_of_the_tables_is_drawn() -> None:
 def test_the_measure_notices_another_network() -> None:
     one, other = build((["Conv", "Relu"], 1, 1)), build((["Conv", "Relu"], 1, 2))
     x = samples(one, 16, 0)
-    a, b = (next(reversed(ort_run(m, x).values())) for m in (one, other))
+    a, b = (next(reversed(run(m, x).values())) for m in (one, other))
     assert relative_rms(a, b) > 0.5
     assert relative_rms(b * 1.05, b) > 0.04
 

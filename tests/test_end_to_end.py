@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import csscc
 from csscc.models import digits_data, digits_model
 from csscc.runtime.model import spike_sources, with_outputs
+from tests.helpers import run
 
 Array = NDArray[Any]
 CHANNELS, SIZE, CLASSES = 3, 8, 5
@@ -122,15 +122,6 @@ def images(number: int, seed: int) -> Array:
     return np.random.default_rng(seed).uniform(-1, 1, (number, CHANNELS, SIZE, SIZE)).astype(np.float32)
 
 
-def ort_run(model: onnx.ModelProto, feeds: dict[str, Array], *, optimise: bool = True) -> dict[str, Array]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
 def relative_rms(actual: Array, expected: Array) -> float:
     """Root mean squared error in units of the expected values' spread over the samples."""
     assert actual.shape == expected.shape
@@ -143,15 +134,15 @@ def all_spikes(snn: csscc.SNN, x: Array, *, optimise: bool = True) -> dict[str, 
     model = onnx.ModelProto()
     model.CopyFrom(snn.model)
     sources = {n.name: n.output[0] for n in spike_sources(model)}
-    outputs = ort_run(with_outputs(model, sources.values()), {"image": x}, optimise=optimise)
+    outputs = run(with_outputs(model, sources.values()), {"image": x}, optimise=optimise)
     return {name: outputs[tensor] for name, tensor in sources.items()}
 
 
 def test_the_error_measure_notices_a_wrong_network() -> None:
     drawn: Drawn = (["conv_bn", "residual"], "flatten", 1)
     x = images(16, 3)
-    right = ort_run(build(drawn), {"image": x})["logits"]
-    wrong = ort_run(build((drawn[0], drawn[1], 2)), {"image": x})["logits"]
+    right = run(build(drawn), {"image": x})["logits"]
+    wrong = run(build((drawn[0], drawn[1], 2)), {"image": x})["logits"]
     assert relative_rms(wrong, right) > 0.5
     assert relative_rms(np.roll(right, 1, axis=0), right) > 0.5
     assert relative_rms(right * 1.1, right) > 0.05
@@ -163,20 +154,20 @@ def test_a_drawn_network_is_close_to_its_ann_and_closer_with_more_steps(drawn: D
     ann = build(drawn)
     calibration, unseen = images(128, 0), images(24, 1)
     x = calibration[:24]
-    expected = ort_run(ann, {"image": x})
+    expected = run(ann, {"image": x})
     errors = []
     for T in (8, 16):
         snn = csscc.compile(ann, calibration=calibration, T=T, beta=1.5)
         onnx.checker.check_model(snn.model, full_check=True)
         assert [o.name for o in snn.model.graph.output] == list(expected)
         assert [i.name for i in snn.model.graph.input] == ["image"]
-        actual = ort_run(snn.model, {"image": x})
+        actual = run(snn.model, {"image": x})
         errors.append(relative_rms(actual["logits"], expected["logits"]))
     assert errors[1] < 0.03
     assert errors[1] < errors[0] / 5  # 1.5**8 is 25
     # Unseen samples reach beyond the calibrated tops here and there, and are cut off.
-    actual = ort_run(snn.model, {"image": unseen})
-    assert relative_rms(actual["logits"], ort_run(ann, {"image": unseen})["logits"]) < 0.1
+    actual = run(snn.model, {"image": unseen})
+    assert relative_rms(actual["logits"], run(ann, {"image": unseen})["logits"]) < 0.1
 
 
 @common
@@ -206,9 +197,9 @@ def test_onnxruntime_and_numpy_send_the_same_spikes(drawn: Drawn, coding: tuple[
 def test_one_file_serves_every_batch_size(drawn: Drawn) -> None:
     snn = csscc.compile(build(drawn), calibration=images(32, 0), T=6, beta=1.5, adjust=False)
     x = images(64, 4)
-    whole = ort_run(snn.model, {"image": x})
+    whole = run(snn.model, {"image": x})
     for size in (1, 7, 64):
-        parts = [ort_run(snn.model, {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)]
+        parts = [run(snn.model, {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)]
         for name, expected in whole.items():
             actual = np.concatenate([p[name] for p in parts])
             np.testing.assert_allclose(actual, expected[: len(actual)], rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -236,7 +227,7 @@ def accuracy(logits: Array, labels: Array) -> float:
 
 def test_digits_loses_at_most_three_tenths_of_a_point_at_ten_steps(digits: dict[str, Array]) -> None:
     x, labels = digits["x"], digits["y"]
-    ann = next(iter(ort_run(onnx.load(digits_model()), {"image": x}).values()))
+    ann = next(iter(run(onnx.load(digits_model()), {"image": x}).values()))
     assert accuracy(ann, labels) > 0.95
     snn = csscc.compile(digits_model(), calibration=digits["x_calib"], T=10)
     logits = snn.run(x)
@@ -249,14 +240,14 @@ def test_digits_loses_at_most_three_tenths_of_a_point_at_ten_steps(digits: dict[
 @pytest.mark.parametrize("method", ["percentile", "max", "mse", "entropy"])
 def test_digits_with_every_way_to_choose_amplitudes(digits: dict[str, Array], preset: str, method: str) -> None:
     x = digits["x"][:200]
-    ann = next(iter(ort_run(onnx.load(digits_model()), {"image": x}).values()))
+    ann = next(iter(run(onnx.load(digits_model()), {"image": x}).values()))
     snn = csscc.compile(digits_model(), calibration=digits["x_calib"][:128], T=14, preset=preset, method=method)
     assert (snn.run(x).argmax(axis=1) == ann.argmax(axis=1)).mean() >= 0.97
 
 
 def test_digits_without_calibration_warns_and_still_works(digits: dict[str, Array]) -> None:
     x = digits["x"]
-    ann = next(iter(ort_run(onnx.load(digits_model()), {"image": x}).values()))
+    ann = next(iter(run(onnx.load(digits_model()), {"image": x}).values()))
     snn = csscc.compile(digits_model(), T=16)
     assert len(snn.report.warnings) == 1
     assert "--calibration" in snn.report.warnings[0]
@@ -267,7 +258,7 @@ def test_digits_without_calibration_warns_and_still_works(digits: dict[str, Arra
 
 def test_digits_needs_silence_or_negative_spikes(digits: dict[str, Array]) -> None:
     x = digits["x"]
-    ann = next(iter(ort_run(onnx.load(digits_model()), {"image": x}).values()))
+    ann = next(iter(run(onnx.load(digits_model()), {"image": x}).values()))
     errors = {}
     for silent, negative in ((1, True), (0, True), (0, False)):
         snn = csscc.compile(
@@ -295,6 +286,6 @@ def test_an_activation_keeps_a_beta_of_its_own(op: str) -> None:
     builder.channels = 4
     builder.current = builder.add(op, [builder.current], **OWN_ATTRIBUTES[op])
     ann, x = builder.finish("flatten"), images(16, 1)
-    expected = ort_run(ann, {"image": x})["logits"]
+    expected = run(ann, {"image": x})["logits"]
     snn = csscc.compile(ann, calibration=images(64, 0), T=16)
-    assert relative_rms(ort_run(snn.model, {"image": x})["logits"], expected) < 0.03
+    assert relative_rms(run(snn.model, {"image": x})["logits"], expected) < 0.03

@@ -95,7 +95,7 @@ def tune_command(
 
 def _show(result: Tuning, output: str) -> None:
     front = {id(c) for c in result.front}
-    columns = ("T", "beta", "L", "latency", "predicted", "confirmed", "cautious", "error", "")
+    columns = ("T", "β", "L", "latency", "predicted", "confirmed", "cautious", "error", "")
     rows = table(f"Settings tried: losses in {result.quantity}, error of the outputs in %", *columns)
     for candidate in result.candidates:
         if candidate.confirmed is not None:

@@ -17,9 +17,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 import csscc
+from benchmarks.networks import photographs, preprocessed
 from csscc.errors import RefusedError, RefusedModelError
 from csscc.runtime.model import spike_sources, with_outputs
 
@@ -56,22 +56,6 @@ def path_of(name: str) -> Path:
     return REAL / "models" / name
 
 
-def preprocessed(entry: dict[str, Any], images: Array) -> Array:
-    """uint8 images [N, H, W(, C)] as networks.json says they enter the network."""
-    how = entry["preprocess"]
-    x = images.astype(np.float32)
-    x = x[..., None] if x.ndim == 3 else x
-    x = x[..., ::-1] if how.get("channel_order") == "BGR" else x
-    x = (x / how["scale"] - np.array(how["mean"], np.float32)) / np.array(how["std"], np.float32)
-    if entry["layout"] in ("NCHW", "N1HW"):
-        x = x.transpose(0, 3, 1, 2)
-    elif entry["layout"] == "N,784,1":
-        x = x.reshape(len(x), 784, 1)
-    else:
-        assert entry["layout"] == "NHWC"
-    return np.ascontiguousarray(x, np.float32)
-
-
 @cache
 def archive(name: str) -> dict[str, Array]:
     with np.load(REAL / "data" / f"{name}.npz") as data:
@@ -80,11 +64,6 @@ def archive(name: str) -> dict[str, Array]:
             "test": data["x_test"][:1000],
             "labels": data["y_test"][:1000],
         }
-
-
-def photographs(folder: str, number: int) -> Array:
-    files = sorted((REAL / "data" / "imagenet" / folder).iterdir())[:number]
-    return np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])
 
 
 def samples(entry: dict[str, Any]) -> tuple[Array, Array]:
