@@ -35,6 +35,7 @@ class Histogram:
         tops: upper end of each row's range; ``[channels]``.
         sums: signed sum of the values of each row.
         squares: sum of their squares.
+        zeros: number of values in each row that are zero.
         seen: number of values in each row.
     """
 
@@ -45,6 +46,7 @@ class Histogram:
     sums: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
     largest: NDArray[np.float64] = field(init=False)
+    zeros: NDArray[np.int64] = field(init=False)
     seen: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Histogram:
         self.sums = np.zeros(self.channels)
         self.squares = np.zeros(self.channels)
         self.largest = np.zeros(self.channels)
+        self.zeros = np.zeros(self.channels, np.int64)
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Count ``[channels, n]`` values."""
@@ -72,6 +75,7 @@ class Histogram:
         self.sums += values.sum(axis=1, dtype=np.float64)
         self.squares += np.square(values, dtype=np.float64).sum(axis=1)
         self.largest = np.maximum(self.largest, largest)
+        self.zeros += values.shape[1] - np.count_nonzero(values, axis=1)
         self.seen += values.shape[1]
 
     def _make_room(self, largest: NDArray[np.float64]) -> None:
@@ -99,17 +103,21 @@ class Histogram:
         whole = Histogram(1, self.bins)
         whole.tops, whole.largest = self.tops.max(keepdims=True), self.largest.max(keepdims=True)
         whole.sums, whole.squares = self.sums.sum(keepdims=True), self.squares.sum(keepdims=True)
-        whole.seen = self.seen * self.channels
+        whole.zeros, whole.seen = self.zeros.sum(keepdims=True), self.seen * self.channels
         scale = self.bins / max(float(whole.tops[0]), 1e-30)
         index = np.minimum((self.centres * scale).astype(np.int64), self.bins - 1)
         whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]
         return whole
 
-    def percentile(self, percent: float) -> NDArray[np.float64]:
-        """Magnitude below which `percent` of a row's values lie, ``[channels]``, interpolated within its bin."""
-        wanted = percent / 100 * self.seen
+    def percentile(self, percent: float, *, without_zeros: bool = False) -> NDArray[np.float64]:
+        """Magnitude below which `percent` of a row's values lie, ``[channels]``, interpolated within its bin.
+
+        `without_zeros` asks for that of the values that are not zero.
+        """
+        zeros = self.zeros if without_zeros else np.zeros_like(self.zeros)
+        wanted = zeros + percent / 100 * (self.seen - zeros)
         cumulative = self.counts.cumsum(axis=1)
-        index = np.minimum((cumulative < wanted).sum(axis=1), self.bins - 1)
+        index = np.minimum((cumulative < wanted[:, None]).sum(axis=1), self.bins - 1)
         rows = np.arange(self.channels)
         inside = self.counts[rows, index]
         missing = wanted - (cumulative[rows, index] - inside)

@@ -2,10 +2,13 @@
 
 ``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Four ways to choose p:
 
-    percentile   the 99.99th percentile of the activations (the paper's)
+    percentile   the 99.99th percentile of the activations that are not zero (the paper's)
     max          the largest activation
     mse          the p that minimises the mean squared error of sending the calibration's activations
     entropy      the p that keeps the distribution after coding closest to the one before (Kullback-Leibler)
+
+The paper takes its percentile as Rueckauer et al. (2017) do, whose implementation leaves out zeros: how often a ReLU is
+silent says nothing of how much it sends when it is not.
 
 An encoder's p is always the largest input, since inputs are bounded and nothing corrects what an encoder loses.
 """
@@ -64,7 +67,7 @@ class SetAmplitudes(BasePass):
         if method == "max":
             return histogram.largest.copy()
         if method == "percentile":
-            return histogram.percentile(self.percentile)
+            return histogram.percentile(self.percentile, without_zeros=True)
         return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
 
 

@@ -47,6 +47,20 @@ def test_zeros_and_late_values() -> None:
     assert histogram.counts[1, 0] == 5
 
 
+def test_percentiles_of_what_is_not_zero() -> None:
+    rng = np.random.default_rng(5)
+    values = np.maximum(rng.standard_normal((3, 4000)) - np.array([[0.0], [1.0], [9.0]]), 0).astype(np.float32)
+    histogram = Histogram(3)
+    for part in np.split(values, 4, axis=1):
+        histogram.add(part)
+    got = histogram.percentile(90.0, without_zeros=True)
+    wanted = [np.percentile(row[row > 0], 90.0) for row in values[:2]]
+    np.testing.assert_allclose(got[:2], wanted, rtol=0.02)
+    assert got[2] == 0  # never anything but zero
+    everything = histogram.merged().percentile(90.0, without_zeros=True)
+    np.testing.assert_allclose(everything, np.percentile(values[values > 0], 90.0), rtol=0.02)
+
+
 @pytest.mark.parametrize("axis", [None, 1, 2])
 def test_channel_rows(axis: int | None) -> None:
     x = np.arange(24).reshape(2, 3, 4)

@@ -52,7 +52,8 @@ def test_percentile(percentile):
     network = calibrated(parse(TEXT), Coding(T=8), per_channel=False)
     SetAmplitudes("percentile", percentile).apply(network)
     x, r = _values()
-    wanted = np.percentile(r, percentile)
+    assert (r == 0).mean() > 0.3
+    wanted = np.percentile(r[r > 0], percentile)
     assert float(network.amplitudes["r"]) * _levels(Coding(T=8)) == pytest.approx(wanted, rel=5e-3)
     assert float(network.amplitudes["x"]) * _levels(Coding(T=8)) == pytest.approx(x.max(), rel=1e-6)
 
