@@ -128,7 +128,7 @@ class Calibrated:
         Raises:
             UsageError: `options` ask for another calibration.
         """
-        fixed = ("per_channel", "calibration_samples", "seed")
+        fixed = ("equalise", "per_channel", "calibration_samples", "seed")
         changed = [name for name in fixed if getattr(options, name) != getattr(self.options, name)]
         if changed:
             raise UsageError(f"the network was calibrated with another {', '.join(changed)}; calibrate it again")

@@ -23,6 +23,7 @@ class Options:
 
     Attributes:
         coding: steps, amplification, silent period, negative spikes.
+        equalise: bring the channels of neighbouring layers to like ranges, for amplitudes of whole layers.
         per_channel: an amplitude per channel where a channel is seen often enough, else per layer.
         method: how amplitudes are chosen, see `csscc.passes.set_amplitudes`.
         percentile: for the method ``percentile``.
@@ -35,6 +36,7 @@ class Options:
     """
 
     coding: Coding = field(default_factory=Coding)
+    equalise: bool = False
     per_channel: bool = True
     method: Method = "mse"
     percentile: float = 99.99

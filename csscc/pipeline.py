@@ -20,6 +20,7 @@ from csscc.passes.base import Callback, Pass, PassError, run_passes
 from csscc.passes.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.calibrate import Calibrate
 from csscc.passes.correct_bias import CorrectBias
+from csscc.passes.equalise import Equalise
 from csscc.passes.find_regions import FindRegions
 from csscc.passes.fold_constants import FoldConstants
 from csscc.passes.free_batch import FreeBatch
@@ -71,6 +72,7 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
     """The part that knows nothing of the coding: done once, it serves any T, beta and silent period."""
     return (
         *canonical_passes(),
+        *((Equalise(),) if options.equalise else ()),
         FindRegions(),
         Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
     )

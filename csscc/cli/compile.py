@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--method", type=click.Choice(["percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
 @click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
+@click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
 @click.option("--bias-on-first-step/--bias-spread", default=None, help="When a neuron learns its bias.")
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")

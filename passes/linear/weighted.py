@@ -61,6 +61,10 @@ class WeightedOp(LinearOp):
         """The weights as a matrix ``[output channels, all that meets in one]``."""
         raise NotImplementedError
 
+    def inputs_first(self, node: Any) -> Factor:
+        """The weights as a matrix ``[input channels, all that reads one]``."""
+        return self.outputs_first(node).T
+
     def output_magnitude(self, node: Any) -> Factor:
         """Largest magnitude of each output channel for inputs of at most 1, bias included."""
         total: Factor = np.abs(self.outputs_first(node)).sum(axis=1)
@@ -92,6 +96,10 @@ class Conv(WeightedOp):
         """Outputs are the weights' first axis."""
         weights = _weights(node, 1)
         return weights.reshape(weights.shape[0], -1)
+
+    def inputs_first(self, node: Any) -> Factor:
+        """Input channel c of group g meets the outputs of its group."""
+        return _second_axis_first(_weights(node, 1), node)
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Input channel c of group g meets weight ``[m, c - g*C/group]`` of the group's outputs m."""
@@ -129,9 +137,12 @@ class ConvTranspose(Conv):
 
     def outputs_first(self, node: Any) -> Factor:
         """Output channel m of group g meets the inputs of its group."""
-        weights, group = _weights(node, 1), node.attrs.get("group", 1)
-        parts = weights.reshape(group, weights.shape[0] // group, weights.shape[1], -1)
-        return parts.transpose(0, 2, 1, 3).reshape(group * weights.shape[1], -1)
+        return _second_axis_first(_weights(node, 1), node)
+
+    def inputs_first(self, node: Any) -> Factor:
+        """Inputs are the weights' first axis."""
+        weights = _weights(node, 1)
+        return weights.reshape(weights.shape[0], -1)
 
     def scale_inputs(self, graph: Any, node: Any, vector: Factor) -> None:
         """Inputs are the weights' first axis."""
@@ -277,6 +288,13 @@ def _weights(node: Any, index: int) -> Factor:
     values = constant(node, index)
     assert values is not None
     return _as64(values)
+
+
+def _second_axis_first(weights: Factor, node: Any) -> Factor:
+    """A convolution's weights ``[A, B/group, kernel...]`` as ``[B, all that meets in one]``."""
+    group = node.attrs.get("group", 1)
+    parts = weights.reshape(group, weights.shape[0] // group, weights.shape[1], -1)
+    return parts.transpose(0, 2, 1, 3).reshape(group * weights.shape[1], -1)
 
 
 def _as64(values: Any) -> Factor:
