@@ -8,7 +8,7 @@ import itertools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,13 @@ class Source:
     def labels(self) -> NDArray[np.int64] | None:
         """Class numbers, one a sample, or None."""
         return self._labels
+
+    def first(self, samples: int) -> Source:
+        """The same source, cut off behind so many samples."""
+        chunks = self.chunks
+        labels = None if self._labels is None else self._labels[:samples]
+        size = None if self.size is None else min(self.size, samples)
+        return replace(self, chunks=lambda: limited(chunks(), samples), size=size, _labels=labels)
 
     def batches(self, size: int) -> Iterator[Arrays]:
         """Feeds of up to `size` samples each, in order.

@@ -1,9 +1,15 @@
 """Find the coding with the fewest steps, the least latency or the fewest operations that keeps the accuracy.
 
-Candidates are combinations of T, beta and L, the cheapest first. A fake-quantised ANN (`csscc.passes.fake_quantise`)
-predicts each at one T-th of the cost: where even that loses far too much, spikes would too. What is left is compiled
-and run on the calibration samples, with one more silent step a layer as long as that pays, until one holds; those that
-cost the same are tried too. For the best, other ways to choose amplitudes are tried. Test data plays no part.
+Candidates are combinations of T, beta and L, the cheapest first; those that cost the same are looked at together:
+
+1. A fake-quantised ANN (`csscc.passes.fake_quantise`) predicts each at one T-th of the cost. Where even that loses far
+   too much, spikes would too.
+2. What is left is compiled and run on a part of the calibration samples, with one more silent step a layer as long as
+   that pays.
+3. The best there, and the one whose outputs err least, are compiled and run on all samples. If one of them keeps the
+   budget, the search is over.
+
+For the best, other ways to choose amplitudes are tried, in parts 2 and 3 as well. Test data plays no part.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ from csscc.calibration import Feeds
 from csscc.data import ImageOptions
 from csscc.errors import UsageError
 from csscc.evaluate import Evaluation, evaluate
+from csscc.macs import affordable_samples
 from csscc.options import make_options
 from csscc.passes.adapter import export_model
 from csscc.passes.fake_quantise import fake_quantised, heard_tensors, mean_name
@@ -41,6 +48,8 @@ SILENT = (0, 1, 2, 3)
 BATCH = 64
 PAYS = 0.9
 HOPELESS = 2.0
+PART = 128  # samples of a first trial, fewer where they would take more than so many multiply-accumulates
+PART_BUDGET = 1e11
 CHANGES: tuple[dict[str, Any], ...] = ({"method": "percentile"}, {"method": "max"}, {"correct_bias": False})
 
 
@@ -53,7 +62,8 @@ class Candidate:
         changes: other options that differ from the preset.
         predicted: loss that the fake-quantised ANN predicts, see `Agreement.expected_loss`.
         hopeless: whether the prediction is so bad that spikes were not tried.
-        confirmed: loss of the spiking network on the calibration samples; None where it was not run.
+        confirmed: loss of the spiking network on all calibration samples; None where it ran on a part of them, which
+            the figures below are of, or not at all.
         cautious: what the loss on other samples should not exceed, see `Agreement.cautious_loss`; within the budget.
         latency: time steps from the first input spike to the answer.
         error: RMS of the outputs' error relative to the ANN's, of the spiking network; percent.
@@ -171,15 +181,12 @@ def tune(
     seen: list[Candidate] = []
     depth = bench.depth() if objective == "latency" else 0  # layers cost nothing in steps
     for group in _groups(sorted(set(steps)), objective, depth):
-        tried = _confirmed(bench, group, max_loss, seen)
+        tried = _confirmed(bench, group, max_loss, objective, seen)
         if any(_loss(c) <= max_loss for c in tried):
             break
-    confirmed = [c for c in seen if c.confirmed is not None] or [bench.run(seen[-1])]
-    best = _best(confirmed, max_loss, objective)
-    for changes in CHANGES:
-        seen.append(bench.run(replace(best, changes=changes)))
-        best = _best([best, seen[-1]], max_loss, objective)
-    snn, seconds = bench.compile(best), time.perf_counter() - started
+    confirmed = [c for c in seen if c.confirmed is not None] or [_run(bench, min(seen, key=_likely), seen)]
+    best = _improved(bench, _best(confirmed, max_loss, objective), max_loss, objective, seen)
+    snn, seconds = bench.snn_of(best), time.perf_counter() - started
     return Tuning(snn, best, tuple(seen), _loss(best) <= max_loss, bench.quantity, seconds)
 
 
@@ -199,23 +206,47 @@ def _groups(steps: Iterable[int], objective: Objective, depth: int) -> list[list
     return [groups[cost] for cost in sorted(groups)]
 
 
-def _confirmed(bench: _Bench, group: list[Candidate], max_loss: float, seen: list[Candidate]) -> list[Candidate]:
-    """Predict all of a group, and run those that may hold, with more silent steps only while they pay."""
+def _confirmed(
+    bench: _Bench, group: list[Candidate], max_loss: float, objective: Objective, seen: list[Candidate]
+) -> list[Candidate]:
+    """Predict all of a group, try those that may hold, and run the best of them on all samples."""
     tried: list[Candidate] = []
     errors: dict[tuple[int, float], float] = {}
     for candidate in sorted(group, key=lambda c: c.silent):
         predicted, cautious = bench.predict(candidate)
         known = replace(candidate, predicted=predicted, hopeless=cautious > HOPELESS * max_loss)
         line = (known.T, known.beta)
-        if known.hopeless or errors.get(line) == 0:
-            seen.append(known)
-            continue
-        known = bench.run(known)
+        if not known.hopeless and errors.get(line) != 0:
+            known = bench.trial(known)
+            before = errors.get(line, math.inf)
+            errors[line] = _error(known) if _error(known) < PAYS * before else 0.0
+            if _loss(known) <= HOPELESS * max_loss:
+                tried.append(known)
         seen.append(known)
-        tried.append(known)
-        before = errors.get(line, math.inf)
-        errors[line] = _error(known) if _error(known) < PAYS * before else 0.0
-    return tried
+    if not tried:
+        return []
+    best, accurate = _best(tried, max_loss, objective), min(tried, key=_error)
+    return [_run(bench, c, seen) for c in ((best,) if best == accurate else (best, accurate))]
+
+
+def _run(bench: _Bench, candidate: Candidate, seen: list[Candidate]) -> Candidate:
+    """Run a candidate on all samples; what is known of it takes its place among those seen."""
+    result = bench.run(candidate)
+    seen[seen.index(candidate)] = result
+    return result
+
+
+def _improved(
+    bench: _Bench, best: Candidate, max_loss: float, objective: Objective, seen: list[Candidate]
+) -> Candidate:
+    """The best candidate, or what one of `CHANGES` makes of it."""
+    before = bench.trial(best)
+    for changes in CHANGES:
+        tried = bench.trial(replace(best, changes=changes))
+        seen.append(tried)
+        if _error(tried) < PAYS * _error(before):
+            best = _best([best, _run(bench, tried, seen)], max_loss, objective)
+    return best
 
 
 def _best(candidates: list[Candidate], max_loss: float, objective: Objective) -> Candidate:
@@ -243,6 +274,11 @@ def _error(candidate: Candidate) -> float:
     return math.inf if candidate.error is None else candidate.error
 
 
+def _likely(candidate: Candidate) -> tuple[float, float]:
+    """What to order candidates by that were not run on all samples, the best first."""
+    return _error(candidate), candidate.predicted
+
+
 def _losses(compared: Agreement | Evaluation) -> tuple[float, float]:
     """Expected and cautious loss; for networks that do not classify, both are the worst output's error in percent."""
     error = 100 * max(compared.output_error.values(), default=0.0)
@@ -258,6 +294,7 @@ class _Bench:
         self._samples = ann.options.calibration_samples
         self._predicted: dict[int, tuple[float, float]] = {}
         self._outputs = [t.name for t in ann.network.graph.outputs]
+        self._snns: list[tuple[Candidate, api.SNN]] = []
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
         session = Session(with_outputs(export_model(ann.network), heard), native=False)
@@ -273,12 +310,12 @@ class _Bench:
 
     def depth(self) -> int:
         """Layers on the longest path, the readout being one."""
-        plain = Candidate(T=1, beta=2.0, silent=1, changes={"adjust": False, "correct_bias": False})
-        return self.compile(plain).latency - 1
+        plain = {"T": 1, "adjust": False, "correct_bias": False, "calibration_samples": self._samples}
+        return api.compile(self._ann, **plain).latency - 1
 
-    def compile(self, candidate: Candidate) -> api.SNN:
-        """The candidate's spiking network."""
-        return api.compile(self._ann, calibration_samples=self._samples, **candidate.options)
+    def snn_of(self, candidate: Candidate) -> api.SNN:
+        """The spiking network of a candidate that `run` has returned."""
+        return next(snn for known, snn in self._snns if known == candidate)
 
     def predict(self, candidate: Candidate) -> tuple[float, float]:
         """Expected and cautious loss of the fake-quantised ANN: of T and beta it knows only the number of levels."""
@@ -296,13 +333,24 @@ class _Bench:
             self._predicted[key] = _losses(compared)
         return self._predicted[key]
 
+    def trial(self, candidate: Candidate) -> Candidate:
+        """The candidate with what is found by running it on a part of the samples; its loss is not confirmed."""
+        samples = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET)
+        part = replace(self._ann, source=self._ann.source.first(samples))
+        return replace(self._evaluated(part, candidate)[0], confirmed=None)
+
     def run(self, candidate: Candidate) -> Candidate:
-        """Compile the candidate and run it on the calibration samples."""
-        snn = self.compile(candidate)
-        result = evaluate(self._model, snn.model, self._ann.source)
+        """The candidate with what is found by running it on all samples."""
+        found, snn = self._evaluated(self._ann, candidate)
+        self._snns.append((found, snn))
+        return found
+
+    def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, api.SNN]:
+        snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
+        result = evaluate(self._model, snn.model, ann.source)
         confirmed, cautious = _losses(result)
         self._progress("trying settings", 1, None)
-        return replace(
+        found = replace(
             candidate,
             confirmed=confirmed,
             cautious=cautious,
@@ -311,6 +359,7 @@ class _Bench:
             synaptic_operations=result.synaptic_operations,
             spikes_per_neuron=result.spikes_per_neuron,
         )
+        return found, snn
 
 
 def _number(feeds: Feeds) -> int:

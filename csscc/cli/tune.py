@@ -98,11 +98,12 @@ def _show(result: Tuning, output: str) -> None:
     columns = ("T", "β", "L", "latency", "predicted", "confirmed", "cautious", "error", "")
     rows = table(f"Settings tried: losses in {result.quantity}, error of the outputs in %", *columns)
     for candidate in result.candidates:
-        if candidate.confirmed is not None:
+        if candidate.error is not None:
             rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
     out = console()
     out.print(rows)
     chosen = result.chosen
+    out.print("Without a confirmed loss: tried on a part of the samples, and others erred less there.")
     out.print("Bold: no other setting is better in steps, latency and loss together (the Pareto front).")
     steps = f"{chosen.silent} silent step(s) a layer{_flags(chosen.changes)}"
     out.print(
