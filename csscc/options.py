@@ -81,6 +81,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         raise UsageError(f"preset '{preset}' is not known; choose one of {', '.join(PRESETS)}")
     if coding not in CODINGS:
         raise UsageError(f"coding '{coding}' is not known; choose one of {', '.join(CODINGS)}")
+    if coding == "rate" and changes.get("beta") not in (None, 1):
+        raise UsageError(f"in rate coding all spikes are worth the same, so beta is 1, not {changes['beta']}")
     given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}
     base = PRESETS[preset]
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
