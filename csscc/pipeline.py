@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 
 from csscc.data import Source
+from csscc.files import save_model
 from csscc.options import Options
 from csscc.passes.adapter import export_model
 from csscc.passes.adjust_amplitudes import AdjustAmplitudes
@@ -117,7 +118,7 @@ class Checked:
         verify_spiking(network)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
-            onnx.save(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
+            save_model(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
         self._count += 1
         if self._then is not None:
             self._then(p, network, changed)

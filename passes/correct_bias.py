@@ -56,8 +56,7 @@ class CorrectBias(BasePass):
         ann = replace(network, graph=network.ann)
         size = max(1, batch_size(ann, network.amplitudes) // 4)  # a segment holds one layer, but T times
         batches = list(limited(self.source.batches(size), samples))
-        model = export_model(ann)
-        expected = means(model, heard.union(network.regions.decoded), batches)
+        expected = means(export_model(ann), heard.union(network.regions.decoded), batches)
         nodes = {n.name: n for n in network.graph.nodes}
         corrected = 0
         for run in LayerRuns(export_model(network), batches):

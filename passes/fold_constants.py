@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from csscc.passes.adapter import infer_shapes, name_uniquely
 from csscc.passes.base import BasePass
 from csscc.passes.network import Network
+from csscc.runtime import weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class FoldConstants(BasePass):
         while True:
             infer_shapes(network)
             with _quiet_onnxruntime():
-                network.graph.fold_constants(fold_shapes=True, recurse_subgraphs=True)
+                network.graph.fold_constants(
+                    fold_shapes=True, recurse_subgraphs=True, partitioning=_partitioning(network.graph)
+                )
             network.graph.cleanup().toposort()
             name_uniquely(network.graph)
             now = sum(_constant_target(n) for n in network.graph.nodes)
@@ -56,6 +59,12 @@ def _quiet_onnxruntime() -> Iterator[None]:
         yield
     finally:
         ort.set_default_logger_severity(2)
+
+
+def _partitioning(graph: Any) -> str | None:
+    """The graph library evaluates what it folds as one message; where that may be too large, piece by piece."""
+    size = sum(t.values.nbytes for t in graph.tensors().values() if isinstance(t, gs.Constant))
+    return "recursive" if size > weights.MAX_BYTES else None
 
 
 def _constant_target(node: Any) -> int:
