@@ -135,6 +135,7 @@ def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]
     light, weights = without_weights(model)
     values = [ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(t)) for t in weights.values()]
     options.add_external_initializers(list(weights), values)
+    options.add_session_config_entry("session.disable_prepacking", "1")  # which would hold the weights once more
     return light.SerializeToString(), values
 
 
