@@ -20,6 +20,7 @@ from csscc.passes.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.base import Callback, Pass, PassError, run_passes
 from csscc.passes.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.calibrate import Calibrate
+from csscc.passes.constants_apart import ConstantsApart
 from csscc.passes.correct_bias import CorrectBias
 from csscc.passes.find_regions import FindRegions
 from csscc.passes.fold_constants import FoldConstants
@@ -47,6 +48,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        ConstantsApart(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),

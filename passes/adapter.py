@@ -24,6 +24,7 @@ from csscc.runtime.weights import is_large
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
+SHAPE_OF_INPUT = frozenset(["GroupNormalization"])  # onnx infers nothing for these
 
 
 def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto] | None = None) -> Network:
@@ -129,10 +130,13 @@ def infer_shapes(network: Network) -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and id(tensor) not in known:
             tensor.shape = None
+    model = export_model(network, weights=False)
+    for node in model.graph.node:
+        if node.op_type in SHAPE_OF_INPUT:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
     try:
-        model = onnx.shape_inference.infer_shapes(
-            export_model(network, weights=False), strict_mode=True, data_prop=True
-        )
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:

@@ -3,7 +3,8 @@
 Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
 After: initializers. Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
 dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
-a -1, as ``view(x.size(0), -1)`` is exported.
+a -1, as ``view(x.size(0), -1)`` is exported. A Resize to sizes that keep batch and channels gets constant sizes of the
+axes behind them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class FoldConstants(BasePass):
                 )
             network.graph.cleanup().toposort()
             name_uniquely(network.graph)
-            now = sum(_constant_target(n) for n in network.graph.nodes)
+            now = sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
             targets += now
             if not now:
                 break
@@ -75,6 +76,37 @@ def _constant_target(node: Any) -> int:
         return 0
     node.inputs[1] = gs.Constant(f"{node.name}_shape", np.array([-1, *rest], dtype=np.int64))
     return 1
+
+
+def _constant_sizes(node: Any) -> int:
+    if node.op != "Resize" or len(node.inputs) < 4 or "axes" in node.attrs:
+        return 0
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if not before or not after or before[1] != after[1] or not all(isinstance(d, int) for d in after[2:]):
+        return 0
+    stretched = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    roi_read = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if not stretched or roi_read or not (before[0] == after[0] or _holds_batch_alone(node.inputs[3], before)):
+        return 0
+    node.attrs["axes"] = list(range(2, len(after)))
+    node.inputs[3] = gs.Constant(f"{node.name}_sizes", np.array(after[2:], dtype=np.int64))
+    return 1
+
+
+def _holds_batch_alone(sizes: Any, shape: Any) -> bool:
+    """Whether the only number in `sizes` that is not known can be the first one of `shape`."""
+    if isinstance(sizes, gs.Constant):
+        return True
+    node = sizes.inputs[0] if sizes.inputs else None
+    if node is None or node.op not in ("Shape", *_LAYOUT):
+        return False
+    if node.op == "Shape":
+        read = node.inputs[0].shape
+        return bool(read) and read[0] == shape[0] is not None and all(isinstance(d, int) for d in read[1:])
+    return all(_holds_batch_alone(t, shape) for t in node.inputs)
+
+
+_LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
 
 
 def _behind_batch(before: Any, after: Any) -> list[int] | None:
