@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,8 @@ from numpy.typing import NDArray
 
 from csscc import metadata
 from csscc.data import ImageOptions, InputSpec, Source, open_source
-from csscc.errors import RefusedError, UsageError
+from csscc.errors import UsageError
+from csscc.files import save_model
 from csscc.metadata import Facts, Layer
 from csscc.options import Options, make_options
 from csscc.passes.adapter import export_model
@@ -88,9 +86,18 @@ class SNN:
         """Outputs, spike trains, potentials and residuals of every layer, by the NumPy reference."""
         return ReferenceRuntime(self.model, dtype).trace(self._feeds(x))
 
-    def save(self, path: str | Path) -> None:
-        """Write the network to `path`; an existing file is replaced only once the new one is complete."""
-        save_model(self.model, path)
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the network to `path`; an existing file is replaced only once the new one is complete.
+
+        Weights of 2 GB and more go to a second file beside it, ``<path>.data``, which must stay there.
+
+        Returns:
+            The files written.
+
+        Raises:
+            RefusedError: the path cannot be written.
+        """
+        return save_model(self.model, path)
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
         if isinstance(x, Mapping):
@@ -211,7 +218,7 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     facts = metadata.facts_of(network, options, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
     model = export_model(network)
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(export_model(network, weights=False), full_check=True)
     warnings = [_no_calibration(origin)] if source.synthetic else []
     return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
 
@@ -258,45 +265,3 @@ class _Clock:
         now = time.perf_counter()
         self._seconds[p.name] = self._seconds.get(p.name, 0.0) + now - self._last
         self._last = now
-
-
-def save_model(model: onnx.ModelProto, path: str | Path) -> None:
-    """Write a model; an existing file is replaced only once the new one is complete.
-
-    Raises:
-        RefusedError: the path cannot be written.
-    """
-    with replacing(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file next to `path` that takes its place when the block ends without an error.
-
-    Raises:
-        RefusedError: the path cannot be written.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise RefusedError(f"{target}: is a folder; give the path of a file to write")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise RefusedError(f"{target}: cannot be written ({error.strerror}); give another path") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise RefusedError(f"{target}: cannot be written ({error.strerror}); give another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

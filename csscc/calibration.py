@@ -199,14 +199,17 @@ def means(model: onnx.ModelProto, names: Iterable[str], batches: Iterable[Feeds]
     return {name: np.asarray(total / samples) for name, total in totals.items()}
 
 
-def batch_size(network: Network, names: Iterable[str], limit: int = 32) -> int:
-    """Samples a batch may hold so that the named tensors fit in `BATCH_BYTES`; the exported size if it is fixed."""
+def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: int = 32) -> int:
+    """Samples a batch may hold so that the named tensors fit in `BATCH_BYTES`; the exported size if it is fixed.
+
+    With `share`, they get only so large a part of it, and of `limit`: half for 2, a quarter for 4.
+    """
     if network.batch is None:
         shapes = [t.shape for t in network.graph.inputs if t.shape]
         return int(shapes[0][0]) if shapes and isinstance(shapes[0][0], int) else 1
     tensors = network.graph.tensors()
     per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
-    return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)))
+    return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
 
 
 def _size(shape: Any) -> int:

@@ -13,12 +13,14 @@ from pathlib import Path
 import onnx
 
 from csscc.data import Source
+from csscc.files import save_model
 from csscc.options import Options
 from csscc.passes.adapter import export_model
 from csscc.passes.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.base import Callback, Pass, PassError, run_passes
 from csscc.passes.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.calibrate import Calibrate
+from csscc.passes.constants_apart import ConstantsApart
 from csscc.passes.correct_bias import CorrectBias
 from csscc.passes.equalise import Equalise
 from csscc.passes.find_regions import FindRegions
@@ -47,6 +49,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        ConstantsApart(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
@@ -119,7 +122,7 @@ class Checked:
         verify_spiking(network)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
-            onnx.save(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
+            save_model(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
         self._count += 1
         if self._then is not None:
             self._then(p, network, changed)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csscc.api import replacing
 from csscc.errors import UsageError
+from csscc.files import replacing
 
 if TYPE_CHECKING:
     from csscc.sweep import Row

@@ -34,8 +34,10 @@ from csscc import api
 from csscc.data import ImageOptions, open_source
 from csscc.errors import CssccError, RefusedError, UsageError
 from csscc.evaluate import Evaluation, evaluate
+from csscc.files import replacing
 from csscc.options import make_options
 from csscc.runtime.session import set_threads
+from csscc.runtime.weights import pieces
 
 JOURNAL = "settings.jsonl"
 Progress = Callable[[str, int, int | None], None]
@@ -355,9 +357,9 @@ class Journal:
 def write_results(rows: Sequence[Row], folder: Path) -> None:
     """Write ``results.csv`` and ``results.json``, one row a setting."""
     flat = [row.as_dict() for row in rows]
-    with api.replacing(folder / "results.json") as temporary:
+    with replacing(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(flat, indent=2) + "\n")
-    with api.replacing(folder / "results.csv") as temporary, temporary.open("w", newline="") as handle:
+    with replacing(folder / "results.csv") as temporary, temporary.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)
@@ -385,7 +387,7 @@ def _contents(data: Any) -> Iterator[bytes]:
         else:
             yield str(data).encode()
     elif isinstance(data, onnx.ModelProto):
-        yield data.SerializeToString(deterministic=True)
+        yield from pieces(data)
     elif isinstance(data, np.ndarray):
         yield f"{data.dtype} {data.shape}".encode()
         yield np.ascontiguousarray(data).tobytes()

@@ -6,7 +6,7 @@ back here. Nothing else imports or exports a graph.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,26 @@ from csscc.errors import RefusedError
 from csscc.passes.network import Network
 from csscc.passes.rewrite import replace_readers
 from csscc.runtime.model import define_operators
+from csscc.runtime.weights import is_large
 
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
-MAX_BYTES = 2**31 - 2**20  # of weights in one message, which holds less than 2**31 bytes
-LARGE = 1024
+SHAPE_OF_INPUT = frozenset(["GroupNormalization"])  # onnx infers nothing for these
 
 
-def import_model(model: onnx.ModelProto) -> Network:
-    """Network of an ONNX model whose local functions are inlined. Node names are made unique."""
+def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto] | None = None) -> Network:
+    """Network of an ONNX model whose local functions are inlined. Node names are made unique.
+
+    Args:
+        model: the model.
+        weights: values of initializers that `model` lacks; they get the types that it gives them.
+    """
     network = Network(graph=gs.import_onnx(model))
+    tensors = network.graph.tensors()
+    for name in set(weights or ()).intersection(tensors):
+        values = onnx.numpy_helper.to_array(weights[name]).astype(tensors[name].dtype, copy=False)
+        tensors[name].values, tensors[name].data_location = values, None
     network.metadata = {p.key: p.value for p in model.metadata_props}
     name_uniquely(network.graph)
     _type_constants(network.graph)
@@ -79,15 +88,15 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     Args:
         network: the network; its graph is sorted in place.
         weights: False leaves large initializers out and declares them as inputs, for checks that need no values.
-
-    Raises:
-        RefusedError: the network is larger than an ONNX model in one piece can be.
     """
     graph = network.graph
     graph.toposort()
-    left_out = [] if weights else [t for t in graph.tensors().values() if _is_large(t)]
+    left_out = [t for t in graph.tensors().values() if isinstance(t, gs.Constant) and is_large(t.shape)]
     model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
-    refuse_too_large(model)
+    if weights:
+        del model.graph.input[len(graph.inputs) :]
+        for tensor in left_out:  # not earlier: each further step of the export would copy them
+            model.graph.initializer.add().CopyFrom(gs.exporters.onnx_exporter.OnnxExporter.export_tensor_proto(tensor))
     model.ir_version = max(8, min(model.ir_version, 10))
     for node in model.graph.node:
         for key, value in network.node_metadata.get(node.name, {}).items():
@@ -95,20 +104,6 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     define_operators(model)
     onnx.helper.set_model_props(model, network.metadata)
     return model
-
-
-def refuse_too_large(model: onnx.ModelProto) -> None:
-    """Raise `RefusedError` where the weights, in float32, exceed what runtimes take in one piece."""
-    size = 4 * sum(math.prod(t.dims) for t in model.graph.initializer)
-    if size > MAX_BYTES:
-        raise RefusedError(
-            f"the network has {size / 1e9:.2f} GB of weights in float32, more than the {MAX_BYTES / 1e9:.2f} GB that "
-            "an ONNX model can hold in one piece; split it into parts"
-        )
-
-
-def _is_large(tensor: Any) -> bool:
-    return isinstance(tensor, gs.Constant) and int(np.prod(tensor.shape)) > LARGE
 
 
 def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
@@ -135,10 +130,13 @@ def infer_shapes(network: Network) -> None:
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and id(tensor) not in known:
             tensor.shape = None
+    model = export_model(network, weights=False)
+    for node in model.graph.node:
+        if node.op_type in SHAPE_OF_INPUT:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
     try:
-        model = onnx.shape_inference.infer_shapes(
-            export_model(network, weights=False), strict_mode=True, data_prop=True
-        )
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:

@@ -60,7 +60,7 @@ class AdjustAmplitudes(BasePass):
         neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]
         if not neurons:
             return 0
-        size = max(1, batch_size(network, neurons) // 2)
+        size = batch_size(network, neurons, share=2)
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
         sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}

@@ -54,10 +54,9 @@ class CorrectBias(BasePass):
         heard = {t.name for n in activations for t in n.inputs[: ACTIVATIONS[n.op].inputs]}
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
         ann = replace(network, graph=network.ann)
-        size = max(1, batch_size(ann, network.amplitudes) // 4)  # a segment holds one layer, but T times
+        size = batch_size(ann, network.amplitudes, share=4)  # a segment holds one layer, but T times
         batches = list(limited(self.source.batches(size), samples))
-        model = export_model(ann)
-        expected = means(model, heard.union(network.regions.decoded), batches)
+        expected = means(export_model(ann), heard.union(network.regions.decoded), batches)
         nodes = {n.name: n for n in network.graph.nodes}
         corrected = 0
         for run in LayerRuns(export_model(network), batches):

@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, WEIGHTED
+from csscc.passes.linear.mixing import Reduce
 from csscc.passes.network import Event, Network
 from csscc.passes.rewrite import constant, is_output
 from csscc.runtime.activations import ACTIVATIONS
@@ -199,10 +200,7 @@ def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
     axis = node.attrs.get("axis")
     if isinstance(axis, int) and axis % rank == 0:
         return "it acts along the batch axis"
-    axes = constant(node, 1) if node.op.startswith("Reduce") else None
-    if node.op.startswith("Reduce") and (axes is None or any(int(a) % rank == 0 for a in axes)):
-        return "it reduces the batch axis"
-    return ""
+    return Reduce().refuse(node, data) if node.op.startswith("Reduce") else ""
 
 
 def _advice(node: Any) -> str:

@@ -47,7 +47,11 @@ def _elem(value: onnx.ValueInfoProto) -> int:
 
 
 def _to_float32(tensor: TensorProto) -> None:
-    if tensor.data_type in OTHER_FLOATS:
+    if tensor.data_type not in OTHER_FLOATS:
+        return
+    if tensor.data_location == TensorProto.EXTERNAL:  # its values, which are elsewhere, follow the type
+        tensor.data_type = TensorProto.FLOAT
+    else:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 

@@ -3,7 +3,8 @@
 Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
 After: initializers. Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
 dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
-a -1, as ``view(x.size(0), -1)`` is exported.
+a -1, as ``view(x.size(0), -1)`` is exported. A Resize to sizes that keep batch and channels gets constant sizes of the
+axes behind them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import onnx_graphsurgeon as gs
 from csscc.passes.adapter import infer_shapes, name_uniquely
 from csscc.passes.base import BasePass
 from csscc.passes.network import Network
+from csscc.runtime import weights
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class FoldConstants(BasePass):
         while True:
             infer_shapes(network)
             with _quiet_onnxruntime():
-                network.graph.fold_constants(fold_shapes=True, recurse_subgraphs=True)
+                network.graph.fold_constants(
+                    fold_shapes=True, recurse_subgraphs=True, partitioning=_partitioning(network.graph)
+                )
             network.graph.cleanup().toposort()
             name_uniquely(network.graph)
-            now = sum(_constant_target(n) for n in network.graph.nodes)
+            now = sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
             targets += now
             if not now:
                 break
@@ -58,6 +62,12 @@ def _quiet_onnxruntime() -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
+def _partitioning(graph: Any) -> str | None:
+    """The graph library evaluates what it folds as one message; where that may be too large, piece by piece."""
+    size = sum(t.values.nbytes for t in graph.tensors().values() if isinstance(t, gs.Constant))
+    return "recursive" if size > weights.MAX_BYTES else None
+
+
 def _constant_target(node: Any) -> int:
     if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
         return 0
@@ -66,6 +76,37 @@ def _constant_target(node: Any) -> int:
         return 0
     node.inputs[1] = gs.Constant(f"{node.name}_shape", np.array([-1, *rest], dtype=np.int64))
     return 1
+
+
+def _constant_sizes(node: Any) -> int:
+    if node.op != "Resize" or len(node.inputs) < 4 or "axes" in node.attrs:
+        return 0
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if not before or not after or before[1] != after[1] or not all(isinstance(d, int) for d in after[2:]):
+        return 0
+    stretched = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    roi_read = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if not stretched or roi_read or not (before[0] == after[0] or _holds_batch_alone(node.inputs[3], before)):
+        return 0
+    node.attrs["axes"] = list(range(2, len(after)))
+    node.inputs[3] = gs.Constant(f"{node.name}_sizes", np.array(after[2:], dtype=np.int64))
+    return 1
+
+
+def _holds_batch_alone(sizes: Any, shape: Any) -> bool:
+    """Whether the only number in `sizes` that is not known can be the first one of `shape`."""
+    if isinstance(sizes, gs.Constant):
+        return True
+    node = sizes.inputs[0] if sizes.inputs else None
+    if node is None or node.op not in ("Shape", *_LAYOUT):
+        return False
+    if node.op == "Shape":
+        read = node.inputs[0].shape
+        return bool(read) and read[0] == shape[0] is not None and all(isinstance(d, int) for d in read[1:])
+    return all(_holds_batch_alone(t, shape) for t in node.inputs)
+
+
+_LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
 
 
 def _behind_batch(before: Any, after: Any) -> list[int] | None:

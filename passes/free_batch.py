@@ -48,12 +48,13 @@ class FreeBatch(BasePass):
 
     def _free(self, network: Network, size: int) -> int:
         graph = network.graph
-        original = export_model(network)
-        for tensor in graph.inputs:
-            tensor.shape = [BATCH, *tensor.shape[1:]]
         try:
+            feeds, expected = _results(Session(export_model(network), optimise=False), size)
+            for tensor in graph.inputs:
+                tensor.shape = [BATCH, *tensor.shape[1:]]
             infer_shapes(network)
-            if _same_results(Session(original, optimise=False), Session(export_model(network), optimise=False), size):
+            got = Session(export_model(network), optimise=False).run(feeds)
+            if all(_close(got[n], v) for n, v in expected.items()):
                 network.batch = BATCH
                 return 1
             reason = "results of a larger batch differ"
@@ -83,19 +84,17 @@ def _keep_batch(node: Any) -> int:
     return 1
 
 
-def _same_results(original: Session, freed: Session, size: int) -> bool:
+def _results(original: Session, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Samples for the freed network, and what the original network of batches of `size` makes of them."""
     if size == 1:
         samples = [original.random_inputs(1, seed) for seed in range(3)]
         runs = [original.run(s) for s in samples]
         feeds = {n: np.concatenate([s[n] for s in samples]) for n in original.input_names}
         expected = {n: np.stack([r[n] for r in runs]) for n in original.output_names}
-        expected = {n: v.reshape(-1, *v.shape[2:]) if v.ndim > 1 else v for n, v in expected.items()}
-    else:
-        feeds = original.random_inputs(size)
-        expected = {n: v[:1] if v.ndim else v for n, v in original.run(feeds).items()}
-        feeds = {n: v[:1] for n, v in feeds.items()}
-    got = freed.run(feeds)
-    return all(_close(got[n], v) for n, v in expected.items())
+        return feeds, {n: v.reshape(-1, *v.shape[2:]) if v.ndim > 1 else v for n, v in expected.items()}
+    feeds = original.random_inputs(size)
+    expected = {n: v[:1] if v.ndim else v for n, v in original.run(feeds).items()}
+    return {n: v[:1] for n, v in feeds.items()}, expected
 
 
 def _close(got: Any, expected: Any) -> bool:

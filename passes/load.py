@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -11,9 +11,10 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from csscc.errors import Offender, RefusedError, RefusedModelError
-from csscc.passes.adapter import MIN_OPSET, export_model, import_model, refuse_too_large
+from csscc.passes.adapter import MIN_OPSET, export_model, import_model
 from csscc.passes.float32 import in_float32
 from csscc.passes.network import Network
+from csscc.runtime.weights import fits, pieces, without_weights
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 
@@ -25,18 +26,19 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
         RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
         RefusedModelError: the model uses operators of a foreign domain that no function defines.
     """
-    model = source if isinstance(source, onnx.ModelProto) else read_model(source)
-    refuse_too_large(model)
+    given = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    model, weights = without_weights(given)
+    _refuse_large_constants(model)
     origin = {
         "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
         "opset": str(opset_of(model)),
-        "sha256": _digest(source, model),
+        "sha256": _digest(source),
     }
     model = _inlined(_without_weight_inputs(model))
     _refuse_foreign_operators(model)
     _refuse_empty_inputs(model)
-    network = _valid(in_float32(_raise_opset(model)))
+    network = _valid(_raise_opset(in_float32(model)), weights)
     network.origin = origin
     return network
 
@@ -63,6 +65,14 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     return model
 
 
+def _refuse_large_constants(model: onnx.ModelProto) -> None:
+    if not fits(model):
+        raise RefusedError(
+            "the network has more than 2 GB in Constant nodes, too much for one model; "
+            "export its weights as initializers"
+        )
+
+
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model) if model.functions else model
@@ -70,8 +80,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         raise RefusedError(f"the model's functions cannot be inlined: {_first_line(error)}") from error
 
 
-def _valid(model: onnx.ModelProto) -> Network:
-    """The network of a model that ONNX's checker accepts once its nodes are in order.
+def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> Network:
+    """The network of a model and the `weights` it lacks that ONNX's checker accepts once its nodes are in order.
 
     Raises:
         RefusedError: the graph has a cycle, or is not valid ONNX in another way.
@@ -79,7 +89,7 @@ def _valid(model: onnx.ModelProto) -> Network:
     from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
     try:
-        network = import_model(model)
+        network = import_model(model, weights)
         in_file_order = list(network.graph.nodes)
         onnx.checker.check_model(export_model(network, weights=False))
         network.graph.nodes = in_file_order  # exporting sorts them
@@ -116,9 +126,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _digest(source: str | Path | onnx.ModelProto, model: onnx.ModelProto) -> str:
-    data = model.SerializeToString() if isinstance(source, onnx.ModelProto) else Path(source).read_bytes()
-    return hashlib.sha256(data).hexdigest()
+def _digest(source: str | Path | onnx.ModelProto) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces(source) if isinstance(source, onnx.ModelProto) else [Path(source).read_bytes()]:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:

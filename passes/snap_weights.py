@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.core import neuron_nodes
 from csscc.passes.linear import LINEAR
@@ -54,6 +55,7 @@ class SnapWeights(BasePass):
                     continue
                 _snap(network.graph, current, terms)
                 exact += 1
+        release()  # weights before rescaling, behind it, and in between
         return exact
 
 

@@ -29,7 +29,8 @@ class Segment:
 
     Attributes:
         node: the encoder, neuron or decoder.
-        model: takes `inputs` and `biases`; gives the currents and the node's output.
+        network: the whole network.
+        nodes: the linear operators in front of the node, in order.
         inputs: graph inputs and spike trains that it reads.
         currents: tensors that the node accumulates; none for an encoder.
         biases: a name for the bias of each current, which the network may share; none for a decoder.
@@ -37,11 +38,34 @@ class Segment:
     """
 
     node: onnx.NodeProto
-    model: onnx.ModelProto
+    network: onnx.ModelProto
+    nodes: tuple[onnx.NodeProto, ...]
     inputs: tuple[str, ...]
     currents: tuple[str, ...]
     biases: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
+
+    def model(self) -> onnx.ModelProto:
+        """A model that takes `inputs` and `biases` and gives the currents and the node's output; with its own weights.
+
+        It is made anew each time, since the models of all segments together are as large as the network.
+        """
+        own = onnx.NodeProto()
+        own.CopyFrom(self.node)
+        for i, name in enumerate(self.biases):
+            own.input[2 * i + 1] = name
+        nodes = [*self.nodes, own]
+        read = {name for n in nodes for name in n.input}
+        given = {i.name: i for i in self.network.graph.input}
+        made = onnx.ModelProto(ir_version=self.network.ir_version, opset_import=self.network.opset_import)
+        made.functions.extend(self.network.functions)
+        made.graph.name = self.node.name
+        made.graph.node.extend(nodes)
+        made.graph.initializer.extend(t for t in self.network.graph.initializer if t.name in read)
+        made.graph.input.extend(given.get(n) or _float(n) for n in [*self.inputs, *self.biases])
+        outputs = dict.fromkeys((*self.currents, self.node.output[0]))
+        made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in self.inputs)
+        return define_operators(made)
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
@@ -72,23 +96,8 @@ def _segment(
         pairs = 2 * ACTIVATIONS[activation_of(node.op_type)].inputs
         currents, constants = tuple(node.input[0:pairs:2]), tuple(node.input[1:pairs:2])
     biases = tuple(f"{node.name}_bias_of_{c}" for c in currents[: len(constants)])
-    nodes = [n for n in model.graph.node if id(n) in wanted and n is not node]
-    own = onnx.NodeProto()
-    own.CopyFrom(node)
-    for i, name in enumerate(biases):
-        own.input[2 * i + 1] = name
-    nodes.append(own)
-    read = {name for n in nodes for name in n.input}
-    given = {i.name: i for i in model.graph.input}
-    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    made.functions.extend(model.functions)
-    made.graph.name = node.name
-    made.graph.node.extend(nodes)
-    made.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
-    made.graph.input.extend(given.get(n) or _float(n) for n in [*inputs, *biases])
-    outputs = dict.fromkeys((*currents, node.output[0]))
-    made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in inputs)
-    return Segment(node, define_operators(made), tuple(inputs), currents, biases, constants)
+    nodes = tuple(n for n in model.graph.node if id(n) in wanted and n is not node)
+    return Segment(node, model, nodes, tuple(inputs), currents, biases, constants)
 
 
 def _float(name: str) -> onnx.ValueInfoProto:
@@ -131,7 +140,7 @@ class LayerRun:
         values = {t.name: t for t in runs.model.graph.initializer}
         pairs = zip(segment.biases, segment.constants, strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
-        self._session = Session(segment.model)
+        self._session = Session(segment.model())
         self._runs = runs
 
     def mean_currents(self) -> list[NDArray[np.float64]]:

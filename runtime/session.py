@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from csscc import native as kernels
 from csscc.errors import RefusedError
 from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
 from csscc.runtime.functions import DOMAIN
+from csscc.runtime.weights import fits, without_weights
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -38,7 +40,8 @@ class Session:
         threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
         native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`),
-            and with optimisations let them work in the layout of onnxruntime's convolutions.
+            and with optimisations, and weights that fit into one message, let them work in the layout of
+            onnxruntime's convolutions.
 
     Attributes:
         native: the operators of the model that native kernels run.
@@ -66,12 +69,13 @@ class Session:
         if self.native:
             options.register_custom_ops_library(kernels.library())
         source: str | bytes
+        self._weights: list[Any] = []
         if isinstance(model, onnx.ModelProto):
-            source = model.SerializeToString()
+            source, self._weights = _serialised(model, options)
         else:
             source = model if isinstance(model, bytes) else str(model)
         try:
-            if self.native and optimise:
+            if self.native and optimise and not self._weights:
                 self._session = _session_in_blocks(source, options, self.native)
             else:
                 self._session = ort.InferenceSession(source, options, providers=PROVIDERS)
@@ -120,6 +124,19 @@ class Session:
         """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""
         rng = np.random.default_rng(seed)
         return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
+
+
+def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]:
+    """The model's bytes; weights that do not fit in go to `options`, and are to be kept as long as the session."""
+    import onnxruntime as ort
+
+    if fits(model):
+        return model.SerializeToString(), []
+    light, weights = without_weights(model)
+    values = [ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(t)) for t in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    options.add_session_config_entry("session.disable_prepacking", "1")  # which would hold the weights once more
+    return light.SerializeToString(), values
 
 
 def _session_in_blocks(source: str | bytes, options: Any, operators: frozenset[str]) -> Any:

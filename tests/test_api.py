@@ -11,8 +11,8 @@ import onnxruntime as ort
 import pytest
 
 import csscc
-from csscc import api
 from csscc.errors import RefusedError, RefusedModelError, UsageError
+from csscc.files import replacing
 from csscc.models import digits_data, digits_model
 
 
@@ -104,7 +104,7 @@ def test_replacing_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> No
     path.write_bytes(b"old")
 
     def interrupted() -> None:
-        with api.replacing(path) as temporary:
+        with replacing(path) as temporary:
             assert (temporary.parent, temporary.suffix) == (tmp_path, ".npz")
             temporary.write_bytes(b"half")
             raise ZeroDivisionError

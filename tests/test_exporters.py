@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import csscc
-from csscc.errors import RefusedError, RefusedModelError
-from csscc.passes import adapter
+from csscc.errors import RefusedModelError
+from csscc.runtime import weights
 from tests.helpers import parse, random_feeds, rms, run
 
 TOLERANCE = 0.01
@@ -303,17 +303,13 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(csscc.load(tmp_path / "snn.onnx").run(x), whole.run(x))
 
 
-def test_a_network_too_large_for_one_file_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = across_opsets(17)
-    monkeypatch.setattr(adapter, "MAX_BYTES", 1000)
-    with pytest.raises(RefusedError, match=r"GB of weights in float32, more than .*; split it") as refusal:
-        csscc.compile(model, T=4)
-    assert "\n" not in str(refusal.value)
-
-
-def test_a_network_that_grows_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_grows_too_large_for_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Layers that share weights get their own, so the spiking network may be larger than the ANN."""
     model = parse(GRAPHS["weights that two layers share"])
-    monkeypatch.setattr(adapter, "MAX_BYTES", 100)
-    with pytest.raises(RefusedError, match="split it"):
-        csscc.compile(model, T=4)
+    x = random_feeds(model, batch=32)
+    whole = csscc.compile(model, calibration=x, T=8)
+    monkeypatch.setattr(weights, "MAX_BYTES", 100)
+    monkeypatch.setattr(weights, "LARGE", 4)
+    csscc.compile(model, calibration=x, T=8).save(tmp_path / "snn.onnx")
+    assert (tmp_path / "snn.onnx.data").is_file()
+    np.testing.assert_array_equal(csscc.load(tmp_path / "snn.onnx").run(x), whole.run(x))

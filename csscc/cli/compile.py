@@ -92,21 +92,21 @@ def compile_command(
             progress=lambda stage, done: advance(stage, done, None),
             **options,
         )
-    snn.save(output)
+    files = snn.save(output)
     for text in snn.report.warnings:
         warn(text)
     if as_json:
-        print_json(summary(snn, output))
+        print_json(summary(snn, files))
     elif not quiet:
-        show(snn, output)
+        show(snn, files)
 
 
-def summary(snn: SNN, output: str) -> dict[str, Any]:
+def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
     """What `--json` prints."""
     coding = snn.facts.coding
     return {
-        "output": output,
-        "bytes": Path(output).stat().st_size,
+        "output": str(files[0]),
+        "bytes": sum(file.stat().st_size for file in files),
         "T": coding.T,
         "beta": coding.beta,
         "silent": coding.silent,
@@ -120,10 +120,10 @@ def summary(snn: SNN, output: str) -> dict[str, Any]:
     }
 
 
-def show(snn: SNN, output: str) -> None:
+def show(snn: SNN, files: list[Path]) -> None:
     """A few lines for people."""
-    facts = summary(snn, output)
-    rows = table(f"{output}: a spiking network", "", "")
+    facts = summary(snn, files)
+    rows = table(f"{files[0]}: a spiking network", "", "")
     coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
     rows.add_row("coding", coding)
     rows.add_row("latency", f"{facts['latency']} time steps")
@@ -133,7 +133,8 @@ def show(snn: SNN, output: str) -> None:
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample")
     rows.add_row("calibrated with", facts["calibration"])
-    rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB")
+    beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
+    rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB{beside}")
     rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")
     out = console()
     out.print(rows)

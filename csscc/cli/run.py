@@ -46,8 +46,8 @@ def run_command(
     """Run the network MODEL, spiking or not, on DATA and write its outputs."""
     import numpy as np
 
-    from csscc.api import replacing
     from csscc.data import open_source, session_specs
+    from csscc.files import replacing
     from csscc.macs import samples_at_once
     from csscc.passes.load import read_model
     from csscc.runtime.reference import ReferenceRuntime

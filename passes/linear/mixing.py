@@ -81,10 +81,10 @@ class Resize(LinearOp):
         before, after = node.inputs[0].shape, node.outputs[0].shape
         if list(core) != [0] or after is None or before[1] != after[1]:
             return "it resizes the channels or its sizes are computed"
-        if constant(node, 3) is not None:
-            return "it fixes the batch size; give it scales instead of sizes"
-        scales = constant(node, 2)
         axes = [a % len(before) for a in node.attrs.get("axes", range(len(before)))]
+        if constant(node, 3) is not None:
+            return "it fixes the batch size; give it scales instead of sizes" if 0 in axes else ""
+        scales = constant(node, 2)
         resizes = scales is not None and any(a == 0 and s != 1 for a, s in zip(axes, scales, strict=True))
         return "it resizes the batch axis" if resizes else ""
 

@@ -81,8 +81,11 @@ CASES = (
     Case("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, exact=True),
     Case("GlobalMaxPool", exact=True),
     Case("ReluMaxPool", POOL, exact=True),
+    Case("LpPool", {**POOL, "p": 1}),
+    Case("LpPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
     Case("ReduceMax", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
     Case("ReduceMin", {"keepdims": 0}, (np.array([-1], np.int64),), exact=True),
+    Case("ReduceL1", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
     Case("AtLeast", parameters=(f32(0.1, 0.2, -0.3, 0.0).reshape(4, 1, 1),), exact=True),
     Case("AtMost", parameters=(scalar(0.2),), exact=True),
     Case("ThresholdedRelu", {"alpha": 0.3}, exact=True),
@@ -95,6 +98,8 @@ CASES = (
     Case("Sigmoid"),
     Case("Silu"),
     Case("QuickGelu"),
+    Case("Swish", {"alpha": 1.5}, opset=24),
+    Case("Shrink", {"bias": 0.2, "lambd": 0.3}, exact=True),
     Case("Tanh"),
     Case("Elu", {"alpha": 1.2}),
     Case("Selu"),
@@ -115,6 +120,8 @@ CASES = (
     Case("Mul", shapes=TWO, exact=True),
     Case("Div", shapes=TWO, positive=True, exact=True),
     Case("MatMul", shapes=((2, 6, 9), (2, 9, 6))),
+    Case("Attention", shapes=((2, 6, 8), (2, 9, 8), (2, 9, 5)), opset=23),
+    Case("Attention", {"q_num_heads": 2, "kv_num_heads": 2, "is_causal": 1}, shapes=((6, 8),) * 3, opset=23),
     Case("Softmax", {"axis": -1}),
     Case("LogSoftmax", {"axis": 1}),
     Case(
@@ -122,6 +129,7 @@ CASES = (
         {"axis": -1, "epsilon": 1e-3},
         (np.linspace(0.5, 1.5, 6, dtype=np.float32), np.full(6, 0.1, np.float32)),
     ),
+    Case("RMSNormalization", {"axis": -1, "epsilon": 1e-3}, (np.linspace(0.5, 1.5, 6, dtype=np.float32),), opset=23),
     Case("InstanceNormalization", {"epsilon": 1e-2}, (f32(1, 0.5, 2, 1), f32(0, 0.2, -0.3, 1))),
     Case(
         "GroupNormalization",
@@ -133,6 +141,9 @@ CASES = (
     Case("LRN", {"size": 3, "alpha": 0.5, "bias": 1.0}),
     Case("LRN", {"size": 5, "alpha": 0.5, "beta": 0.6}),
     Case("ReduceL2", {"keepdims": 1}, (np.array([2, 3], np.int64),)),
+    Case("ReduceSumSquare", {"keepdims": 0}, (np.array([1], np.int64),)),
+    Case("ReduceLogSum", {"keepdims": 1}, (np.array([1], np.int64),), positive=True),
+    Case("ReduceLogSumExp", {"keepdims": 1}, (np.array([3], np.int64),)),
 )
 # Every T, beta, L and sign occurs with every activation; pairs are spread over the activations.
 SETTINGS = (
