@@ -18,6 +18,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from csscc.errors import RefusedError
 from csscc.passes.network import Network
 from csscc.passes.rewrite import replace_readers
+from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
 from csscc.runtime.model import define_operators
 from csscc.runtime.weights import is_large
 
@@ -101,6 +102,9 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     for node in model.graph.node:
         for key, value in network.node_metadata.get(node.name, {}).items():
             node.metadata_props.add(key=key, value=value)
+    for entry in model.opset_import:
+        if entry.domain == DOMAIN:
+            entry.version = DOMAIN_VERSION  # the library writes 1
     define_operators(model)
     onnx.helper.set_model_props(model, network.metadata)
     return model

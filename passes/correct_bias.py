@@ -74,7 +74,7 @@ class CorrectBias(BasePass):
 def _correct_neuron(network: Network, node: Any, run: LayerRun, expected: list[NDArray[np.float64]]) -> int:
     activation = ACTIVATIONS[activation_of(node.op)]
     theta = np.asarray(constant(node, 2 * activation.inputs), np.float64)
-    unit = theta / network.coding.gain if activation.homogeneous else np.ones(())
+    unit = theta if activation.homogeneous else np.ones(())
     for i, (current, wanted) in enumerate(zip(run.mean_currents(), expected, strict=True)):
         bias = np.asarray(constant(node, 2 * i + 1), np.float64)
         heard = (np.tensordot(network.coding.weights, current, axes=1) + bias) * unit

@@ -1,11 +1,11 @@
 """Make the core spiking: encoders, neurons and decoders, with every amplitude still visible as a factor.
 
     before:  x -> Conv -> Relu -> y
-    after:   x -> Encode -> Mul(theta_x) -> Conv -> Mul(gain/theta_y) -> TSARelu -> Mul(theta_y) -> y
+    after:   x -> Encode -> Mul(theta_x) -> Conv -> Mul(1/theta_y) -> TSARelu -> Mul(theta_y) -> y
 
 Between the factors all tensors are in the ANN's units, so the network is exact at this stage; the pass `Rescale`
-then moves the factors into the weights (w' = theta_in/theta_out * w, Algorithm 2, times `Coding.gain`, which counts in
-firing thresholds). What a linear operator adds is divided by ``sum(q)``, since it now arrives on each of the T steps.
+then moves the factors into the weights (w' = theta_in/theta_out * w, Algorithm 2). What a linear operator adds is
+divided by ``sum(q)``, since it now arrives on each of the T steps.
 
 A neuron whose activation is not positively homogeneous keeps the ANN's units at its input; its function divides by
 theta.
@@ -117,7 +117,7 @@ def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -
     currents = list(node.inputs)[: activation.inputs]
     parameters = list(node.inputs)[activation.inputs :]
     if activation.homogeneous:
-        inverse = constant_tensor(graph, f"{node.name}_per_theta", coding.gain / theta)
+        inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta)
         currents = [insert_node(graph, "Mul", f"{node.name}_current", [z, inverse]) for z in currents]
     theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
     bias = constant_tensor(graph, f"{node.name}_bias", np.zeros((), np.float32))

@@ -47,7 +47,7 @@ _TABLE = (
     Activation("Min", homogeneous=True, inputs=2),
     Activation("MaxPool", homogeneous=True, reach="window"),
     Activation("GlobalMaxPool", homogeneous=True, reach="window"),
-    Activation("ReluMaxPool", homogeneous=True, reach="window", body="r = Relu(x) y = MaxPool(r)"),
+    Activation("ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)"),
     Activation("LpPool", homogeneous=True, reach="window"),
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),

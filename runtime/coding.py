@@ -42,24 +42,13 @@ class Coding:
         return self.beta ** np.arange(self.T - 1, -1, -1, dtype=np.float64)
 
     @property
-    def reset(self) -> float:
-        """What a spike takes from a neuron's potential, in units of the threshold it fires at.
+    def whole(self) -> bool:
+        """Whether neurons send a spike only once all of its worth is there, not at half of it.
 
-        2 for ternary spikes, which are sent at half of what they are worth: that halves the error. 1 without negative
-        spikes: nothing could take back what was sent too early, so a spike is sent at all of its worth. In rate coding
-        that is no loss, and 2 is the initial potential of half a threshold (Bu et al. 2022).
+        Half halves the error, but without negative spikes nothing could take back what was sent too early. In rate
+        coding that is no loss, and half is the initial potential of half a threshold (Bu et al. 2022).
         """
-        return 2.0 if self.negative or self.beta == 1 else 1.0
-
-    @property
-    def input_reset(self) -> float:
-        """The same for the encoder."""
-        return 2.0 if self.signed_input else 1.0
-
-    @property
-    def gain(self) -> float:
-        """Thresholds a potential gains by a current of one theta: a spike is worth `reset` of them L steps later."""
-        return self.reset * self.beta**-self.silent
+        return not self.negative and self.beta != 1
 
     @property
     def constant_input(self) -> bool:

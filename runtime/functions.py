@@ -25,9 +25,11 @@ from csscc.runtime.coding import Coding
 
 DOMAIN = "csscc"
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
-DOMAIN_VERSION = 1
+DOMAIN_VERSION = 2  # 1: currents in thresholds, which depended on the silent period
 CODING_ATTRIBUTES = ("T", "beta", "silent", "negative")
 OWN = "own_"
+NEWEST_QUANTIZATION = 27  # onnxruntime 1.32 has no kernel for the QuantizeLinear of later opsets
+ZERO = "zero = Constant <value = int8 {0}> ()"
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,30 @@ def _split(name: str, parts: Sequence[str], opset: int) -> str:
     return f"{', '.join(parts)} = Split <{attributes}> ({name})"
 
 
-def _levels(negative: bool) -> list[str]:
-    return [_constant("lowest", -1 if negative else 0), _constant("highest", 1)]
+def _fire(k: int, worth: float, opset: int, *, negative: bool, whole: bool) -> list[str]:
+    """Spike k, int8, of the potential ``o<k>``, see `csscc.runtime.neuron.fire`; a constant ``q<k>`` holds its worth.
 
-
-def _fire(k: int) -> list[str]:
-    """Spike k of the potential ``o<k>``: the Cast truncates, so that what is short of the threshold becomes 0.
-
-    Spikes stay in int8 until all are there: Cast is the cheapest rounding in onnxruntime, and a small Concat follows.
+    QuantizeLinear divides, rounds halves to the even number, and saturates at the bounds of int8. Rounded, ``o / q`` is
+    0 exactly where ``-q/2 <= o <= q/2``; its sign is the spike. (A Clip between QuantizeLinear and DequantizeLinear
+    would not survive onnxruntime's optimiser.)
     """
-    return [f"c{k} = Clip(o{k}, lowest, highest)", f"s{k} = Cast <to = {onnx.TensorProto.INT8}> (c{k})"]
+    constant = _constant(f"q{k}", worth)
+    if negative and opset <= NEWEST_QUANTIZATION:
+        return [constant, f"n{k} = QuantizeLinear(o{k}, q{k}, zero)", f"s{k} = Sign(n{k})"]
+    if negative:
+        fired = [f"d{k} = Div(o{k}, q{k})", f"n{k} = Round(d{k})", f"b{k} = Sign(n{k})"]
+    elif whole:
+        fired = [f"b{k} = GreaterOrEqual(o{k}, q{k})"]
+    else:
+        fired = [_constant(f"half{k}", worth / 2), f"b{k} = Greater(o{k}, half{k})"]
+    return [constant, *fired, f"s{k} = Cast <to = {onnx.TensorProto.INT8}> (b{k})"]
 
 
-def _reset(k: int, reset: float) -> list[str]:
-    """``w<k>``: what spike k takes from the potential, one or two thresholds."""
-    doubled = [f"d{k} = Add(s{k}, s{k})"] if reset == 2 else []
-    return [*doubled, f"w{k} = Cast <to = {onnx.TensorProto.FLOAT}> ({'d' if doubled else 's'}{k})"]
+def _sent(k: int, opset: int) -> list[str]:
+    """``w<k>``: the value of spike k, ``q[k] * S[k]``."""
+    if opset <= NEWEST_QUANTIZATION:
+        return [f"w{k} = DequantizeLinear(s{k}, q{k}, zero)"]
+    return [f"v{k} = Cast <to = {onnx.TensorProto.FLOAT}> (s{k})", f"w{k} = Mul(v{k}, q{k})"]
 
 
 def _train(steps: int) -> list[str]:
@@ -123,17 +133,11 @@ def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
         parts = ", ".join(["part"] * coding.T)
         lines = [_constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
         return _parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
-    lines = [
-        *_levels(coding.signed_input),
-        _constant("beta_c", coding.beta),
-        _constant("start", coding.input_reset * coding.beta ** (1 - coding.T)),
-        "units = Div(x, theta)",
-        "o1 = Mul(units, start)",
-    ]
-    for t in range(1, coding.T + 1):
-        lines += _fire(t)
+    lines = [ZERO, "o1 = Div(x, theta)"]
+    for t, worth in enumerate(coding.weights.tolist(), 1):
+        lines += _fire(t, worth, opset, negative=coding.signed_input, whole=not coding.signed_input)
         if t < coding.T:
-            lines += [*_reset(t, coding.input_reset), f"u{t} = Sub(o{t}, w{t})", f"o{t + 1} = Mul(u{t}, beta_c)"]
+            lines += [*_sent(t, opset), f"o{t + 1} = Sub(o{t}, w{t})"]
     lines += _train(coding.T)
     return _parse(*signature, lines, opset)
 
@@ -156,69 +160,52 @@ def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
 
 def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx.FunctionProto:
     """ONNX function of a TSA neuron, see `csscc.runtime.neuron.tsa`."""
-    T, L = coding.T, coding.silent
+    T, L, q = coding.T, coding.silent, coding.weights.tolist()
     activation = ACTIVATIONS[signature.op]
-    lines = [
-        *_levels(coding.negative),
-        _constant("beta_c", coding.beta),
-        _constant("first", coding.beta ** (1 - T)),
-    ]
+    membranes = range(1, signature.inputs + 1)
+    lines = [ZERO, *(_split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset) for i in membranes)]
     if activation.partial:
         lines.append(_constant("silence", 0))
-    membranes = range(1, signature.inputs + 1)
-    for i in membranes:
-        lines += [
-            _split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset),
-            f"start{i} = Mul(bias{i}, first)",
-            f"h{i}_1 = Add(z{i}_1, start{i})",
-        ]
     for t in range(1, T + L + 1):
+        if t <= T:
+            lines += _heard(membranes, t, q[t - 1])
         k = t - L
-        for i in membranes:
-            if 1 < t <= T:
-                lines += [f"a{i}_{t} = Mul(h{i}_{t - 1}, beta_c)", f"h{i}_{t} = Add(a{i}_{t}, z{i}_{t})"]
-            elif t > T and activation.homogeneous:
-                lines.append(f"h{i}_{t} = Mul(h{i}_{t - 1}, beta_c)")
         if k < 1:
             continue
-        if activation.homogeneous:
-            lines += _apply(signature, [f"h{i}_{t}" for i in membranes], f"y{k}")
+        if t <= T or k == 1:
             target = f"y{k}"
-        else:
-            last = min(t, T)
-            if t == last or k == 1:
-                lines.append(_constant(f"q{t}", coding.beta ** (T - last)))
-                lines += [f"x{i}_{t} = Mul(h{i}_{last}, q{t})" for i in membranes]
-                lines += _apply(signature, [f"x{i}_{t}" for i in membranes], f"y{k}")
-                said = f"y{k}"
-            lines += [
-                _constant(f"m{k}", coding.beta ** (T - k) / coding.reset),
-                f"unit{k} = Mul(theta, m{k})",
-                f"target{k} = Div({said}, unit{k})",
-            ]
-            target = f"target{k}"
-        known = f"n{k}" if activation.partial else f"o{k}"
-        lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k})")
+            value = target if activation.homogeneous else f"f{k}"
+            lines += _apply(signature, [f"h{i}_{min(t, T)}" for i in membranes], value)
+            if not activation.homogeneous:
+                lines.append(f"{target} = Div({value}, theta)")
+        known = f"r{k}" if activation.partial else f"o{k}"
+        lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k - 1})")
         if activation.partial:
             # inf - inf is NaN, so one test finds both.
             lines += [f"gap{k} = Sub({known}, {known})", f"unknown{k} = IsNaN(gap{k})"]
             lines.append(f"o{k} = Where(unknown{k}, silence, {known})")
-        lines += _fire(k)
+        lines += _fire(k, q[k - 1], opset, negative=coding.negative, whole=coding.whole)
         if k < T:
-            lines += _reset(k, coding.reset)
-            lines.append(f"v{k} = Identity(w1)" if k == 1 else f"v{k} = Add(p{k}, w{k})")
-            lines.append(f"p{k + 1} = Mul(v{k}, beta_c)")
+            lines += [*_sent(k, opset), f"p{k} = Identity(w1)" if k == 1 else f"p{k} = Add(p{k - 1}, w{k})"]
     lines += _train(T)
     outputs = ["spikes"]
     if signature.residual:
-        lines += _reset(T, coding.reset)
-        lines += [_constant("threshold", 1 / coding.reset), f"left = Sub(o{T}, w{T})"]
-        lines.append("residual = Mul(left, threshold)")
+        lines += [*_sent(T, opset), f"residual = Sub(o{T}, w{T})"]
         outputs.append("residual")
     inputs = [n for i in membranes for n in (f"z{i}", f"bias{i}")]
     inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
     names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}
     return _parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
+
+
+def _heard(membranes: Iterable[int], t: int, worth: float) -> list[str]:
+    """The membranes ``h<i>_<t>`` with the current of step t; a product with 1 is spared."""
+    lines = [] if worth == 1 else [_constant(f"u{t}", worth)]
+    for i in membranes:
+        current = f"z{i}_{t}" if worth == 1 else f"a{i}_{t}"
+        lines += [] if worth == 1 else [f"{current} = Mul(z{i}_{t}, u{t})"]
+        lines.append(f"h{i}_{t} = Add({f'bias{i}' if t == 1 else f'h{i}_{t - 1}'}, {current})")
+    return lines
 
 
 def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, helper
 
+from csscc.errors import RefusedError
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import (
@@ -54,6 +55,25 @@ def coding_of(node: onnx.NodeProto) -> Coding:
 def _shortest(value: float) -> float:
     """The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523."""
     return float(str(np.float32(value)))
+
+
+def refuse_other_version(model: onnx.ModelProto) -> None:
+    """Refuse a model whose spiking operators mean something else than this csscc's.
+
+    Raises:
+        RefusedError: an older or newer csscc made it.
+    """
+    version = domain_version(model)
+    if version not in (None, DOMAIN_VERSION):
+        raise RefusedError(
+            f"its spiking operators are of version {version} of the domain {DOMAIN}, this csscc knows version "
+            f"{DOMAIN_VERSION}; compile the network again (onnxruntime runs the file as it is)"
+        )
+
+
+def domain_version(model: onnx.ModelProto) -> int | None:
+    """Version of the spiking operators that the model imports; None if it imports none."""
+    return next((o.version for o in model.opset_import if o.domain == DOMAIN), None)
 
 
 def csscc_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -110,7 +130,11 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.
     """Add the functions of the csscc operators that the model uses, in place of any it has (in place).
 
     With `residual`, the neurons' functions have the residual membrane potential as a second output.
+
+    Raises:
+        RefusedError: another version of csscc made the model.
     """
+    refuse_other_version(model)
     kept = [f for f in model.functions if f.domain not in (DOMAIN, ACTIVATION_DOMAIN)]
     definitions = list(_definitions(model, residual=residual))
     del model.functions[:]

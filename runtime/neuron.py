@@ -4,8 +4,8 @@ These free functions are the numerics that every emitted form must reproduce; th
 paper (Algorithm 1, Theorem 2, A.4, A.6) one step at a time and know nothing of ONNX. Arrays have time first:
 currents and spikes are ``[T, ...]``. All of them keep the dtype they are given, so that float64 serves as oracle.
 
-Potentials are in units of the threshold, which is half of what a ternary spike is worth (all of it without negative
-spikes): a spike is sent when the potential reaches 1 or -1 and takes `Coding.reset` thresholds from it.
+Everything is in one unit that does not change over time, the value that a spike of the last step sends: the membrane
+holds the value that has arrived so far. The paper's membranes are these divided by ``q[t]``.
 
 The order of operations is part of the definition. Every operation here is one IEEE operation on one element, so any
 runtime that performs the same ones in the same order, without contracting a product and a sum into one, gives the
@@ -28,7 +28,7 @@ FloatArray = NDArray[np.floating]
 class Firing(NamedTuple):
     """What a neuron did: spikes and potentials before firing ``[T, B, ...]``, and the residual ``[B, ...]``.
 
-    Potentials are in units of the threshold, ``theta * q[k] / reset`` at spike k; the residual in units of theta.
+    Potentials are in units of the spike about to be sent, ``theta * q[k]`` for spike k; the residual in units of theta.
     """
 
     spikes: FloatArray
@@ -36,18 +36,23 @@ class Firing(NamedTuple):
     residual: FloatArray
 
 
-def fire(potential: FloatArray, *, negative: bool = True) -> FloatArray:
-    """Spikes of a potential given in units of the threshold; same shape and dtype.
+def fire(potential: FloatArray, worth: float, *, negative: bool = True, whole: bool = False) -> FloatArray:
+    """The spike that a potential causes where a spike is worth `worth`, in the same units; same shape and dtype.
 
-    +1 from 1 on, -1 (with negative spikes) from -1 down, else 0.
+    +1 above half of `worth`, with negative spikes -1 below minus half of it, else 0. A `whole` neuron sends 0 or 1: +1
+    from `worth` on.
     """
-    return np.trunc(np.clip(potential, -1 if negative else 0, 1))
+    if whole:
+        return (potential >= worth).astype(potential.dtype)
+    half = potential.dtype.type(worth / 2)
+    spikes = (potential > half).astype(potential.dtype)
+    return spikes - (potential < -half) if negative else spikes
 
 
 def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
-    The membrane starts at ``values / (theta * beta**T)``; each step multiplies it by beta, fires and subtracts.
+    The membrane starts at ``values / theta``; each step fires and subtracts what the spike is worth, ``q[t]``.
 
     Args:
         values: analog values, any shape.
@@ -58,15 +63,13 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
-    beta, reset = dtype(coding.beta), dtype(coding.input_reset)
+    potential = values / np.asarray(theta, dtype)
     if coding.constant_input:
-        part = values / np.asarray(theta, dtype) * dtype(1 / coding.T)
-        return np.repeat(part[None], coding.T, axis=0)
-    potential = values / np.asarray(theta, dtype) * dtype(coding.input_reset * coding.beta ** (1 - coding.T))
+        return np.repeat((potential * dtype(1 / coding.T))[None], coding.T, axis=0)
     spikes = np.empty((coding.T, *values.shape), values.dtype)
-    for t in range(coding.T):
-        spikes[t] = fire(potential, negative=coding.signed_input)
-        potential = (potential - reset * spikes[t]) * beta
+    for t, worth in enumerate(coding.weights.astype(dtype)):
+        spikes[t] = fire(potential, worth, negative=coding.signed_input, whole=not coding.signed_input)
+        potential = potential - worth * spikes[t]
     return spikes
 
 
@@ -79,59 +82,50 @@ def tsa(
 ) -> Firing:
     """Spikes of a TSA neuron whose activation f acts on its accumulated inputs (A.4, A.6 for ReLU).
 
-    The membrane ``h[t] = beta * h[t-1] + z[t]`` (no input after T) holds what has arrived; a bias is what it holds
-    before the first step, ``h[0] = bias * beta**-T``. Spike k is sent at t = k + L::
+    The membrane ``h[t] = h[t-1] + q[t] * z[t]`` (no input after T) holds what has arrived, from the start its bias:
+    ``h[0] = bias``. Spike k is sent at t = k + L, of what is still to be sent::
 
-        o = f(h[k+L]) - p[k]      S[k] = fire(o)      p[k+1] = beta * (p[k] + reset * S[k])
+        o = f(h[k+L]) - p[k-1]      S[k] = fire(o, q[k])      p[k] = p[k-1] + q[k] * S[k]
 
-    where p is what was already sent. All are in thresholds of the spike about to be sent, so a current of one theta
-    comes in as `Coding.gain` (the paper's beta**-L among it). An f that is not positively homogeneous needs the value
-    itself: there ``o = f(h[t] * q[t]) / (theta * q[k] / reset) - p[k]`` with ``q[t] = beta**(T-t)``, and h stays as it
-    is behind T. Where that f is not finite for what has arrived so far, nothing is sent.
+    where p is what was already sent, ``p[0] = 0``. An f that is not positively homogeneous needs the source's units:
+    there ``o = f(h[k+L]) / theta - p[k-1]``. Where that f is not finite for what has arrived so far, nothing is sent.
 
     Args:
-        currents: one array per input of the activation, each ``[T, B, ...]``; in units of ``theta / coding.gain`` if
-            `theta` is None, else in the units of f.
+        currents: one array per input of the activation, each ``[T, B, ...]``; in units of theta if `theta` is None,
+            else in the units of f.
         activation: function of as many arrays ``[B, ...]``; may change the shape behind the batch axis.
         coding: steps, base, silent period, and whether negative spikes are allowed.
-        biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' sum.
+        biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' weighted sum.
         theta: amplitude of the spikes sent, for an activation that is not positively homogeneous; else None.
 
     Returns:
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    beta, reset, T, L = dtype(coding.beta), dtype(coding.reset), coding.T, coding.silent
-    first = dtype(coding.beta ** (1 - T))
-    membranes = [
-        z[0] + np.asarray(b, dtype) * first for b, z in zip(biases or [0.0] * len(currents), currents, strict=True)
-    ]
+    q, T, L = coding.weights.astype(dtype), coding.T, coding.silent
+    membranes = [np.asarray(b, dtype) for b in biases or [0.0] * len(currents)]
     spikes: list[FloatArray] = []
     potentials: list[FloatArray] = []
-    sent: FloatArray | None = None
-    said: FloatArray | None = None
+    target: FloatArray = np.zeros((), dtype)
+    sent: FloatArray = np.zeros((), dtype)
+    potential = target
     for t in range(1, T + L + 1):
-        if 1 < t <= T:
-            membranes = [h * beta + z[t - 1] for h, z in zip(membranes, currents, strict=True)]
-        elif t > T and theta is None:
-            membranes = [h * beta for h in membranes]
-        if t <= L:
+        if t <= T:
+            membranes = [h + z[t - 1] * q[t - 1] for h, z in zip(membranes, currents, strict=True)]
+        k = t - L
+        if k < 1:
             continue
-        if theta is None:
+        if t <= T or k == 1:
             target = activation(*membranes)
-        else:
-            if t <= T or said is None:
-                said = activation(*(h * dtype(coding.beta ** max(T - t, 0)) for h in membranes))
-            target = said / (np.asarray(theta, dtype) * dtype(coding.beta ** (T + L - t) / coding.reset))
-        potential = target if sent is None else target - sent
+            if theta is not None:
+                target = target / np.asarray(theta, dtype)
+        potential = target - sent
         if theta is not None:
             potential = np.where(np.isfinite(potential), potential, dtype(0))
-        potentials.append(potential)
-        spikes.append(fire(potential, negative=coding.negative).astype(dtype))
-        paid = reset * spikes[-1]
-        sent = (paid if sent is None else sent + paid) * beta
-    left = potentials[-1] - reset * spikes[-1]
-    return Firing(np.stack(spikes), np.stack(potentials), left * dtype(1 / coding.reset))
+        potentials.append(potential / q[k - 1])
+        spikes.append(fire(potential, q[k - 1], negative=coding.negative, whole=coding.whole))
+        sent = sent + q[k - 1] * spikes[-1]
+    return Firing(np.stack(spikes), np.stack(potentials), potential - spikes[-1])
 
 
 def decode(currents: FloatArray, coding: Coding) -> FloatArray:

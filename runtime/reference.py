@@ -22,7 +22,7 @@ from csscc.runtime import neuron
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
-from csscc.runtime.model import coding_of, copy_of
+from csscc.runtime.model import coding_of, copy_of, refuse_other_version
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -35,7 +35,8 @@ class Trace:
     Attributes:
         outputs: the network's outputs by name.
         spikes: ``[T, B, ...]`` of each encoder and neuron, by node name.
-        potentials: membrane potentials before firing ``[T, B, ...]`` of each neuron, in units of one spike.
+        potentials: membrane potentials before firing ``[T, B, ...]`` of each neuron, in units of the spike
+            that is about to be sent, ``theta * q[k]``.
         residuals: what was left unsent ``[B, ...]`` of each neuron, in units of theta.
     """
 
@@ -51,10 +52,14 @@ class ReferenceRuntime:
     Args:
         model: a file or a model.
         dtype: float32, or float64 for the oracle; weights and inputs are converted.
+
+    Raises:
+        RefusedError: another version of csscc made the model.
     """
 
     def __init__(self, model: str | Path | onnx.ModelProto, dtype: Any = np.float32) -> None:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        refuse_other_version(proto)
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)

@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from csscc import native as kernels
 from csscc.errors import RefusedError
 from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.runtime.functions import DOMAIN
+from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
+from csscc.runtime.model import domain_version
 from csscc.runtime.weights import fits, without_weights
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -171,7 +172,8 @@ def _with_kernels(model: str | Path | bytes | onnx.ModelProto) -> frozenset[str]
         model = onnx.load_from_string(model)
     elif not isinstance(model, onnx.ModelProto):
         model = onnx.load(model, load_external_data=False)
-    used = {n.op_type for n in model.graph.node if n.domain == DOMAIN}
+    current = domain_version(model) == DOMAIN_VERSION
+    used = {n.op_type for n in model.graph.node if n.domain == DOMAIN and current}
     return kernels.operators() & used if used else frozenset()
 
 

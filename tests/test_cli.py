@@ -110,8 +110,8 @@ def test_verify_holds_and_fails_on_a_file_whose_function_was_changed(run: Run, s
     assert out.startswith("0 of ")
     model = onnx.load(snn)
     neuron = next(f for f in model.functions if f.name == "TSARelu")
-    beta = next(n for n in neuron.node if n.output[0] == "beta_c")
-    beta.attribute[0].f = 1.4
+    worth = next(n for n in neuron.node if n.output[0] == "q1")
+    worth.attribute[0].f *= 1.1
     broken = tmp_path / "broken.onnx"
     onnx.save(model, broken)
     code, _, err = run("verify", broken, "--samples", 2, "-q")

@@ -18,6 +18,7 @@ using Dims = std::vector<int64_t>;
 
 const ort::Api* api = nullptr;
 
+constexpr int kDomainVersion = 2;        // in which units a node's currents are, see docs/format.md
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
 constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about
@@ -79,12 +80,14 @@ std::string text(const ort::KernelInfo* info, const char* name) {
   return value.c_str();
 }
 
-Coding coding_of(const ort::KernelInfo* info, const char* negative) {
+Coding coding_of(const ort::KernelInfo* info, bool encoder) {
   const auto T = attribute<int64_t>(info, "T", 0);
   const auto beta = attribute<float>(info, "beta", 0);
   const auto silent = attribute<int64_t>(info, "silent", 0);
   if (T < 1 || beta <= 0 || silent < 0) throw std::runtime_error("a csscc node states no valid coding");
-  return Coding(static_cast<int>(T), beta, static_cast<int>(silent), attribute<int64_t>(info, negative, 1) != 0);
+  const bool negative = attribute<int64_t>(info, encoder ? "signed_input" : "negative", 1) != 0;
+  const bool whole = !negative && (encoder || beta != 1.0f);
+  return Coding(static_cast<int>(T), beta, static_cast<int>(silent), negative, whole);
 }
 
 // ---- tensors
@@ -389,7 +392,7 @@ struct Kernel {
 
 class Encode : public Kernel {
  public:
-  explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info, "signed_input")) {}
+  explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info, true)) {}
 
   void compute(ort::KernelContext* context) const override {
     const Tensor x = input(context, 0);
@@ -439,7 +442,7 @@ template <class F>
 class Tsa : public Kernel {
  public:
   explicit Tsa(const ort::KernelInfo* info)
-      : coding_(coding_of(info, "negative")), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+      : coding_(coding_of(info, false)), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
     configure(f_, info);
   }
 
@@ -624,8 +627,8 @@ Operator operator_of(const char* name, std::size_t required, std::size_t optiona
     return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });
   };
   made.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  made.start_version = [](const ort::CustomOp*) { return 1; };
-  made.end_version = [](const ort::CustomOp*) { return 1; };
+  made.start_version = [](const ort::CustomOp*) { return kDomainVersion; };
+  made.end_version = made.start_version;
   made.may_inplace = [](int**, int**) -> std::size_t { return 0; };
   made.alias = made.may_inplace;
   made.release_may_inplace = made.release_alias = [](int*, int*) {};

@@ -15,29 +15,36 @@
 
 namespace csscc {
 
-// What a node states of its coding, with the powers of beta that the recurrences multiply by.
-struct Coding {
-  int T = 0;
-  int silent = 0;
-  float beta = 0, first = 0;
-  bool constant = false;     // rate coding: the encoder sends the same current at each step
-  float reset = 0;           // what a spike takes from the potential, in thresholds
-  float lowest = 0;          // the potential at which a spike of -1 is sent; NaN, which nothing reaches, for never
-  std::vector<float> worth;  // of a spike at step t = 1..T, at index t - 1
+// What a spike is worth at its step, and from which potential on it is sent.
+struct Worth {
+  float q = 0;
+  float highest = 0;  // the potential from which on a spike of +1 is sent
+  float lowest = 0;   // down from which one of -1 is sent; NaN, which nothing reaches, for never
 
-  Coding() = default;
-  Coding(int T, float beta32, int silent, bool negative) : T(T), silent(silent), worth(T) {
-    const double exact = shortest(beta32);
-    beta = static_cast<float>(exact);
-    first = static_cast<float>(std::pow(exact, 1.0 - T));
-    for (int t = 1; t <= T; ++t) worth[t - 1] = static_cast<float>(std::pow(exact, static_cast<double>(T - t)));
-    constant = beta32 == 1.0f;
-    reset = negative || constant ? 2.0f : 1.0f;
-    lowest = negative ? -1.0f : std::numeric_limits<float>::quiet_NaN();
+  Worth(float q, bool negative, bool whole) : q(q) {
+    highest = whole ? q : std::nextafter(q / 2, std::numeric_limits<float>::infinity());  // above half of it
+    lowest = negative ? -highest : std::numeric_limits<float>::quiet_NaN();
   }
 
   float fire(float potential) const {
-    return (potential >= 1.0f ? 1.0f : 0.0f) - (potential <= lowest ? 1.0f : 0.0f);
+    return (potential >= highest ? 1.0f : 0.0f) - (potential <= lowest ? 1.0f : 0.0f);
+  }
+};
+
+// What a node states of its coding.
+struct Coding {
+  int T = 0;
+  int silent = 0;
+  bool constant = false;     // rate coding: the encoder sends the same current at each step
+  std::vector<Worth> worth;  // of a spike at step t = 1..T, at index t - 1
+
+  Coding() = default;
+  // `whole` neurons send no negative spikes, and a positive one once all of its worth is there.
+  Coding(int T, float beta32, int silent, bool negative, bool whole) : T(T), silent(silent) {
+    const double beta = shortest(beta32);
+    for (int t = 1; t <= T; ++t)
+      worth.emplace_back(static_cast<float>(std::pow(beta, static_cast<double>(T - t))), negative, whole);
+    constant = beta32 == 1.0f;
   }
 
   // The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523.
@@ -165,29 +172,23 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   float* membrane[2] = {scratch, scratch + space};
   float* sent = scratch + 2 * space;
   float* value = scratch + 3 * space;
-  const float beta = coding.beta;
   const int T = coding.T, L = coding.silent;
   for (int t = 1; t <= T + L; ++t) {
     for (int i = 0; i < F::inputs; ++i) {
+      if (t > T) break;
+      const float *z = block.currents(i, t - 1), *before = t == 1 ? block.bias[i] : membrane[i];
+      const float q = coding.worth[t - 1].q;
       float* h = membrane[i];
-      if (t == 1) {
-        const float *z = block.currents(i, 0), *bias = block.bias[i], first = coding.first;
+      if constexpr (!F::window) fetch(z + in, in);
 #pragma omp simd
-        for (std::size_t j = 0; j < in; ++j) h[j] = z[j] + bias[j] * first;
-      } else if (t <= T) {
-        const float* z = block.currents(i, t - 1);
-        if constexpr (!F::window) fetch(z + in, in);
-#pragma omp simd
-        for (std::size_t j = 0; j < in; ++j) h[j] = h[j] * beta + z[j];
-      } else if (F::homogeneous) {
-#pragma omp simd
-        for (std::size_t j = 0; j < in; ++j) h[j] = h[j] * beta;
-      }
+      for (std::size_t j = 0; j < in; ++j) h[j] = before[j] + z[j] * q;
     }
     if (t <= L) continue;
     const int k = t - L;
-    if constexpr (F::window) f(membrane[0], value);
-    const float worth = coding.worth[(t < T ? t : T) - 1], reset = coding.reset, unit = coding.worth[k - 1] / reset;
+    if constexpr (F::window) {
+      if (t <= T || k == 1) f(membrane[0], value);
+    }
+    const Worth worth = coding.worth[k - 1];
     const float *h = membrane[0], *g = membrane[1], *theta = block.theta;
     const float *a = block.parameter[0], *b = block.parameter[1];
     float* spikes = block.spikes + (k - 1) * block.stride;
@@ -199,15 +200,14 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
       } else if constexpr (F::homogeneous) {
         target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
       } else {
-        const float x = h[j] * worth, y = F::inputs > 1 ? g[j] * worth : 0;
-        target = f(x, y, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / (theta[j] * unit);
+        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / theta[j];
       }
       float o = target - sent[j];
       if constexpr (F::partial) o = std::isfinite(o) ? o : 0.0f;
-      const float s = coding.fire(o);
-      sent[j] = (sent[j] + reset * s) * beta;
+      const float s = worth.fire(o), paid = worth.q * s;
+      sent[j] = sent[j] + paid;
       spikes[j] = s;
-      return (o - reset * s) * (1.0f / reset);
+      return o - paid;
     };
     if (k < T || block.residual == nullptr) {
 #pragma omp simd
@@ -222,19 +222,20 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
 // Recurrence of csscc.runtime.neuron.encode on `size` elements; `potential` is scratch of that size.
 inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
                    std::size_t stride, float* potential) {
-  const float beta = coding.beta, reset = coding.reset;
-  const float first = coding.constant ? static_cast<float>(1.0 / coding.T) : reset * coding.first;
 #pragma omp simd
-  for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j] * first;
+  for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j];
+  const float part = static_cast<float>(1.0 / coding.T);
   for (int t = 0; t < coding.T; ++t, spikes += stride) {
     if (coding.constant) {
-      std::copy_n(potential, size, spikes);
+#pragma omp simd
+      for (std::size_t j = 0; j < size; ++j) spikes[j] = potential[j] * part;
       continue;
     }
+    const Worth worth = coding.worth[t];
 #pragma omp simd
     for (std::size_t j = 0; j < size; ++j) {
-      const float s = coding.fire(potential[j]);
-      potential[j] = (potential[j] - reset * s) * beta;
+      const float s = worth.fire(potential[j]);
+      potential[j] = potential[j] - worth.q * s;
       spikes[j] = s;
     }
   }

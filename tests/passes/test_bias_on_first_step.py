@@ -50,7 +50,7 @@ def test_the_bias_of_a_convolution():
     assert len(first.inputs) == 2
     assert len(last.inputs) == 3
     (neuron,) = _neurons(network)
-    wanted = initializer(parse(text), "b").reshape(5, 1, 1) * CODING.gain / network.amplitudes["r"]
+    wanted = initializer(parse(text), "b").reshape(5, 1, 1) / network.amplitudes["r"]
     np.testing.assert_allclose(_bias(neuron), wanted, rtol=1e-5)
 
 

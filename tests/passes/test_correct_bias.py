@@ -86,7 +86,7 @@ def _heard(model, network, feeds):
     for node, name in zip(neurons, ("h", "i"), strict=True):
         z = got[node.input[0]].astype(np.float64)
         z = z.reshape(CODING.T, -1, *z.shape[1:])
-        total = (np.tensordot(CODING.weights, z, axes=1) + values[node.input[1]]) * values[node.input[2]] / CODING.gain
+        total = (np.tensordot(CODING.weights, z, axes=1) + values[node.input[1]]) * values[node.input[2]]
         shifts.append((total - wanted[name]).mean(axis=(0, 2, 3)))
     return shifts
 

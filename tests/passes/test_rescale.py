@@ -59,7 +59,7 @@ def test_the_formula_of_the_paper(per_channel):
     model = parse(CHAIN)
     theta_x, theta_r = (np.broadcast_to(network.amplitudes[n].reshape(-1), s) for n, s in (("x", 3), ("r", 5)))
     first, second = (n for n in network.graph.nodes if n.op == "Conv")
-    per_theta = network.coding.gain / theta_r
+    per_theta = 1 / theta_r
     w = initializer(model, "W") * theta_x.reshape(1, -1, 1, 1) * per_theta.reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(first.inputs[1].values, w, rtol=1e-6)
     np.testing.assert_allclose(first.inputs[2].values, initializer(model, "b") * per_theta / LEVELS, rtol=1e-6)
@@ -81,9 +81,7 @@ def test_an_identity_shortcut_keeps_one_factor():
     assert ops(network).count("Mul") == 1
     values = next(t.values for t in shortcut.inputs if hasattr(t, "values"))
     theta_a, theta_r = network.amplitudes["a"], network.amplitudes["r"]
-    np.testing.assert_allclose(
-        np.broadcast_to(values, theta_r.shape), network.coding.gain * theta_a / theta_r, rtol=1e-6
-    )
+    np.testing.assert_allclose(np.broadcast_to(values, theta_r.shape), theta_a / theta_r, rtol=1e-6)
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

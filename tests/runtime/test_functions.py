@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
-from csscc.runtime.functions import DOMAIN
+from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
 from csscc.runtime.model import coding_of, define_operators, with_residuals
 from csscc.runtime.reference import ReferenceRuntime
 
@@ -195,7 +195,7 @@ def attributes(coding: Coding) -> dict[str, Any]:
 
 def finished(nodes: Any, inputs: Any, outputs: Any, constants: Any, opset: int = OPSET) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
     return define_operators(helper.make_model(graph, opset_imports=imports, ir_version=10))
 
 
@@ -313,10 +313,9 @@ def test_what_was_sent_and_what_is_left_is_the_value_of_the_operator(index: int,
             whole.append(np.tensordot(q, z, axes=1) + feeds[f"b{k}"])
             scale = max(scale, np.abs(whole[-1]).max())
         sent = np.tensordot(q, spikes.astype(np.float64).reshape(T, batch, *spikes.shape[1:]), axes=1)
-        unit = float(feeds["theta"]) if not ACTIVATIONS[case.op].homogeneous else coding.gain
         target = plain_value(case, whole)
         tolerance = 2e-5 * max(scale, np.abs(target).max())
-        np.testing.assert_allclose(unit * (sent + left), target, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(float(feeds["theta"]) * (sent + left), target, rtol=0, atol=tolerance)
 
 
 def test_the_comparison_notices_a_wrong_function() -> None:
@@ -331,14 +330,16 @@ def test_the_comparison_notices_a_wrong_function() -> None:
     assert differing(np.full_like(expected, np.nan), expected) == 1
 
 
-@pytest.mark.parametrize("opset", [18, 20, 21])
-def test_functions_follow_the_opset(opset: int) -> None:
-    case, coding = CASES[0], Coding(5, 1.5, 1)
+@pytest.mark.parametrize("negative", [True, False])
+@pytest.mark.parametrize("opset", [18, 20, 21, 27, 28])
+def test_functions_follow_the_opset(opset: int, negative: bool) -> None:
+    case, coding = CASES[0], Coding(5, 1.5, 1, negative)
     model = neuron_model(case, coding, opset=opset)
     assert {o.version for f in model.functions for o in f.opset_import if o.domain == ""} == {opset}
     feeds = feeds_for(case, coding, 2, 0)
-    expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
-    np.testing.assert_array_equal(run_at(model, feeds, LEVELS[-1])[0], expected)
+    expected = ReferenceRuntime(neuron_model(case, coding)).trace(feeds).outputs["spikes"]
+    for level in LEVELS:
+        np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
 
 
 def test_theta_of_each_channel() -> None:
@@ -431,6 +432,51 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
                 inside = np.abs(x) <= levels_sum(T, beta) * theta
                 bound = (theta / 2 if signed else theta) * np.ones_like(x)
                 assert (np.abs(value - x)[inside] <= bound[inside] * (1 + 1e-5) + 1e-6).all()
+
+
+def near_thresholds(coding: Coding) -> Array:
+    """Numbers next to half and to all of what a spike of any step is worth, both signs, and huge ones."""
+    worth = np.array([coding.beta ** (coding.T - t) for t in range(1, coding.T + 1)], np.float32)
+    near = np.concatenate([worth / 2, worth, worth * np.float32(1.5), [0.0]]).astype(np.float32)
+    for _ in range(3):
+        near = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))])
+    near = np.concatenate([near, f32(200 * worth[0], 1e30, np.inf)])
+    return np.concatenate([near, -near])
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("T", [1, 2, 5, 12, 40])
+@pytest.mark.parametrize("beta", [1.1, 1.3, 1.5, 2.0, 2.7, 3.0])
+def test_spikes_next_to_a_threshold(T: int, beta: float, signed: bool) -> None:
+    """The functions divide and round, the reference compares."""
+    coding = Coding(T, beta, 0, negative=signed, signed_input=signed)
+    x = near_thresholds(coding).reshape(-1, 1, 1, 1)
+    currents = {"z0": np.zeros((T * len(x), 1, 1, 1), np.float32), "b0": x, "theta": scalar(1)}
+    neuron = neuron_model(Case("LeakyRelu", {"alpha": 1.0}), coding)
+    for model, feeds in ((encode_model(coding, 0), {"x": x, "theta": scalar(1)}), (neuron, currents)):
+        expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
+        assert set(np.unique(expected)) == ({-1.0, 0.0, 1.0} if signed else {0.0, 1.0})
+        for level in LEVELS:
+            np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_onnxruntime_quantises_by_a_division_and_rounds_halves_to_even(level: Any) -> None:
+    """What the functions fire by; a product with the reciprocal would round otherwise."""
+    node = helper.make_node("QuantizeLinear", ["x", "q", "zero"], ["y"])
+    y = helper.make_tensor_value_info("y", TensorProto.INT8, ["n"])
+    zero = numpy_helper.from_array(np.array(0, np.int8), "zero")
+    model = finished([node], [tensor("x", 1), tensor("q", 0)], [y], [zero])
+    told_apart = 0
+    for beta in (1.1, 1.3, 1.5, 2.7, 3.0):
+        for worth in np.array([beta**k for k in range(0, 40, 3)], np.float32):
+            halves = worth * np.arange(-4.5, 5, dtype=np.float32)
+            x = np.concatenate([np.nextafter(halves, np.float32(to)) for to in (-np.inf, np.inf)] + [halves])
+            x = np.concatenate([x, f32(1e30, np.inf, -1e30, -np.inf)])
+            expected = np.clip(np.rint(x / worth), -128, 127)
+            np.testing.assert_array_equal(run_at(model, {"x": x, "q": np.asarray(worth)}, level)[0], expected)
+            told_apart += int((np.clip(np.rint(x * (1 / worth)), -128, 127) != expected).sum())
+    assert told_apart > 0
 
 
 @pytest.mark.parametrize("T", [1, 5])

@@ -8,11 +8,13 @@ import onnx.parser
 import onnxruntime as ort
 import pytest
 
+from csscc.errors import RefusedError
 from csscc.runtime import model as models
 from csscc.runtime.coding import Coding
+from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 1]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 2]>
 g (float[N,4] x) => (float[N,4] y)
 <float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
 {
@@ -57,8 +59,19 @@ def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.Mo
 def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
     del model.opset_import[1]
     models.define_operators(model)
-    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 1}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 2}
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_functions_of_another_version_are_not_replaced(model: onnx.ModelProto) -> None:
+    """Its currents are in other units: new functions would send other spikes."""
+    next(o for o in model.opset_import if o.domain == "csscc").version = 1
+    before = model.SerializeToString()
+    for use in (models.define_operators, ReferenceRuntime):
+        with pytest.raises(RefusedError, match=r"version 1 of the domain csscc.*compile the network again") as caught:
+            use(model)
+        assert "\n" not in str(caught.value)
+    assert model.SerializeToString() == before
 
 
 def test_define_operators_leaves_a_model_without_spikes_alone() -> None:

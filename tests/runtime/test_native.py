@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from tests.runtime.test_functions import (
     encode_model,
     f32,
     feeds_for,
+    near_thresholds,
     neuron_model,
     scalar,
 )
@@ -107,6 +109,35 @@ def test_encoder(kernels: frozenset[str], signed: bool) -> None:
         for theta in (scalar(0.05), f32(0.1, 0.2, 0.3, 0.4).reshape(1, 4, 1, 1)):
             x = np.random.default_rng(1).uniform(-1, 1, (3, *IMAGE)).astype(np.float32)
             assert_same(encode_model(coding, theta.ndim), {"x": x, "theta": theta})
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_spikes_next_to_a_threshold(kernels: frozenset[str], signed: bool) -> None:
+    for T, beta in ((1, 1.5), (5, 1.3), (12, 1.5), (12, 2.7), (40, 3.0)):
+        coding = Coding(T, beta, 0, negative=signed, signed_input=signed)
+        x = near_thresholds(coding).reshape(-1, 1, 1, 1)
+        assert_same(encode_model(coding, 0), {"x": x, "theta": scalar(1)})
+        z = np.zeros((T * len(x), 1, 1, 1), np.float32)
+        assert_same(neuron_model(Case("Relu"), coding), {"z0": z, "b0": x, "theta": scalar(1)})
+
+
+def test_a_file_of_another_version_keeps_its_functions(kernels: frozenset[str]) -> None:
+    """A kernel would take its currents for what they are not."""
+    model = neuron_model(CASES[0], CODING)
+    feeds = feeds_for(CASES[0], CODING, 2, 0)
+    expected = Session(model).run(feeds)["spikes"]
+    next(o for o in model.opset_import if o.domain == "csscc").version = 1
+    wrong = neuron_model(CASES[0], Coding(5, 3.0, 1)).functions[0]
+    for function in (model.functions[0], wrong):
+        model.functions[0].CopyFrom(function)
+        session = Session(model, native=True)
+        assert session.native == frozenset()
+        options = ort.SessionOptions()
+        options.register_custom_ops_library(native.library())
+        registered = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        spikes = session.run(feeds)["spikes"]
+        np.testing.assert_array_equal(registered.run(None, feeds)[0], spikes)
+        assert np.array_equal(spikes, expected) == (function is not wrong)
 
 
 def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> None:

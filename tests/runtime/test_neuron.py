@@ -78,8 +78,7 @@ def tsa(
     theta: float | None = None,
 ) -> neuron.Firing:
     """The neuron for currents in units of its theta (or, with `theta`, in the ANN's), as the equations state them."""
-    gain = coding.gain if theta is None else 1.0
-    return neuron.tsa([part * gain for part in z], f, coding, [b * gain for b in biases] if biases else None, theta)
+    return neuron.tsa(z, f, coding, biases, theta)
 
 
 def currents(seed: int, T: int, n: int = 40, scale: float = 1.0) -> FloatArray:
@@ -172,17 +171,34 @@ def test_the_residual_is_what_was_not_sent(
 def test_theta_can_be_absorbed_where_f_is_homogeneous(seed: int, T: int, beta: float, L: int, theta: float) -> None:
     z = currents(seed, T)
     absorbed = tsa([z], relu, Coding(T, beta, L))
-    assume(np.abs(np.abs(absorbed.potentials) - 1).min() > 1e-6)
+    assume(np.abs(np.abs(absorbed.potentials) - 0.5).min() > 1e-6)
     explicit = tsa([z * theta], relu, Coding(T, beta, L), theta=theta)
     np.testing.assert_array_equal(absorbed.spikes, explicit.spikes)
     np.testing.assert_allclose(absorbed.potentials, explicit.potentials, rtol=1e-6, atol=1e-6)
 
 
-def test_fire_is_symmetric_and_fires_at_the_threshold() -> None:
-    potential = np.array([-7.0, -1.5, -1.0, -0.999999, -0.2, 0.0, 0.999999, 1.0, 1.5, 7.0])
-    np.testing.assert_array_equal(neuron.fire(potential), [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(neuron.fire(-potential), -neuron.fire(potential))
-    np.testing.assert_array_equal(neuron.fire(potential, negative=False), [0, 0, 0, 0, 0, 0, 0, 1, 1, 1])
+def test_fire_is_symmetric_and_fires_above_half_of_what_a_spike_is_worth() -> None:
+    potential = 3 * np.array([-7.0, -0.500001, -0.5, -0.2, 0.0, 0.5, 0.500001, 0.999999, 1.0, 7.0])
+    np.testing.assert_array_equal(neuron.fire(potential, 3.0), [-1, -1, 0, 0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(neuron.fire(-potential, 3.0), -neuron.fire(potential, 3.0))
+    np.testing.assert_array_equal(neuron.fire(potential, 3.0, negative=False), [0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
+    whole = neuron.fire(potential, 3.0, negative=False, whole=True)
+    np.testing.assert_array_equal(whole, [0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fire_is_division_rounding_to_even_and_a_clamp(dtype: type[np.floating]) -> None:
+    """What QuantizeLinear computes, one IEEE operation after the other, for numbers next to every threshold."""
+    for beta in (1.0, 1.1, 1.3, 1.5, 2.0, 2.7, 3.0):
+        for worth in Coding(40, beta).weights.astype(dtype):
+            near = np.array([worth / 2, worth, worth * 3 / 2, 0.0], dtype)
+            for _ in range(3):
+                near = np.concatenate([near, np.nextafter(near, dtype(0)), np.nextafter(near, dtype(np.inf))])
+            near = np.concatenate([near, np.array([1e30, np.inf], dtype)])
+            potential = np.concatenate([near, -near])
+            expected = np.clip(np.rint(potential / worth), -1, 1)
+            np.testing.assert_array_equal(neuron.fire(potential, worth), expected)
+            assert {-1.0, 0.0, 1.0} == set(expected)
 
 
 def test_temporal_coupling_example_of_section_4_2_1() -> None:
@@ -234,7 +250,7 @@ def test_a_layer_that_waits_for_all_its_input_sends_what_an_encoder_would(seed: 
     coding = Coding(T, beta, T)
     target = relu(value(z, beta))
     firing = tsa([z], relu, coding)
-    assume(np.abs(np.abs(firing.potentials) - 1).min() > 1e-6)
+    assume(np.abs(np.abs(firing.potentials) - 0.5).min() > 1e-6)
     np.testing.assert_array_equal(firing.spikes, neuron.encode(target, 1.0, coding))
     inside = target <= coding.levels + 0.5
     assert (np.abs(firing.residual[inside]) <= 0.5 + 1e-6).all()
