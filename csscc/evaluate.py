@@ -25,6 +25,7 @@ from csscc.runtime.model import attributes_of, copy_of, spike_sources, with_resi
 from csscc.runtime.session import Session
 
 TIMED_BATCHES = 5
+SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -115,7 +116,8 @@ def evaluate(
     meter, compared = _Meter(snn_model, native), Agreement(source.labels)
     seconds: list[tuple[float, float]] = []
     at_once = max(fixed or 1, plain.fixed_batch or 1)
-    size = samples_at_once(snn_model, facts.coding.T)
+    trains = 4 * facts.coding.T * sum(layer.neurons for layer in facts.layers)  # bytes; counters read them at the end
+    size = samples_at_once(snn_model, facts.coding.T, min(32, SPIKE_TRAINS // max(trains, 1)))
     for feeds in source.batches(max(at_once, size - size % at_once)):
         number = len(next(iter(feeds.values())))
         if number % at_once:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 MIN_SAMPLES = 8
-LARGEST_TENSOR = 128 << 20  # bytes, over all samples and time steps that run at once
+LARGEST_TENSOR = 32 << 20  # bytes, over all samples and time steps that run at once
 Shape = Sequence[int | str | None] | None
 
 
