@@ -30,6 +30,7 @@ class Options:
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
+        trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
@@ -43,6 +44,7 @@ class Options:
     bias_on_first_step: bool = True
     adjust: bool = True
     residual_rms: float | None = 0.5
+    trim_silence: bool = False
     correct_bias: bool = True
     calibration_samples: int = 512
     seed: int = 0

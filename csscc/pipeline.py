@@ -2,7 +2,7 @@
 
 load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
      -> insert neurons -> rescale -> (bias on the first step) -> snap weights
-     -> (adjust amplitudes) -> (correct biases) -> emit -> verify
+     -> (adjust amplitudes) -> (trim silence) -> (correct biases) -> emit -> verify
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
 from csscc.passes.simplify_operands import SimplifyOperands
 from csscc.passes.snap_weights import SnapWeights
+from csscc.passes.trim_silence import TrimSilence
 from csscc.passes.verify_spiking import verify_spiking
 
 Progress = Callable[[str, int], None]
@@ -94,6 +95,8 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")
         improve += (AdjustAmplitudes(source, convert, rms=options.residual_rms, progress=told),)
+    if options.trim_silence:
+        improve += (TrimSilence(source, progress=_named(progress, "trimming silence")),)
     if options.correct_bias:
         improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
     return (SetAmplitudes(options.method, options.percentile), *convert, *improve)

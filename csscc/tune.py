@@ -9,7 +9,8 @@ Candidates are combinations of T, beta and L, the cheapest first; those that cos
 3. The best there, and the one whose outputs err least, are compiled and run on all samples. If one of them keeps the
    budget, the search is over.
 
-For the best, other ways to choose amplitudes are tried, in parts 2 and 3 as well. Test data plays no part.
+For the best, other ways to choose amplitudes are tried, and silent steps only in the layers that need them; first on a
+part of the samples as well. Test data plays no part.
 """
 
 from __future__ import annotations
@@ -50,7 +51,12 @@ PAYS = 0.9
 HOPELESS = 2.0
 PART = 128  # samples of a first trial, fewer where they would take more than so many multiply-accumulates
 PART_BUDGET = 1e11
-CHANGES: tuple[dict[str, Any], ...] = ({"method": "percentile"}, {"method": "max"}, {"correct_bias": False})
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"method": "percentile"},
+    {"method": "max"},
+    {"correct_bias": False},
+    {"trim_silence": True},
+)
 
 
 @dataclass(frozen=True)
@@ -242,10 +248,12 @@ def _improved(
     """The best candidate, or what one of `CHANGES` makes of it."""
     before = bench.trial(best)
     for changes in CHANGES:
-        tried = bench.trial(replace(best, changes=changes))
+        tried = bench.trial(replace(best, changes={**best.changes, **changes}))
         seen.append(tried)
-        if _error(tried) < PAYS * _error(before):
-            best = _best([best, _run(bench, tried, seen)], max_loss, objective)
+        if _best([before, tried], max_loss, objective) is tried:
+            confirmed = _run(bench, tried, seen)
+            if _best([best, confirmed], max_loss, objective) is confirmed:
+                best, before = confirmed, tried
     return best
 
 

@@ -123,7 +123,21 @@ def _definitions(model: onnx.ModelProto, *, residual: bool) -> Iterable[onnx.Fun
         elif op == "Decode":
             yield decode_function(coding, opset)
         else:
-            yield tsa_function(signature_of(nodes, residual=residual), coding, opset)
+            yield from _neurons(nodes, opset, residual=residual)
+
+
+def _neurons(nodes: list[onnx.NodeProto], opset: int, *, residual: bool) -> Iterable[onnx.FunctionProto]:
+    """One function for all neurons of an operator; where layers differ in their silent steps, an overload for each."""
+    by_silence: dict[int, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        by_silence.setdefault(coding_of(node).silent, []).append(node)
+    signature = signature_of(nodes, residual=residual)
+    for silent, alike in sorted(by_silence.items()):
+        function = tsa_function(signature, coding_of(alike[0]), opset)
+        function.overload = f"silent_{silent}" if len(by_silence) > 1 else ""
+        for node in alike:
+            node.overload = function.overload
+        yield function
 
 
 def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.ModelProto:

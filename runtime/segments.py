@@ -7,8 +7,9 @@ once all layers before it are, at the cost of one run of the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ from onnx import TensorProto, helper
 from csscc.calibration import Feeds
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.functions import activation_of
-from csscc.runtime.model import coding_of, csscc_nodes, define_operators
+from csscc.runtime.model import (
+    coding_of,
+    csscc_nodes,
+    define_operators,
+    with_outputs,
+    with_residuals,
+)
 from csscc.runtime.session import Session
 
 
@@ -142,6 +149,34 @@ class LayerRun:
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
         self._session = Session(segment.model())
         self._runs = runs
+
+    @property
+    def silent(self) -> int:
+        """Silent steps of the neuron."""
+        return coding_of(self.segment.node).silent
+
+    def silence(self, silent: int) -> None:
+        """Give the neuron so many silent steps."""
+        if silent == self.silent:
+            return
+        node = onnx.NodeProto()
+        node.CopyFrom(self.segment.node)
+        next(a for a in node.attribute if a.name == "silent").i = silent
+        self.segment = replace(self.segment, node=node)
+        self._session = Session(self.segment.model())
+
+    def residual_rms(self) -> float:
+        """Root mean square of the neurons' residuals over all samples, in units of theta."""
+        model = self.segment.model()
+        (residual,) = with_residuals(model).values()
+        session = Session(with_outputs(model, [residual]))
+        squares, number = 0.0, 0
+        for index, feeds in enumerate(self._runs.batches):
+            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
+            values = session.run(given | self.biases, [residual])[residual]
+            squares += float(np.square(values, dtype=np.float64).sum())
+            number += values.size
+        return math.sqrt(squares / number)
 
     def mean_currents(self) -> list[NDArray[np.float64]]:
         """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.

@@ -126,11 +126,12 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _words(changes: dict[str, Any]) -> str:
-    """In few letters: ``percentile``, ``bias off``."""
-    return ", ".join(f"{k.split('_')[-1]} off" if v is False else str(v) for k, v in changes.items())
+    """In few letters: ``percentile``, ``bias off``, ``trim silence``."""
+    words = {False: "{1} off", True: "{0} {1}"}
+    return ", ".join(words.get(v, str(v)).format(*k.split("_")) for k, v in changes.items())
 
 
 def _flags(changes: dict[str, Any]) -> str:
     """As `csscc compile` takes them."""
-    names = {k: k.replace("_", "-") for k in changes}
-    return "".join(f", --no-{names[k]}" if v is False else f", --{names[k]} {v}" for k, v in changes.items())
+    flags = {False: ", --no-{0}", True: ", --{0}"}
+    return "".join(flags.get(v, f", --{{0}} {v}").format(k.replace("_", "-")) for k, v in changes.items())
