@@ -131,7 +131,7 @@ class RecogniseActivations(BasePass):
 
 
 def _recognise(graph: Any, last: Any) -> bool:
-    for source, nodes in reversed(_cones(graph, last)):
+    for source, nodes in reversed(cones(graph, last, is_elementwise)):
         if len(nodes) == 1 and last.op not in ("Max", "Min"):
             continue
         values = evaluate_nodes(nodes, source, last.outputs[0], GRID.astype(np.float32))
@@ -162,8 +162,8 @@ def _stand_in(graph: Any, last: Any, source: Any, known: Known, attributes: dict
     set_inputs(last, inputs)
 
 
-def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:
-    """Pairs of a tensor and the nodes between it and `last`, smaller first, where only that tensor enters."""
+def cones(graph: Any, last: Any, allowed: Callable[[Any], bool]) -> list[tuple[Any, list[Any]]]:
+    """Pairs of a tensor and the `allowed` nodes between it and `last`, smaller first, where only that tensor enters."""
     nodes: list[Any] = []
     open_tensors = [last.outputs[0]]
     cones = []
@@ -173,7 +173,7 @@ def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:
         open_tensors.sort(key=lambda t: order.get(id(t.inputs[0]), -1) if t.inputs else -1)
         tensor = open_tensors.pop()
         node = tensor.inputs[0] if tensor.inputs else None
-        if node is None or not _elementwise(node) or (node is not last and is_output(graph, tensor)):
+        if node is None or not allowed(node) or (node is not last and is_output(graph, tensor)):
             break
         nodes.insert(0, node)
         for source in node.inputs:
@@ -184,7 +184,8 @@ def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:
     return cones
 
 
-def _elementwise(node: Any) -> bool:
+def is_elementwise(node: Any) -> bool:
+    """Whether the node computes each element of its result from one of a tensor, and scalar constants."""
     if node.op not in ELEMENTWISE or (node.domain or "") or len(node.outputs) != 1:
         return False
     return all(not t.name or _scalar(t) or constant(node, i) is None for i, t in enumerate(node.inputs))
