@@ -177,20 +177,19 @@ def cones(graph: Any, last: Any, allowed: Callable[[Any], bool]) -> list[tuple[A
             break
         nodes.insert(0, node)
         for source in node.inputs:
-            if source.name and not _scalar(source) and all(source is not t for t in open_tensors):
+            if source.name and not isinstance(source, gs.Constant) and all(source is not t for t in open_tensors):
                 open_tensors.append(source)
         if len(open_tensors) == 1:
             cones.append((open_tensors[0], list(nodes)))
     return cones
 
 
-def is_elementwise(node: Any) -> bool:
-    """Whether the node computes each element of its result from one of a tensor, and scalar constants."""
+def is_elementwise(node: Any, *, vectors: bool = False) -> bool:
+    """Whether the node computes each element of its result from one of a tensor, and scalar constants.
+
+    With `vectors`, constants may vary along the last axis.
+    """
     if node.op not in ELEMENTWISE or (node.domain or "") or len(node.outputs) != 1:
         return False
-    return all(not t.name or _scalar(t) or constant(node, i) is None for i, t in enumerate(node.inputs))
-
-
-def _scalar(tensor: Any) -> bool:
-    values = getattr(tensor, "values", None)
-    return values is not None and values.size == 1
+    values = [constant(node, i) for i in range(len(node.inputs))]
+    return all(v is None or v.size == 1 or (vectors and v.size == v.shape[-1]) for v in values)
