@@ -99,7 +99,7 @@ CASES = (
     Case("Silu"),
     Case("QuickGelu"),
     Case("Swish", {"alpha": 1.5}, opset=24),
-    Case("Shrink", {"bias": 0.2, "lambd": 0.3}, exact=True),
+    Case("Shrink", {"bias": 0.25, "lambd": 0.25}, exact=True),
     Case("Tanh"),
     Case("Elu", {"alpha": 1.2}),
     Case("Selu"),
