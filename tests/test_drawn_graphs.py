@@ -222,7 +222,8 @@ def away_from_zero(g: Graph, x: str) -> str:
 ELEMENTWISE: dict[str, dict[str, Any]] = {
     "Neg": {}, "Relu": {}, "LeakyRelu": {"alpha": 0.1}, "Abs": {}, "HardSigmoid": {"alpha": 0.3}, "HardSwish": {},
     "Sigmoid": {}, "Tanh": {}, "Elu": {}, "Selu": {}, "Celu": {"alpha": 0.8}, "Softplus": {}, "Softsign": {},
-    "Mish": {}, "Gelu": {"approximate": "tanh"}, "Erf": {}, "Identity": {}, "Dropout": {}, "Shrink": {"bias": 0.2, "lambd": 0.2},
+    "Mish": {}, "Gelu": {"approximate": "tanh"}, "Erf": {}, "Identity": {}, "Dropout": {},
+    "Shrink": {"bias": 0.2, "lambd": 0.2},
 }  # fmt: skip
 
 
