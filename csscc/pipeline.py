@@ -33,6 +33,7 @@ from csscc.passes.merge_softmax import MergeSoftmax
 from csscc.passes.network import Network
 from csscc.passes.pool_before_concat import PoolBeforeConcat
 from csscc.passes.recognise_activations import RecogniseActivations
+from csscc.passes.recognise_normalizations import RecogniseNormalizations
 from csscc.passes.remove_identities import RemoveIdentities
 from csscc.passes.rescale import Rescale
 from csscc.passes.set_amplitudes import SetAmplitudes
@@ -54,6 +55,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
+        RecogniseNormalizations(),
         RecogniseActivations(),
         SimplifyOperands(),
         PoolBeforeConcat(),

@@ -37,9 +37,10 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     """
     network = Network(graph=gs.import_onnx(model))
     tensors = network.graph.tensors()
-    for name in set(weights or ()).intersection(tensors):
-        values = onnx.numpy_helper.to_array(weights[name]).astype(tensors[name].dtype, copy=False)
-        tensors[name].values, tensors[name].data_location = values, None
+    for name, tensor in (weights or {}).items():
+        if name in tensors:
+            values = onnx.numpy_helper.to_array(tensor).astype(tensors[name].dtype, copy=False)
+            tensors[name].values, tensors[name].data_location = values, None
     network.metadata = {p.key: p.value for p in model.metadata_props}
     name_uniquely(network.graph)
     _type_constants(network.graph)

@@ -131,7 +131,7 @@ class RecogniseActivations(BasePass):
 
 
 def _recognise(graph: Any, last: Any) -> bool:
-    for source, nodes in reversed(_cones(graph, last)):
+    for source, nodes in reversed(cones(graph, last, is_elementwise)):
         if len(nodes) == 1 and last.op not in ("Max", "Min"):
             continue
         values = evaluate_nodes(nodes, source, last.outputs[0], GRID.astype(np.float32))
@@ -162,8 +162,8 @@ def _stand_in(graph: Any, last: Any, source: Any, known: Known, attributes: dict
     set_inputs(last, inputs)
 
 
-def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:
-    """Pairs of a tensor and the nodes between it and `last`, smaller first, where only that tensor enters."""
+def cones(graph: Any, last: Any, allowed: Callable[[Any], bool]) -> list[tuple[Any, list[Any]]]:
+    """Pairs of a tensor and the `allowed` nodes between it and `last`, smaller first, where only that tensor enters."""
     nodes: list[Any] = []
     open_tensors = [last.outputs[0]]
     cones = []
@@ -173,23 +173,23 @@ def _cones(graph: Any, last: Any) -> list[tuple[Any, list[Any]]]:
         open_tensors.sort(key=lambda t: order.get(id(t.inputs[0]), -1) if t.inputs else -1)
         tensor = open_tensors.pop()
         node = tensor.inputs[0] if tensor.inputs else None
-        if node is None or not _elementwise(node) or (node is not last and is_output(graph, tensor)):
+        if node is None or not allowed(node) or (node is not last and is_output(graph, tensor)):
             break
         nodes.insert(0, node)
         for source in node.inputs:
-            if source.name and not _scalar(source) and all(source is not t for t in open_tensors):
+            if source.name and not isinstance(source, gs.Constant) and all(source is not t for t in open_tensors):
                 open_tensors.append(source)
         if len(open_tensors) == 1:
             cones.append((open_tensors[0], list(nodes)))
     return cones
 
 
-def _elementwise(node: Any) -> bool:
+def is_elementwise(node: Any, *, vectors: bool = False) -> bool:
+    """Whether the node computes each element of its result from one of a tensor, and scalar constants.
+
+    With `vectors`, constants may vary along the last axis.
+    """
     if node.op not in ELEMENTWISE or (node.domain or "") or len(node.outputs) != 1:
         return False
-    return all(not t.name or _scalar(t) or constant(node, i) is None for i, t in enumerate(node.inputs))
-
-
-def _scalar(tensor: Any) -> bool:
-    values = getattr(tensor, "values", None)
-    return values is not None and values.size == 1
+    values = [constant(node, i) for i in range(len(node.inputs))]
+    return all(v is None or v.size == 1 or (vectors and v.size == v.shape[-1]) for v in values)

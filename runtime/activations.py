@@ -87,6 +87,12 @@ _TABLE = (
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("RMSNormalization", reach="row"),
+    Activation(
+        "Rms",
+        reach="row",
+        body="row = Constant <value_ints = [-1]> () s = Mul(x, x) m = ReduceMean(s, row) e = Add(m, param1) "
+        "r = Sqrt(e) y = Div(x, r)",
+    ),
     Activation("InstanceNormalization", reach="row"),
     Activation("GroupNormalization", reach="row"),
     Activation("LpNormalization", partial=True, reach="row"),

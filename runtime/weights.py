@@ -78,7 +78,7 @@ def pieces(model: onnx.ModelProto) -> Iterator[bytes]:
 def _size(tensor: TensorProto) -> int:
     if tensor.data_location == TensorProto.EXTERNAL:
         return 0
-    return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _values(tensor: TensorProto) -> bytes:

@@ -29,8 +29,8 @@ LARGEST = 4096  # elements of a sample; larger tensors make slow tests
 # Activations that csscc makes of other spellings, and what draws those here.
 SPELLED = {"ReluMaxPool": "MaxPool", "AtLeast": "Max", "AtMost": "Min", "DividedInto": "Div", "PowerOf": "Pow"}
 SPELLED |= {"Silu": "Silu", "QuickGelu": "QuickGelu"}
-# Not drawn: of another meaning before opset 21; not continuous, so that no error bound holds.
-REMOVED = {"GroupNormalization", "ThresholdedRelu"}
+# Not drawn: of another meaning, or none, in this opset; not continuous, so that no error bound holds.
+REMOVED = {"GroupNormalization", "RMSNormalization", "Swish", "Attention", "ThresholdedRelu"}
 common = settings(
     deadline=None,
     max_examples=12,
@@ -199,17 +199,19 @@ def squeeze_and_excite(g: Graph, x: str) -> str:
     return g.add(str(g.rng.choice(["Mul", "Add", "Max"])), pair, (c, h, w))
 
 
-@grows("Div", "Pow", "Reciprocal", "Sqrt", "Log", "Exp", "Div", "PowerOf", "DividedInto")
+@grows("Div", "Pow", "Reciprocal", "Sqrt", "Log", "Exp", "Div", "PowerOf", "DividedInto", "ReduceLogSum")
 def away_from_zero(g: Graph, x: str) -> str:
     """Functions that are steep near zero read what is at least 0.6."""
     shape = g.shapes[x]
-    op = str(g.rng.choice(["Div", "Pow", "Reciprocal", "Sqrt", "Log", "DivTwo", "PowerOf", "Exp"]))
+    op = str(g.rng.choice(["Div", "Pow", "Reciprocal", "Sqrt", "Log", "DivTwo", "PowerOf", "Exp", "ReduceLogSum"]))
     small = g.add("Tanh", [x], shape)
     if op == "Exp":
         return g.add("Exp", [small], shape)
     if op == "PowerOf":
         return g.add("Pow", [g.constant(2.0), small], shape)
     positive = g.add("Add", [small, g.constant(1.6)], shape)
+    if op == "ReduceLogSum":
+        return g.add(op, [positive, g.constant([-1], np.int64)], (*shape[:-1], 1))
     if op == "Div":
         return g.add("Div", [g.per_channel(shape), positive], shape)
     if op == "DivTwo":
@@ -221,6 +223,7 @@ ELEMENTWISE: dict[str, dict[str, Any]] = {
     "Neg": {}, "Relu": {}, "LeakyRelu": {"alpha": 0.1}, "Abs": {}, "HardSigmoid": {"alpha": 0.3}, "HardSwish": {},
     "Sigmoid": {}, "Tanh": {}, "Elu": {}, "Selu": {}, "Celu": {"alpha": 0.8}, "Softplus": {}, "Softsign": {},
     "Mish": {}, "Gelu": {"approximate": "tanh"}, "Erf": {}, "Identity": {}, "Dropout": {},
+    "Shrink": {"bias": 0.2, "lambd": 0.2},
 }  # fmt: skip
 
 
@@ -248,18 +251,19 @@ def gated(g: Graph, x: str) -> str:
     return g.add("Mul", [x, g.add("Sigmoid", [gate], g.shapes[x])], g.shapes[x])
 
 
-@grows("MaxPool", "AveragePool", rank=3)
+@grows("MaxPool", "LpPool", "AveragePool", rank=3)
 def pool(g: Graph, x: str) -> str | None:
     c, h, w = g.shapes[x]
     if min(h, w) < 2:
         return None
-    op = str(g.rng.choice(["MaxPool", "AveragePool"]))
+    op = str(g.rng.choice(["MaxPool", "LpPool", "AveragePool"]))
     if g.rng.random() < 0.5:
         return g.add(op, [x], (c, h // 2, w // 2), kernel_shape=[2, 2], strides=[2, 2])
     return g.add(op, [x], (c, h, w), kernel_shape=[3, 3], pads=[1] * 4)
 
 
-REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2")
+REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+REDUCTIONS += ("ReduceSumSquare", "ReduceLogSumExp")
 
 
 @grows(*REDUCTIONS)
@@ -295,6 +299,17 @@ def normalisation(g: Graph, x: str) -> str | None:
         return g.add(op, [x], shape, size=3, alpha=0.5)
     parts = g.rng.uniform(0.6, 1.4, shape[0]), g.normal(shape[0], scale=0.2)
     return g.add("InstanceNormalization", [x, *(g.constant(p) for p in parts)], shape, epsilon=0.1)
+
+
+@grows("Rms")
+def root_mean_square(g: Graph, x: str) -> str | None:
+    shape = g.shapes[x]
+    if shape[-1] < 2:
+        return None
+    square = g.add("Mul", [x, x], shape)
+    mean = g.add("ReduceMean", [square, g.constant([-1], np.int64)], (*shape[:-1], 1))
+    root = g.add("Sqrt", [g.add("Add", [mean, g.constant(0.1)], (*shape[:-1], 1))], (*shape[:-1], 1))
+    return g.add("Div", [x, root], shape)
 
 
 @grows("Concat", "Split")

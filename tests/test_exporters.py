@@ -109,7 +109,44 @@ GRAPHS = {
           q = If (d) <then_branch = t () => (float[N,5] o) { o = Sin(k) },
                       else_branch = e () => (float[N,5] o) { a = Neg(k) o = Relu(a) }>
           y = MatMul(q, V) }""",
+    "Resize to sizes computed from a shape": """
+        g (float[N,3,8,8] x) => (float[N,2,8,8] y)
+        <float[4,3,3,3] W, float[2,8,3,3] V, int64[1] zero = {0}, int64[1] two = {2}, int64 height = {2}, int64 width = {3}>
+        { h = Conv <pads = [1,1,1,1]> (x, W) r = Relu(h) p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (r)
+          s = Shape(r) a = Gather(s, height) b = Gather(s, width) c = Unsqueeze(a, zero) d = Unsqueeze(b, zero)
+          t = Shape(p) front = Slice(t, zero, two) sizes = Concat <axis = 0> (front, c, d)
+          u = Resize <mode = "nearest"> (p, , , sizes) o = Concat <axis = 1> (u, r) y = Conv <pads = [1,1,1,1]> (o, V) }""",
+    "LayerNormalization in primitive nodes": """
+        g (float[N,5,6] x) => (float[N,5,3] y)
+        <float[6,8] W, float[8] scale, float[8] shift, float[8,3] V, float two = {2}, float eps = {0.00001}, int64[1] last = {-1}>
+        { h = MatMul(x, W) m = ReduceMean(h, last) d = Sub(h, m) p = Pow(d, two) v = ReduceMean(p, last) e = Add(v, eps)
+          s = Sqrt(e) n = Div(d, s) k = Mul(n, scale) b = Add(k, shift) y = MatMul(b, V) }""",
 }
+VIT = """
+g (float[{batch},3,8,8] x) => (float[{batch},5] y)
+<float[16,3,4,4] Wp, float[16] bp, float[1,1,16] token, float[1,5,16] position, float[16] g, float[16] b,
+ float[16,16] Wq, float[16,16] Wk, float[16,16] Wv, float[16,16] Wo, float[16,32] W1, float[32] b1, float[32,16] W2,
+ float[16,5] Wh, float[5] bh, int64[3] patches = {{{patches},16,-1}}, int64[2] one = {{1,16}}, int64 first = {{0}}, float share = {{0.25}}>
+{{ p = Conv <strides = [4,4]> (x, Wp, bp) f = Reshape(p, patches) t = Transpose <perm = [0,2,1]> (f)
+  {token} c = Concat <axis = 1> (e, t) z = Add(c, position) n = LayerNormalization(z, g, b)
+  q = MatMul(n, Wq) k = MatMul(n, Wk) v = MatMul(n, Wv) {attention} o = MatMul(a, Wo) r = Add(o, z)
+  n2 = LayerNormalization(r, g, b) m1 = MatMul(n2, W1) m2 = Add(m1, b1) m3 = Gelu(m2) m4 = MatMul(m3, W2) r2 = Add(m4, r)
+  n3 = LayerNormalization(r2, g, b) h = Gather <axis = 1> (n3, first) y = Gemm(h, Wh, bh) }}"""
+FREE = {
+    "batch": "N",
+    "patches": "0",
+    "token": "s = Shape <start = 0, end = 1> (x) d = Concat <axis = 0> (s, one) e = Expand(token, d)",
+}
+FIXED = {"batch": "1", "patches": "1", "token": "e = Identity(token)"}
+PRIMITIVE = """kt = Transpose <perm = [0,2,1]> (k) s1 = MatMul(q, kt) s2 = Mul(s1, share) sm = Softmax <axis = -1> (s2)
+  a = MatMul(sm, v)"""
+NORMALISED = """
+g (float[N,3,6,6] x) => (float[N,4,6,6] y) <float[4,3,3,3] W, float[4] scale, float[4] shift, float[4,4,1,1] V>
+{ h = Conv <pads = [1,1,1,1]> (x, W) n = GroupNormalization <num_groups = 2, epsilon = 0.001> (h, scale, shift)
+  r = Relu(n) y = Conv(r, V) }"""
+NEWEST = """
+g (float[N,5,8] x) => (float[N,5,3] y) <float[8,8] W, float[8] scale, float[8,8] U, float[8,3] V>
+{ h = MatMul(x, W) n = RMSNormalization(h, scale) k = MatMul(n, U) s = Swish(k) y = MatMul(s, V) }"""
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -118,6 +155,42 @@ def test_a_graph_compiles_for_any_batch(name: str) -> None:
     for size in (1, 5):
         feeds = random_feeds(snn.model, batch=size)
         assert all(len(v) == size for v in run(snn.model, feeds).values())
+
+
+@pytest.mark.parametrize("how", [FREE, FIXED], ids=["free batch", "batch of one"])
+@pytest.mark.parametrize(
+    ("attention", "opset"),
+    [(PRIMITIVE, 20), ("a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v)", 23)],
+    ids=["primitive nodes", "Attention"],
+)
+def test_a_vision_transformer(how: dict[str, str], attention: str, opset: int) -> None:
+    if opset > newest_opset():
+        pytest.skip(f"onnxruntime reads no opset {opset}")
+    model = parse(VIT.format(attention=attention, **how), opset=opset)
+    x = np.random.default_rng(5).standard_normal((32, 3, 8, 8)).astype(np.float32)
+    size = 32 if how is FREE else 1
+    expected = np.concatenate([run(model, {"x": x[i : i + size]})["y"] for i in range(0, 32, size)])
+    snn = csscc.compile(model, calibration=x, T=18)
+    assert rms(snn.run(x) - expected) <= TOLERANCE * rms(expected)
+
+
+@pytest.mark.parametrize(("text", "opset"), [(NORMALISED, 21), (NEWEST, 24)])
+def test_operators_of_newer_opsets(text: str, opset: int) -> None:
+    if opset > newest_opset():
+        pytest.skip(f"onnxruntime reads no opset {opset}")
+    compiled(parse(text, opset=opset))
+
+
+def test_a_batch_that_cannot_be_freed() -> None:
+    """The output has no batch axis; every pass must run on batches of the exported size."""
+    model = parse("""
+        g (float[3,4] x) => (float[2] y) <float[4,5] W, float[3,5] slopes, float[5,2] V, int64[1] zero = {0}>
+        { h = MatMul(x, W) r = PRelu(h, slopes) k = MatMul(r, V) y = ReduceMean <keepdims = 0> (k, zero) }""")
+    x = np.random.default_rng(3).standard_normal((24, 4)).astype(np.float32)
+    snn = csscc.compile(model, calibration=x, T=18)
+    for i in range(0, 24, 3):
+        expected = run(model, {"x": x[i : i + 3]})["y"]
+        assert rms(snn.run(x[i : i + 3]) - expected) <= TOLERANCE * rms(expected)
 
 
 CORE = """

@@ -99,7 +99,7 @@ CASES = (
     Case("Silu"),
     Case("QuickGelu"),
     Case("Swish", {"alpha": 1.5}, opset=24),
-    Case("Shrink", {"bias": 0.2, "lambd": 0.3}, exact=True),
+    Case("Shrink", {"bias": 0.25, "lambd": 0.25}, exact=True),
     Case("Tanh"),
     Case("Elu", {"alpha": 1.2}),
     Case("Selu"),
@@ -130,6 +130,7 @@ CASES = (
         (np.linspace(0.5, 1.5, 6, dtype=np.float32), np.full(6, 0.1, np.float32)),
     ),
     Case("RMSNormalization", {"axis": -1, "epsilon": 1e-3}, (np.linspace(0.5, 1.5, 6, dtype=np.float32),), opset=23),
+    Case("Rms", parameters=(scalar(1e-3),)),
     Case("InstanceNormalization", {"epsilon": 1e-2}, (f32(1, 0.5, 2, 1), f32(0, 0.2, -0.3, 1))),
     Case(
         "GroupNormalization",
@@ -238,6 +239,15 @@ def plain_value(case: Case, values: list[Array]) -> Array:
             helper.make_node("Mul", ["x0", "c"], ["m"]),
             helper.make_node("Sigmoid", ["m"], ["s"]),
             helper.make_node("Mul", ["x0", "s"], ["y"]),
+        ]
+    elif case.op == "Rms":
+        nodes = [
+            helper.make_node("Constant", [], ["axes"], value_ints=[-1]),
+            helper.make_node("Mul", ["x0", "x0"], ["s"]),
+            helper.make_node("ReduceMean", ["s", "axes"], ["m"]),
+            helper.make_node("Add", ["m", "p0"], ["e"]),
+            helper.make_node("Sqrt", ["e"], ["r"]),
+            helper.make_node("Div", ["x0", "r"], ["y"]),
         ]
     elif case.op == "ReluMaxPool":
         nodes = [
