@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from csscc.api import SNN, compile, load
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
-    from csscc.evaluate import evaluate
+    from csscc.evaluation import evaluate
 
 _HOMES = {
     "SNN": "csscc.api",
     "compile": "csscc.api",
     "load": "csscc.api",
-    "evaluate": "csscc.evaluate",
+    "evaluate": "csscc.evaluation",
     "CssccError": "csscc.errors",
     "NotMetError": "csscc.errors",
     "RefusedError": "csscc.errors",

@@ -33,7 +33,7 @@ import onnx
 from csscc import api
 from csscc.data import ImageOptions, open_source
 from csscc.errors import CssccError, RefusedError, UsageError
-from csscc.evaluate import Evaluation, evaluate
+from csscc.evaluation import Evaluation, evaluate
 from csscc.files import replacing
 from csscc.options import make_options
 from csscc.runtime.session import set_threads

@@ -32,7 +32,7 @@ from csscc.agreement import Agreement
 from csscc.calibration import Feeds
 from csscc.data import ImageOptions
 from csscc.errors import UsageError
-from csscc.evaluate import Evaluation, evaluate
+from csscc.evaluation import Evaluation, evaluate
 from csscc.macs import affordable_samples
 from csscc.options import make_options
 from csscc.passes.adapter import export_model

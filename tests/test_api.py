@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,10 @@ def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:
     assert snn.latency == latency
     trains = {n: s for n, s in snn.trace(x[:8]).spikes.items() if "encode" not in n}
     assert all(set(np.unique(s)) <= {-1.0, 0.0, 1.0} for s in trains.values())
+
+
+def test_every_public_name_is_what_it_says_whatever_was_imported_before() -> None:
+    for _, name, _ in pkgutil.walk_packages(csscc.__path__, "csscc."):
+        if not name.startswith(("csscc.models.", "csscc.__main__")):
+            importlib.import_module(name)
+    assert all(callable(getattr(csscc, name)) for name in csscc.__all__)

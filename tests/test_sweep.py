@@ -15,7 +15,7 @@ import pytest
 import csscc
 from csscc import api, plots
 from csscc.errors import Offender, RefusedError, RefusedModelError, UsageError
-from csscc.evaluate import evaluate
+from csscc.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.sweep import JOURNAL, Job, Row, Setting, grid, sweep
 from tests.helpers import corrupted, parse

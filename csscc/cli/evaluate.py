@@ -20,7 +20,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.evaluate import Evaluation
+    from csscc.evaluation import Evaluation
 
 
 @click.command("evaluate")
@@ -52,7 +52,7 @@ def evaluate_command(
     spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that the layer is encoded.
     """
     from csscc.errors import NotMetError
-    from csscc.evaluate import evaluate
+    from csscc.evaluation import evaluate
 
     images = take_images(options)
     with progress(quiet or as_json) as advance:

@@ -20,7 +20,7 @@ import csscc
 from csscc import native
 from csscc.cli import cli
 from csscc.errors import RefusedError
-from csscc.evaluate import evaluate
+from csscc.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.runtime.coding import Coding
 from csscc.runtime.model import copy_of, spike_sources, with_outputs, with_residuals
