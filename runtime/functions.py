@@ -29,6 +29,13 @@ DOMAIN_VERSION = 2  # 1: currents in thresholds, which depended on the silent pe
 CODING_ATTRIBUTES = ("T", "beta", "silent", "negative")
 OWN = "own_"
 NEWEST_QUANTIZATION = 27  # onnxruntime 1.32 has no kernel for the QuantizeLinear of later opsets
+PLANES = (
+    "any = Constant <value = int64[1] {-1}> ()",
+    "one = Constant <value = int64[1] {1}> ()",
+    "number = Shape <start = 1, end = 2> (z1)",
+    "size = Shape <start = 2> (z1)",
+    "planes = Concat <axis = 0> (any, one, size)",
+)
 ZERO = "zero = Constant <value = int8 {0}> ()"
 
 
@@ -166,6 +173,8 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
     lines = [ZERO, *(_split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset) for i in membranes)]
     if activation.partial:
         lines.append(_constant("silence", 0))
+    if activation.reach == "window":
+        lines += PLANES
     for t in range(1, T + L + 1):
         if t <= T:
             lines += _heard(membranes, t, q[t - 1])
@@ -175,7 +184,11 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
         if t <= T or k == 1:
             target = f"y{k}"
             value = target if activation.homogeneous else f"f{k}"
-            lines += _apply(signature, [f"h{i}_{min(t, T)}" for i in membranes], value)
+            arguments = [f"h{i}_{min(t, T)}" for i in membranes]
+            if activation.reach == "window":
+                lines += _pooled(signature, arguments[0], value, first=k == 1)
+            else:
+                lines += _apply(signature, arguments, value)
             if not activation.homogeneous:
                 lines.append(f"{target} = Div({value}, theta)")
         known = f"r{k}" if activation.partial else f"o{k}"
@@ -218,6 +231,19 @@ def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> lis
         return [f"{result} = {signature.op} {attributes} ({', '.join(arguments + parameters)})"]
     names = dict(zip(["x", *(f"x{i}" for i in range(2, len(arguments) + 1))], arguments, strict=True))
     return [body_text(body, attributes, names, result)]
+
+
+def _pooled(signature: NeuronSignature, membrane: str, result: str, *, first: bool) -> list[str]:
+    """A pool on planes ``[B*C, 1, ...]``.
+
+    onnxruntime brings a pool over many channels into the layout of its convolutions, and back, at every step. What has
+    one channel stays as it is.
+    """
+    lines = [f"{result}_planes = Reshape({membrane}, planes)"]
+    lines += _apply(signature, [f"{result}_planes"], f"{result}_pooled")
+    if first:
+        lines += [f"area = Shape <start = 2> ({result}_pooled)", "channels = Concat <axis = 0> (any, number, area)"]
+    return [*lines, f"{result} = Reshape({result}_pooled, channels)"]
 
 
 def body_text(body: str, attributes: str, names: dict[str, str], result: str) -> str:
