@@ -201,15 +201,19 @@ class _Meter:
         self._counters: dict[str, str] = {}
         for name, tensor in self._spikes.items():
             self._count(model, f"sum:{name}", [("ReduceSum", tensor)])
-            self._count(model, f"all:{name}", [("Abs", tensor), ("ReduceSum", "")])
+            self._count(model, f"all:{name}", [("ReduceL1", tensor)])
             self._count(model, f"size:{name}", [("Size", tensor)])
         for name, tensor in residuals.items():
             self._count(model, f"over:{name}", [("Abs", tensor), ("Greater", "one"), ("Cast", ""), ("ReduceSum", "")])
             self._count(model, f"top:{name}", [("Abs", tensor), ("ReduceMax", "")])
             self._count(model, f"cells:{name}", [("Size", tensor)])
         self._fan_out = _fan_outs(model)
+        trains = {tensor: name for name, tensor in self._spikes.items()}
         for name, (tensor, _) in self._fan_out.items():
-            self._count(model, f"work:{name}", [("Abs", tensor), ("Sign", ""), ("ReduceSum", "")])
+            if tensor in trains:  # of spikes that are 1 or -1 each
+                self._counters[f"work:{name}"] = self._counters[f"all:{trains[tensor]}"]
+            else:
+                self._count(model, f"work:{name}", [("Sign", tensor), ("ReduceL1", "")])
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
         self._session = Session(model, native=native)
         self._sums: dict[str, float] = {}
