@@ -33,6 +33,7 @@ from csscc.pipeline import (
     run_pipeline,
     spiking_passes,
 )
+from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
 
@@ -210,7 +211,7 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     origin = network.calibration.source if network.calibration is not None else source.description
     facts = metadata.facts_of(network, options, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
-    model = export_model(network)
+    model = define_operators(export_model(network), form=options.form)
     onnx.checker.check_model(model, full_check=True)
     warnings = [_no_calibration(origin)] if source.synthetic else []
     return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
