@@ -31,6 +31,7 @@ from csscc.pipeline import (
     run_pipeline,
     spiking_passes,
 )
+from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
 
@@ -217,8 +218,9 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     origin = network.calibration.source if network.calibration is not None else source.description
     facts = metadata.facts_of(network, options, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
-    model = export_model(network)
-    onnx.checker.check_model(export_model(network, weights=False), full_check=True)
+    light = define_operators(export_model(network, weights=False), form=options.form)
+    onnx.checker.check_model(light, full_check=True)
+    model = define_operators(export_model(network), form=options.form)
     warnings = [_no_calibration(origin)] if source.synthetic else []
     return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from csscc.errors import UsageError
 from csscc.runtime.coding import Coding
+from csscc.runtime.functions import FORMS, Form
 
 Preset = Literal["default", "paper"]
 CodingName = Literal["css", "rate", "fs"]
@@ -32,6 +33,7 @@ class Options:
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
+        form: of the functions in the file: nodes for each step, or a Scan over time, whose size does not grow with T.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -46,6 +48,7 @@ class Options:
     residual_rms: float | None = 0.5
     trim_silence: bool = False
     correct_bias: bool = True
+    form: Form = "unrolled"
     calibration_samples: int = 512
     seed: int = 0
 
@@ -92,6 +95,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
     check_coding(numbers)
     options = base.with_(coding=numbers, **given)
+    if options.form not in FORMS:
+        raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(FORMS)}")
     if options.calibration_samples < 1:
         raise UsageError(f"calibration samples must be at least 1, not {options.calibration_samples}")
     if not 50 <= options.percentile <= 100:

@@ -1,4 +1,4 @@
-"""The csscc operators as ONNX functions, unrolled over time with standard operators only.
+"""The csscc operators as ONNX functions of standard operators only, with nodes for each step or a Scan over time.
 
 A core tensor holds all time steps in its batch axis, time-major: ``[T*B, ...]``. Splitting axis 0 into T equal parts
 gives the steps without knowing a shape.
@@ -14,9 +14,11 @@ bit. A runtime that registers a kernel of the same name and domain uses that ins
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import onnx
 import onnx.parser
 
@@ -29,6 +31,13 @@ DOMAIN_VERSION = 2  # 1: currents in thresholds, which depended on the silent pe
 CODING_ATTRIBUTES = ("T", "beta", "silent", "negative")
 OWN = "own_"
 NEWEST_QUANTIZATION = 27  # onnxruntime 1.32 has no kernel for the QuantizeLinear of later opsets
+FOLDED = (  # spikes [T, B, ...] as [T*B, ...]
+    "any_rows = Constant <value = int64[1] {-1}> ()",
+    "row = Shape <start = 2> (train)",
+    "folded = Concat <axis = 0> (any_rows, row)",
+    "rows = Reshape(train, folded)",
+    f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (rows)",
+)
 PLANES = (
     "any = Constant <value = int64[1] {-1}> ()",
     "one = Constant <value = int64[1] {1}> ()",
@@ -36,7 +45,14 @@ PLANES = (
     "size = Shape <start = 2> (z1)",
     "planes = Concat <axis = 0> (any, one, size)",
 )
-ZERO = "zero = Constant <value = int8 {0}> ()"
+CONSTANTS = {
+    "zero": "zero = Constant <value = int8 {0}> ()",
+    "half": "half = Constant <value_float = 0.5> ()",
+    "silence": "silence = Constant <value_float = 0.0> ()",
+}
+Form = Literal["unrolled", "scan"]
+FORMS: tuple[Form, ...] = ("unrolled", "scan")
+MUTE = float(np.finfo(np.float32).max)  # a spike worth this much is never sent
 
 
 @dataclass(frozen=True)
@@ -83,35 +99,54 @@ def _split(name: str, parts: Sequence[str], opset: int) -> str:
     return f"{', '.join(parts)} = Split <{attributes}> ({name})"
 
 
-def _fire(k: int, worth: float, opset: int, *, negative: bool, whole: bool) -> list[str]:
-    """Spike k, int8, of the potential ``o<k>``, see `csscc.runtime.neuron.fire`; a constant ``q<k>`` holds its worth.
+def _potential(k: int | str, target: str, sent: str, *, partial: bool) -> list[str]:
+    """``o<k>``: what is still to be sent; nothing where an activation that is not defined everywhere is not finite."""
+    known = f"r{k}" if partial else f"o{k}"
+    lines = [f"{known} = Sub({target}, {sent})" if sent else f"{known} = Identity({target})"]
+    if partial:
+        # inf - inf is NaN, so one test finds both.
+        lines += [f"gap{k} = Sub({known}, {known})", f"unknown{k} = IsNaN(gap{k})"]
+        lines.append(f"o{k} = Where(unknown{k}, silence, {known})")
+    return lines
+
+
+def _fire(k: int | str, opset: int, *, negative: bool, whole: bool) -> list[str]:
+    """Spike k, int8, of the potential ``o<k>``, where it is worth ``q<k>``; see `csscc.runtime.neuron.fire`.
 
     QuantizeLinear divides, rounds halves to the even number, and saturates at the bounds of int8. Rounded, ``o / q`` is
     0 exactly where ``-q/2 <= o <= q/2``; its sign is the spike. (A Clip between QuantizeLinear and DequantizeLinear
     would not survive onnxruntime's optimiser.)
     """
-    constant = _constant(f"q{k}", worth)
     if negative and opset <= NEWEST_QUANTIZATION:
-        return [constant, f"n{k} = QuantizeLinear(o{k}, q{k}, zero)", f"s{k} = Sign(n{k})"]
+        return [f"n{k} = QuantizeLinear(o{k}, q{k}, zero)", f"s{k} = Sign(n{k})"]
     if negative:
         fired = [f"d{k} = Div(o{k}, q{k})", f"n{k} = Round(d{k})", f"b{k} = Sign(n{k})"]
     elif whole:
         fired = [f"b{k} = GreaterOrEqual(o{k}, q{k})"]
     else:
-        fired = [_constant(f"half{k}", worth / 2), f"b{k} = Greater(o{k}, half{k})"]
-    return [constant, *fired, f"s{k} = Cast <to = {onnx.TensorProto.INT8}> (b{k})"]
+        fired = [f"least{k} = Mul(q{k}, half)", f"b{k} = Greater(o{k}, least{k})"]
+    return [*fired, f"s{k} = Cast <to = {onnx.TensorProto.INT8}> (b{k})"]
 
 
-def _sent(k: int, opset: int) -> list[str]:
+def _sent(k: int | str, opset: int) -> list[str]:
     """``w<k>``: the value of spike k, ``q[k] * S[k]``."""
     if opset <= NEWEST_QUANTIZATION:
         return [f"w{k} = DequantizeLinear(s{k}, q{k}, zero)"]
     return [f"v{k} = Cast <to = {onnx.TensorProto.FLOAT}> (s{k})", f"w{k} = Mul(v{k}, q{k})"]
 
 
+def _vector(name: str, values: Sequence[float]) -> str:
+    return f"{name} = Constant <value = float[{len(values)}] {{{', '.join(map(repr, values))}}}> ()"
+
+
 def _train(steps: int) -> list[str]:
     spikes = ", ".join(f"s{k}" for k in range(1, steps + 1))
     return [f"train = Concat <axis = 0> ({spikes})", f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (train)"]
+
+
+def _with_constants(lines: Sequence[str]) -> list[str]:
+    read = set(re.findall(r"\w+", "\n".join(lines)))
+    return [*(line for name, line in CONSTANTS.items() if name in read), *lines]
 
 
 def _parse(
@@ -133,20 +168,26 @@ def _parse(
     return onnx.parser.parse_function(text)
 
 
-def encode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
+def encode_function(coding: Coding, opset: int, form: Form = "unrolled") -> onnx.FunctionProto:
     """ONNX function of the encoder (Theorem 2), see `csscc.runtime.neuron.encode`."""
     signature = ("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"))
     if coding.constant_input:
         parts = ", ".join(["part"] * coding.T)
         lines = [_constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
         return _parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
-    lines = [ZERO, "o1 = Div(x, theta)"]
+    firing = {"negative": coding.signed_input, "whole": not coding.signed_input}
+    if form == "scan":
+        step = [*_fire("", opset, **firing), *_sent("", opset), "rest = Sub(o, w)"]
+        scan = _scan(["left", "train"], {"o": "units"}, {"q": "worth"}, ["rest", "s"], step)
+        lines = ["units = Div(x, theta)", _vector("worth", coding.weights.tolist()), scan, *FOLDED]
+        return _parse(*signature, _with_constants(lines), opset)
+    lines = ["o1 = Div(x, theta)"]
     for t, worth in enumerate(coding.weights.tolist(), 1):
-        lines += _fire(t, worth, opset, negative=coding.signed_input, whole=not coding.signed_input)
+        lines += [_constant(f"q{t}", worth), *_fire(t, opset, **firing)]
         if t < coding.T:
             lines += [*_sent(t, opset), f"o{t + 1} = Sub(o{t}, w{t})"]
     lines += _train(coding.T)
-    return _parse(*signature, lines, opset)
+    return _parse(*signature, _with_constants(lines), opset)
 
 
 def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
@@ -165,16 +206,29 @@ def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
     return _parse("Decode", ["z"], ["y"], ("T", "beta"), lines, opset)
 
 
-def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx.FunctionProto:
-    """ONNX function of a TSA neuron, see `csscc.runtime.neuron.tsa`."""
+def tsa_function(signature: NeuronSignature, coding: Coding, opset: int, form: Form = "unrolled") -> onnx.FunctionProto:
+    """ONNX function of a TSA neuron, see `csscc.runtime.neuron.tsa`.
+
+    Unrolled in either form are neurons over windows and rows, whose attributes decide shapes (ONNX infers those of a
+    Scan's body before it knows the node's attributes), and functions with a residual, which are not for files.
+    """
+    scanned = form == "scan" and ACTIVATIONS[signature.op].reach == "element" and not signature.residual
+    write = _scanned if scanned else _unrolled
+    outputs = ["spikes", "residual"] if signature.residual else ["spikes"]
+    inputs = [n for i in range(1, signature.inputs + 1) for n in (f"z{i}", f"bias{i}")]
+    inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
+    names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}
+    lines = _with_constants(write(signature, coding, opset))
+    return _parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
+
+
+def _unrolled(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
+    """The neuron with nodes of its own for each step."""
     T, L, q = coding.T, coding.silent, coding.weights.tolist()
     activation = ACTIVATIONS[signature.op]
     membranes = range(1, signature.inputs + 1)
-    lines = [ZERO, *(_split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset) for i in membranes)]
-    if activation.partial:
-        lines.append(_constant("silence", 0))
-    if activation.reach == "window":
-        lines += PLANES
+    lines = [_split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset) for i in membranes]
+    lines += PLANES if activation.reach == "window" else []
     for t in range(1, T + L + 1):
         if t <= T:
             lines += _heard(membranes, t, q[t - 1])
@@ -183,32 +237,101 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int) -> onnx
             continue
         if t <= T or k == 1:
             target = f"y{k}"
-            value = target if activation.homogeneous else f"f{k}"
-            arguments = [f"h{i}_{min(t, T)}" for i in membranes]
-            if activation.reach == "window":
-                lines += _pooled(signature, arguments[0], value, first=k == 1)
-            else:
-                lines += _apply(signature, arguments, value)
-            if not activation.homogeneous:
-                lines.append(f"{target} = Div({value}, theta)")
-        known = f"r{k}" if activation.partial else f"o{k}"
-        lines.append(f"{known} = Identity({target})" if k == 1 else f"{known} = Sub({target}, p{k - 1})")
-        if activation.partial:
-            # inf - inf is NaN, so one test finds both.
-            lines += [f"gap{k} = Sub({known}, {known})", f"unknown{k} = IsNaN(gap{k})"]
-            lines.append(f"o{k} = Where(unknown{k}, silence, {known})")
-        lines += _fire(k, q[k - 1], opset, negative=coding.negative, whole=coding.whole)
+            lines += _said(signature, [f"h{i}_{min(t, T)}" for i in membranes], target, first=k == 1)
+        lines += _potential(k, target, f"p{k - 1}" if k > 1 else "", partial=activation.partial)
+        lines += [_constant(f"q{k}", q[k - 1]), *_fire(k, opset, negative=coding.negative, whole=coding.whole)]
         if k < T:
             lines += [*_sent(k, opset), f"p{k} = Identity(w1)" if k == 1 else f"p{k} = Add(p{k - 1}, w{k})"]
     lines += _train(T)
-    outputs = ["spikes"]
     if signature.residual:
         lines += [*_sent(T, opset), f"residual = Sub(o{T}, w{T})"]
-        outputs.append("residual")
-    inputs = [n for i in membranes for n in (f"z{i}", f"bias{i}")]
-    inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
-    names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}
-    return _parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
+    return lines
+
+
+def _scanned(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
+    """The neuron as one Scan over the steps that bring input, and one over the L steps behind.
+
+    While it listens, the neuron is mute: a spike would be worth more than any potential.
+    """
+    T, q = coding.T, coding.weights.tolist()
+    L = min(coding.silent, T)
+    membranes = range(1, signature.inputs + 1)
+    lines = [f"steps = Constant <value = int64[2] {{{T}, -1}}> ()"]
+    for i in membranes:
+        lines += [
+            f"behind{i} = Shape <start = 1> (z{i})",
+            f"by_time{i} = Concat <axis = 0> (steps, behind{i})",
+            f"currents{i} = Reshape(z{i}, by_time{i})",
+            f"shape{i} = Shape <start = 1> (currents{i})",
+            f"start{i} = Expand(bias{i}, shape{i})",
+        ]
+    lines += [
+        f"starts = Sum({', '.join(f'start{i}' for i in membranes)})",
+        "shape = Shape(starts)",
+        "nothing = ConstantOfShape <value = float[1] {0}> (shape)",
+        _vector("worth", q),
+        _vector("early", [MUTE] * L + q[: T - L]),
+    ]
+    listening = [line for i in membranes for line in (f"a{i} = Mul(z{i}_t, u)", f"g{i} = Add(h{i}, a{i})")]
+    listening += _said(signature, [f"g{i}" for i in membranes], "y", first=True)
+    states = {**{f"h{i}": f"start{i}" for i in membranes}, "p": "nothing"}
+    scanned = {**{f"z{i}_t": f"currents{i}" for i in membranes}, "u": "worth", "q": "early"}
+    results = [*(f"g{i}" for i in membranes), "paid", "s"]
+    made = [*(f"heard{i}" for i in membranes), "sent", "answered"]
+    lines.append(_scan(made, states, scanned, results, [*listening, *_spoken("y", signature, coding, opset)]))
+    if L == 0:
+        return [*lines, "train = Identity(answered)", *FOLDED]
+    speaking = _spoken("whole", signature, coding, opset)
+    return [
+        *lines,
+        f"from = Constant <value = int64[1] {{{L}}}> ()",
+        f"to = Constant <value = int64[1] {{{T}}}> ()",
+        "train_early = Slice(answered, from, to)",
+        *_said(signature, [f"heard{i}" for i in membranes], "whole", first=True),
+        _vector("late", q[T - L :]),
+        _scan(["all_sent", "train_late"], {"p": "sent"}, {"q": "late"}, ["paid", "s"], speaking),
+        "train = Concat <axis = 0> (train_early, train_late)",
+        *FOLDED,
+    ]
+
+
+def _spoken(target: str, signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
+    """One step of a Scan: the spike ``s`` that `target` causes where ``p`` was sent before, ``paid`` after."""
+    return [
+        *_potential("", target, "p", partial=ACTIVATIONS[signature.op].partial),
+        *_fire("", opset, negative=coding.negative, whole=coding.whole),
+        *_sent("", opset),
+        "paid = Add(p, w)",
+    ]
+
+
+def _scan(
+    made: Sequence[str],
+    states: Mapping[str, str],
+    scanned: Mapping[str, str],
+    results: Sequence[str],
+    lines: Sequence[str],
+) -> str:
+    """A Scan over the first axis; `states` and `scanned` pair names in the body with those outside."""
+    inputs = ", ".join(f"float[] {n}" for n in states) + "".join(f", float[] {n}" for n in scanned)
+    outputs = ", ".join(f"{'int8' if n == 's' else 'float'}[] {n}" for n in results)
+    body = "\n".join(lines)
+    arguments = ", ".join([*states.values(), *scanned.values()])
+    return (
+        f"{', '.join(made)} = Scan <num_scan_inputs = {len(scanned)}, "
+        f"body = step ({inputs}) => ({outputs}) {{\n{body}\n}}> ({arguments})"
+    )
+
+
+def _said(signature: NeuronSignature, arguments: list[str], result: str, *, first: bool) -> list[str]:
+    """What the spikes should say, in units of theta, of the accumulated inputs."""
+    activation = ACTIVATIONS[signature.op]
+    value = result if activation.homogeneous else f"{result}_value"
+    if activation.reach == "window":
+        lines = _pooled(signature, arguments[0], value, first=first)
+    else:
+        lines = _apply(signature, arguments, value)
+    return lines if activation.homogeneous else [*lines, f"{result} = Div({value}, theta)"]
 
 
 def _heard(membranes: Iterable[int], t: int, worth: float) -> list[str]:

@@ -17,6 +17,7 @@ from csscc.runtime.functions import (
     CODING_ATTRIBUTES,
     DOMAIN,
     DOMAIN_VERSION,
+    Form,
     NeuronSignature,
     activation_definition,
     activation_of,
@@ -112,45 +113,46 @@ def _by_op(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, list[onnx.NodePro
     return sorted(groups.items())
 
 
-def _definitions(model: onnx.ModelProto, *, residual: bool) -> Iterable[onnx.FunctionProto]:
+def _definitions(model: onnx.ModelProto, *, residual: bool, form: Form) -> Iterable[onnx.FunctionProto]:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for op, nodes in _by_op(n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN):
         yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset)
     for op, nodes in _by_op(csscc_nodes(model)):
         coding = coding_of(nodes[0])
         if op == "Encode":
-            yield encode_function(coding, opset)
+            yield encode_function(coding, opset, form)
         elif op == "Decode":
             yield decode_function(coding, opset)
         else:
-            yield from _neurons(nodes, opset, residual=residual)
+            yield from _neurons(nodes, opset, residual=residual, form=form)
 
 
-def _neurons(nodes: list[onnx.NodeProto], opset: int, *, residual: bool) -> Iterable[onnx.FunctionProto]:
+def _neurons(nodes: list[onnx.NodeProto], opset: int, *, residual: bool, form: Form) -> Iterable[onnx.FunctionProto]:
     """One function for all neurons of an operator; where layers differ in their silent steps, an overload for each."""
     by_silence: dict[int, list[onnx.NodeProto]] = {}
     for node in nodes:
         by_silence.setdefault(coding_of(node).silent, []).append(node)
     signature = signature_of(nodes, residual=residual)
     for silent, alike in sorted(by_silence.items()):
-        function = tsa_function(signature, coding_of(alike[0]), opset)
+        function = tsa_function(signature, coding_of(alike[0]), opset, form)
         function.overload = f"silent_{silent}" if len(by_silence) > 1 else ""
         for node in alike:
             node.overload = function.overload
         yield function
 
 
-def define_operators(model: onnx.ModelProto, *, residual: bool = False) -> onnx.ModelProto:
+def define_operators(model: onnx.ModelProto, *, residual: bool = False, form: Form = "unrolled") -> onnx.ModelProto:
     """Add the functions of the csscc operators that the model uses, in place of any it has (in place).
 
-    With `residual`, the neurons' functions have the residual membrane potential as a second output.
+    With `residual`, the neurons' functions have the residual membrane potential as a second output. `form` is that of
+    the functions' bodies: one with nodes for each step, or a Scan over time. The spikes are the same, bit for bit.
 
     Raises:
         RefusedError: another version of csscc made the model.
     """
     refuse_other_version(model)
     kept = [f for f in model.functions if f.domain not in (DOMAIN, ACTIVATION_DOMAIN)]
-    definitions = list(_definitions(model, residual=residual))
+    definitions = list(_definitions(model, residual=residual, form=form))
     del model.functions[:]
     model.functions.extend(kept + definitions)
     used = {n.domain for n in model.graph.node} | {f.domain for f in definitions}

@@ -16,6 +16,8 @@ import csscc
 from csscc.errors import RefusedError, RefusedModelError, UsageError
 from csscc.files import replacing
 from csscc.models import digits_data, digits_model
+from csscc.runtime.session import Session
+from csscc.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,21 @@ def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: n
     np.testing.assert_array_equal(snn.run(x), expected)
     np.testing.assert_array_equal(snn.run({"image": x}), expected)
     np.testing.assert_allclose(snn.run(x, runtime="numpy"), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_form_changes_the_functions_and_nothing_else(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
+    scanned = csscc.compile(digits_model(), calibration=x, T=6, adjust=False, form="scan")
+    assert scanned.model.graph == snn.model.graph
+    assert scanned.facts.options == {**snn.facts.options, "form": "scan"}
+    scanned.save(tmp_path / "snn.onnx")
+    again = csscc.load(tmp_path / "snn.onnx")
+    assert again.facts == scanned.facts
+    operators = {f.name: {n.op_type for n in f.node} for f in again.model.functions}
+    assert all(("Scan" in operators[name]) for name in ("Encode", "TSARelu"))
+    for optimise in (True, False):
+        expected, actual = (Session(n.model, optimise=optimise).run({"image": x}) for n in (snn, again))
+        np.testing.assert_array_equal(actual["logits"], expected["logits"])
+        assert verify(again.model, {"image": x}, optimise=optimise).different == 0
 
 
 def test_save_and_load_give_the_same_network(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()
 
 
+def test_forms() -> None:
+    assert (Options().form, make_options(form="scan").form) == ("unrolled", "scan")
+    with pytest.raises(UsageError, match="form 'step' is not known; choose one of unrolled, scan"):
+        make_options(form="step")
+
+
 def test_codings() -> None:
     rate, fs = make_options(coding="rate", T=32), make_options("paper", "fs", T=6)
     assert rate.coding == Coding(32, 1.0, 0)

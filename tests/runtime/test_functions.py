@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
-from csscc.runtime.model import coding_of, define_operators, with_residuals
+from csscc.runtime.model import coding_of, copy_of, define_operators, with_residuals
 from csscc.runtime.reference import ReferenceRuntime
 
 LEVELS = sorted(
@@ -328,6 +328,47 @@ def test_what_was_sent_and_what_is_left_is_the_value_of_the_operator(index: int,
         np.testing.assert_allclose(float(feeds["theta"]) * (sent + left), target, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize(("index", "case"), names())
+def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case: Case) -> None:
+    others = ((9, 1.0, 0, False), (9, 1.0, 1, True), (4, 2.0, 4, True))  # rate coding, and a silent period of all steps
+    for number, setting in enumerate((*SETTINGS[index % len(SETTINGS)], *others)):
+        coding = Coding(*setting)
+        unrolled = neuron_model(case, coding)
+        scanned = define_operators(copy_of(unrolled), form="scan")
+        onnx.checker.check_model(scanned, full_check=True)
+        by_scan = any(n.op_type == "Scan" for f in scanned.functions for n in f.node)
+        assert by_scan == (ACTIVATIONS[case.op].reach == "element")
+        feeds = feeds_for(case, coding, BATCHES[number % 3], seed=300 * index + number)
+        for level in LEVELS:
+            expected, actual = (run_at(model, feeds, level)[0] for model in (unrolled, scanned))
+            np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("opset", [18, 27, 28])
+def test_a_scan_follows_the_opset(opset: int) -> None:
+    for coding in (Coding(5, 1.5, 1), Coding(5, 1.5, 1, negative=False), Coding(5, 1.0, 0, negative=False)):
+        unrolled = neuron_model(CASES[0], coding, opset=opset)
+        scanned = define_operators(copy_of(unrolled), form="scan")
+        feeds = feeds_for(CASES[0], coding, 2, 0)
+        for level in LEVELS:
+            expected, actual = (run_at(model, feeds, level)[0] for model in (unrolled, scanned))
+            np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("op", ["Encode", "TSARelu", "TSAMul"])
+def test_a_scan_does_not_grow_with_time(op: str) -> None:
+    """But for the numbers it scans: three a step and input at most, of four bytes."""
+    sizes = []
+    for T in (4, 64):
+        coding = Coding(T, 1.5, 1)
+        case = Case("Mul", shapes=TWO) if op == "TSAMul" else CASES[0]
+        model = encode_model(coding, 0) if op == "Encode" else neuron_model(case, coding)
+        (function,) = define_operators(model, form="scan").functions
+        sizes.append((len(function.node), function.ByteSize()))
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[1][1] - sizes[0][1] < 60 * 3 * 4 + 100
+
+
 def test_the_comparison_notices_a_wrong_function() -> None:
     """A function for another beta, L, sign or activation is found out, whichever level runs it."""
     case, coding = CASES[0], Coding(5, 1.5, 1)
@@ -434,8 +475,11 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
             onnx.checker.check_model(model, full_check=True)
             expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
             assert expected.shape == (T * batch, *IMAGE)
+            scanned = define_operators(copy_of(model), form="scan")
+            onnx.checker.check_model(scanned, full_check=True)
             for level in LEVELS:
                 np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
+                np.testing.assert_array_equal(run_at(scanned, feeds, level)[0], expected)
             if beta <= 2 or signed:
                 q = np.array([beta ** (T - t) for t in range(1, T + 1)])
                 value = np.tensordot(q, expected.astype(np.float64).reshape(T, batch, *IMAGE), axes=1) * theta

@@ -23,7 +23,7 @@ from csscc.errors import RefusedError
 from csscc.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.runtime.coding import Coding
-from csscc.runtime.model import copy_of, spike_sources, with_outputs, with_residuals
+from csscc.runtime.model import copy_of, define_operators, spike_sources, with_outputs, with_residuals
 from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_functions import (
@@ -262,6 +262,7 @@ def test_all_spikes_of_a_network(kernels: frozenset[str], digits: csscc.SNN, thr
     trains = with_outputs(copy_of(digits.model), [n.output[0] for n in spike_sources(digits.model)])
     for model in (trains, digits.model):
         assert_same(model, feeds, threads=threads)
+        assert_same(define_operators(copy_of(model), form="scan"), feeds, threads=threads)
 
 
 def test_currents_that_are_read_twice_are_left_alone(kernels: frozenset[str]) -> None:
