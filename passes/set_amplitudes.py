@@ -31,6 +31,7 @@ Method = Literal["percentile", "max", "mse", "entropy"]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARE_OF_LAYER = 0.5
 AMPLE_LEVELS = 512
+HEADROOM = 1.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SetAmplitudes(BasePass):
             tops = self.tops(histogram, method, levels)
             axis = calibration.axes[name]
             rank = len(tensors[name].shape)
-            theta = not_too_small(tops, levels) / levels
+            theta = not_too_small(tops, levels, headroom=1.0 if method == "percentile" else HEADROOM) / levels
             network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)
         return len(network.amplitudes)
 
@@ -71,15 +72,16 @@ class SetAmplitudes(BasePass):
         return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
 
 
-def not_too_small(tops: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
+def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float = HEADROOM) -> NDArray[np.float64]:
     """Tops of at least a share of the layer's largest.
 
     A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
     somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
-    all of it where there are so many levels that resolution is no concern.
+    all of it and some `headroom` where there are so many levels that resolution is no concern: what is cut off is
+    lost at any T, while resolution comes back with half a step more.
     """
     largest = tops.max(initial=0.0)
-    share = min(1.0, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
+    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
     return np.maximum(tops, largest * share) if largest > SMALLEST else np.ones_like(tops)
 
 
