@@ -31,7 +31,7 @@ Method = Literal["percentile", "max", "mse", "entropy"]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARE_OF_LAYER = 0.5
 AMPLE_LEVELS = 512
-HEADROOM = 1.5
+HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
