@@ -318,8 +318,8 @@ class _Bench:
 
     def depth(self) -> int:
         """Layers on the longest path, the readout being one."""
-        plain = {"T": 1, "adjust": False, "correct_bias": False, "calibration_samples": self._samples}
-        return api.compile(self._ann, **plain).latency - 1
+        plain: dict[str, Any] = {"T": 1, "adjust": False, "correct_bias": False}
+        return api.compile(self._ann, calibration_samples=self._samples, **plain).latency - 1
 
     def snn_of(self, candidate: Candidate) -> api.SNN:
         """The spiking network of a candidate that `run` has returned."""

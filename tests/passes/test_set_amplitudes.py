@@ -119,7 +119,9 @@ def test_rows_are_independent(rng):
             assert f(together, 40.0)[row] == pytest.approx(f(alone, 40.0)[0], rel=1e-9)
 
 
-@pytest.mark.parametrize(("coding", "headroom"), [(Coding(T=8), 1.0), (Coding(T=20), 1.25), (Coding(T=8, beta=3.0), 1.25)])
+@pytest.mark.parametrize(
+    ("coding", "headroom"), [(Coding(T=8), 1.0), (Coding(T=20), 1.25), (Coding(T=8, beta=3.0), 1.25)]
+)
 def test_where_levels_abound_larger_values_than_those_seen_have_room(coding, headroom):
     """Of 49 levels none is spare; of 3,280 and more a fifth is. What a percentile cuts off stays cut off."""
     x, r = _values()
