@@ -55,11 +55,13 @@ class SetAmplitudes(BasePass):
         tensors = network.graph.tensors()
         for name in amplitude_names(network.graph, network.regions):
             histogram = calibration.histograms[name]
-            method: Method = "max" if name in network.regions.encoded else self.method
+            encoded = name in network.regions.encoded
+            method: Method = "max" if encoded else self.method
             tops = self.tops(histogram, method, levels)
             axis = calibration.axes[name]
             rank = len(tensors[name].shape)
-            theta = not_too_small(tops, levels, headroom=1.0 if method == "percentile" else HEADROOM) / levels
+            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+            theta = not_too_small(tops, levels, headroom) / levels
             network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)
         return len(network.amplitudes)
 
