@@ -302,6 +302,7 @@ class _Bench:
         self._samples = ann.options.calibration_samples
         self._predicted: dict[int, tuple[float, float]] = {}
         self._outputs = [t.name for t in ann.network.graph.outputs]
+        self._trials: dict[str, Candidate] = {}
         self._snns: list[tuple[Candidate, api.SNN]] = []
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
@@ -343,9 +344,12 @@ class _Bench:
 
     def trial(self, candidate: Candidate) -> Candidate:
         """The candidate with what is found by running it on a part of the samples; its loss is not confirmed."""
-        samples = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET)
-        part = replace(self._ann, source=self._ann.source.first(samples))
-        return replace(self._evaluated(part, candidate)[0], confirmed=None)
+        key = repr(candidate.options)
+        if key not in self._trials:
+            samples = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET)
+            part = replace(self._ann, source=self._ann.source.first(samples))
+            self._trials[key] = replace(self._evaluated(part, candidate)[0], confirmed=None)
+        return self._trials[key]
 
     def run(self, candidate: Candidate) -> Candidate:
         """The candidate with what is found by running it on all samples."""

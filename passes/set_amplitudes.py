@@ -74,7 +74,7 @@ class SetAmplitudes(BasePass):
         return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
 
 
-def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float = HEADROOM) -> NDArray[np.float64]:
+def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
     """Tops of at least a share of the layer's largest.
 
     A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
