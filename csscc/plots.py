@@ -151,7 +151,7 @@ def plot_front(result: Tuning, path: str | Path) -> None:
     def points(candidates: Sequence[Candidate], quantity: str) -> tuple[list[Any], list[Any]]:
         return [getattr(c, quantity) for c in candidates], [c.cautious for c in candidates]
 
-    tried = [c for c in result.candidates if c.confirmed is not None]
+    tried = [c for c in result.candidates if c.error is not None]
     front = sorted(result.front, key=lambda c: (c.T, c.latency))
     for axes, quantity, label in zip(
         figure.subplots(1, 2, sharey=True), ("T", "latency"), ("coding steps T", "latency (time steps)"), strict=True
