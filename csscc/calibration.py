@@ -7,14 +7,16 @@ into histograms, and the result is a typed value. Memory does not grow with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc.data import Source, limited
 from csscc.errors import RefusedError
+from csscc.macs import affordable_samples
 from csscc.passes.network import Network
 from csscc.runtime.model import with_outputs
 from csscc.runtime.session import Session
@@ -210,6 +212,17 @@ def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: in
     tensors = network.graph.tensors()
     per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
     return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
+
+
+def layer_batches(network: Network, source: Source, samples: int, budget: float) -> list[Feeds]:
+    """Up to `samples` samples for a run of the spiking network layer by layer.
+
+    Fewer where one run would take more than `budget` multiply-accumulates, in batches of which a layer's tensors fit in
+    memory T times.
+    """
+    ann = replace(network, graph=network.ann)
+    affordable = affordable_samples(network.ann, network.coding.T, samples, budget)
+    return list(limited(source.batches(batch_size(ann, network.amplitudes, share=4)), affordable))
 
 
 def _size(shape: Any) -> int:

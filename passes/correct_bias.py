@@ -17,9 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.calibration import batch_size, means
-from csscc.data import Source, limited
-from csscc.macs import affordable_samples
+from csscc.calibration import layer_batches, means
+from csscc.data import Source
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass
 from csscc.passes.channels import channel_axis
@@ -52,10 +51,8 @@ class CorrectBias(BasePass):
         originals = {n.name: n for n in network.ann.nodes}
         activations = [n for n in network.ann.nodes if network.regions.roles[n.name] == "neuron"]
         heard = {t.name for n in activations for t in n.inputs[: ACTIVATIONS[n.op].inputs]}
-        samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
+        batches = layer_batches(network, self.source, self.samples, self.budget)
         ann = replace(network, graph=network.ann)
-        size = batch_size(ann, network.amplitudes, share=4)  # a segment holds one layer, but T times
-        batches = list(limited(self.source.batches(size), samples))
         expected = means(export_model(ann), heard.union(network.regions.decoded), batches)
         nodes = {n.name: n for n in network.graph.nodes}
         corrected = 0

@@ -16,12 +16,11 @@ sqrt(1/12) is what rounding leaves where all is sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from csscc.calibration import batch_size
-from csscc.data import Source, limited
-from csscc.macs import affordable_samples
+from csscc.calibration import layer_batches
+from csscc.data import Source
 from csscc.passes.adapter import export_model
 from csscc.passes.base import BasePass
 from csscc.passes.core import neuron_nodes
@@ -49,9 +48,7 @@ class TrimSilence(BasePass):
         """Return the number of layers that lost silent steps."""
         most = network.coding.silent
         nodes: dict[str, Any] = {n.name: n for n in neuron_nodes(network.graph)}
-        samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
-        size = batch_size(replace(network, graph=network.ann), network.amplitudes, share=4)  # one layer, T times
-        batches = list(limited(self.source.batches(size), samples))
+        batches = layer_batches(network, self.source, self.samples, self.budget)
         trimmed = 0
         for run in LayerRuns(export_model(network), batches):
             node = nodes.get(run.segment.node.name)
