@@ -29,9 +29,10 @@ class Agreement:
     def add(self, expected: Outputs, got: Outputs, number: int) -> None:
         """Compare the outputs of both for a batch of `number` samples."""
         for name, value in expected.items():
-            if value.dtype.kind in "fiu":
+            if value.dtype.kind in "fiub":
                 sums = self._squares.setdefault(name, [0.0, 0.0])
-                wanted, given = value.astype(np.float64), got[name].astype(np.float64)
+                known = np.isfinite(value)
+                wanted, given = value[known].astype(np.float64), got[name][known].astype(np.float64)
                 sums[0] += float(((given - wanted) ** 2).sum())
                 sums[1] += float((wanted**2).sum())
         classes = next((n for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1 and len(v) == number), None)
@@ -47,7 +48,7 @@ class Agreement:
 
     @property
     def output_error(self) -> dict[str, float]:
-        """RMS of the difference relative to the ANN's RMS, of each output."""
+        """RMS of the difference relative to the ANN's RMS, of each output, where the ANN's values are finite."""
         return {n: math.sqrt(d / v) if v else float(d > 0) for n, (d, v) in self._squares.items()}
 
     @property

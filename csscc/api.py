@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc import metadata
+from csscc.comparison import SAMPLES, Comparison, compare
 from csscc.data import ImageOptions, InputSpec, Source, open_source
 from csscc.errors import UsageError
 from csscc.files import save_model
@@ -38,10 +39,18 @@ from csscc.runtime.session import Session
 
 @dataclass(frozen=True)
 class Report:
-    """How a compilation went: what the passes report, the seconds each took, and warnings for the user."""
+    """How a compilation went.
+
+    Attributes:
+        events: what the passes report.
+        seconds: each pass took, and the comparison.
+        comparison: with the ANN, on samples that calibrated it.
+        warnings: for the user.
+    """
 
     events: tuple[Event, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=Comparison)
     warnings: tuple[str, ...] = ()
 
 
@@ -174,6 +183,7 @@ def compile(
     coding: str = "css",
     images: ImageOptions | None = None,
     dump_ir: str | Path | None = None,
+    check_samples: int = SAMPLES,
     progress: Progress | None = None,
     **options: Any,
 ) -> SNN:
@@ -188,6 +198,8 @@ def compile(
         coding: ``css``; for comparison ``rate``, or ``fs``, where each layer waits for all its input.
         images: how image files become inputs.
         dump_ir: a folder to which the network is written behind every pass.
+        check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
+            a network that `calibrate` has seen is not compared.
         progress: called with the stage and the samples done in it.
         **options: fields of `csscc.options.Options` and of `csscc.runtime.coding.Coding`, such as ``T=12, beta=1.5``.
 
@@ -210,7 +222,15 @@ def compile(
     clock = _Clock(seconds)
     dump = Path(dump_ir) if dump_ir is not None else None
     run_pipeline(network, passes, dump=dump, then=clock)
-    return finish(network, chosen, source, seconds)
+    snn = finish(network, chosen, source, seconds)
+    clock.stop("emit")
+    if isinstance(model, Calibrated):
+        return snn
+    comparison = compare(model, snn.model, network.ann, source, chosen.coding.T, check_samples)
+    clock.stop("compare")
+    warnings = (*snn.report.warnings, *comparison.warnings)
+    snn.report = replace(snn.report, seconds=seconds, comparison=comparison, warnings=warnings)
+    return snn
 
 
 def finish(network: Network, options: Options, source: Source, seconds: Mapping[str, float]) -> SNN:
@@ -222,7 +242,7 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     onnx.checker.check_model(light, full_check=True)
     model = define_operators(export_model(network), form=options.form)
     warnings = [_no_calibration(origin)] if source.synthetic else []
-    return SNN(model, facts, Report(tuple(network.events), dict(seconds), tuple(warnings)))
+    return SNN(model, facts, Report(tuple(network.events), dict(seconds), warnings=tuple(warnings)))
 
 
 def canonical(model: str | Path | onnx.ModelProto) -> Network:
@@ -264,6 +284,10 @@ class _Clock:
         self._seconds, self._last = seconds, time.perf_counter()
 
     def __call__(self, p: Pass, network: Network, changed: int) -> None:
+        self.stop(p.name)
+
+    def stop(self, name: str) -> None:
+        """What took the time since the last call is called `name`."""
         now = time.perf_counter()
-        self._seconds[p.name] = self._seconds.get(p.name, 0.0) + now - self._last
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
         self._last = now

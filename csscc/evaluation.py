@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from csscc.agreement import Agreement
+from csscc.comparison import source_session
 from csscc.data import ImageOptions, open_source, session_specs
 from csscc.errors import RefusedError
 from csscc.macs import behind_batch, multiply_accumulates, samples_at_once
 from csscc.metadata import read as read_facts
-from csscc.passes.adapter import export_model
-from csscc.passes.load import load, read_model
+from csscc.passes.load import read_model
 from csscc.runtime.model import attributes_of, copy_of, spike_sources, with_residuals
 from csscc.runtime.session import Session
 
@@ -109,7 +109,7 @@ def evaluate(
     facts = read_facts(
         {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    ann_session, plain = _source_session(ann_model), Session(snn_model, native=native)
+    ann_session, plain = source_session(ann_model), Session(snn_model, native=native)
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
     fixed = ann_session.fixed_batch
@@ -152,14 +152,6 @@ def evaluate(
         native=tuple(sorted(plain.native)),
         layers=layers,
     )
-
-
-def _source_session(model: onnx.ModelProto) -> Session:
-    """The ANN as it is, or with its opset raised where it is too old for onnxruntime."""
-    try:
-        return Session(model)
-    except RefusedError:
-        return Session(export_model(load(model)))
 
 
 def _check_pair(ann: Session, snn: Session) -> None:

@@ -70,7 +70,7 @@ def multiply_accumulates_of(graph: Any) -> int:
     return total
 
 
-def affordable_samples(graph: Any, steps: int, limit: int, budget: float) -> int:
-    """How many samples, up to `limit`, a network of `steps` steps runs on within `budget` multiply-accumulates."""
+def affordable_samples(graph: Any, steps: int, limit: int, budget: float, *, fewest: int = MIN_SAMPLES) -> int:
+    """How many samples, from `fewest` to `limit`, a network of `steps` steps runs on within `budget` MACs."""
     per_sample = multiply_accumulates_of(graph) * steps
-    return min(limit, max(MIN_SAMPLES, int(budget / max(per_sample, 1))))
+    return min(limit, max(fewest, int(budget / max(per_sample, 1))))

@@ -60,6 +60,17 @@ def snn(run: Run, tmp_path: Path, calibration: Path) -> Path:
     return path
 
 
+def test_compile_tells_how_far_the_outputs_are_from_the_anns(run: Run, calibration: Path, tmp_path: Path) -> None:
+    command = ("compile", digits_model(), "--calibration", calibration, "-o", tmp_path / "snn.onnx")
+    code, out, err = run(*command, "--T", 2)
+    assert code == 0
+    assert "differs from the ANN" in out
+    assert "Warning: output 'logits' differs" in err
+    code, out, err = run(*command, "--T", 12, "--json")
+    told = json.loads(out)
+    assert (code, err, told["samples_compared"]) == (0, "", 16)
+    assert 0 < told["output_error"]["logits"] < 0.05
+
 def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "snn.onnx"
     code, out, err = run("compile", digits_model(), "--T", "14", "--beta", "1.5", "-o", output)

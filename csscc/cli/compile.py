@@ -23,6 +23,7 @@ from csscc.cli.common import (
 
 if TYPE_CHECKING:
     from csscc.api import SNN
+    from csscc.comparison import Comparison
 
 
 @click.command("compile")
@@ -119,6 +120,8 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
         "layers": len(snn.layers),
         "calibration": snn.facts.calibration,
+        "output_error": dict(snn.report.comparison.errors),
+        "samples_compared": snn.report.comparison.samples,
         "warnings": list(snn.report.warnings),
         "events": [{"pass": e.source, "node": e.node, "text": e.text} for e in snn.report.events],
         "seconds": {k: round(v, 3) for k, v in snn.report.seconds.items()},
@@ -138,6 +141,7 @@ def show(snn: SNN, files: list[Path]) -> None:
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample")
     rows.add_row("calibrated with", facts["calibration"])
+    rows.add_row("differs from the ANN", _difference(snn.report.comparison))
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
     rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB{beside}")
     rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")
@@ -150,3 +154,11 @@ def show(snn: SNN, files: list[Path]) -> None:
     for event in notes:
         out.print(f"Note, {event.node}: {event.text}", markup=False)
     out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)
+
+
+def _difference(comparison: Comparison) -> str:
+    if not comparison.errors:
+        return "not compared"
+    name, error = max(comparison.errors.items(), key=lambda pair: pair[1])
+    which = f"'{name}', the worst of {len(comparison.errors)} outputs" if len(comparison.errors) > 1 else "its output"
+    return f"by {100 * error:.2g} % in {which} (RMS, {comparison.samples} of these samples)"
