@@ -27,13 +27,13 @@ SETTINGS: dict[str, Any] = {
     "threads": 2,
     "batches": [1, 8, 32],
     "repeats": 15,
-    "budget": 120.0,
+    "budget": 240.0,
     "calibration": 256,
     "growth_T": [6, 9, 12, 18, 24],
     "growth_at": 8,
     "growth_batches": [1, 2, 4, 8, 16, 32, 64],
     "peer_images": 500,
-    "peer_batch": 8,
+    "peer_batch": 32,  # at which the peer takes least time an image
 }
 QUICK = {"batches": [1, 8], "repeats": 5, "budget": 10.0, "calibration": 32, "growth_T": [], "peer_images": 100}
 QUICK_NETWORKS = ("ResNet-20", "SqueezeNet 1.1")

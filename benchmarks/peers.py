@@ -7,7 +7,6 @@ when it is told to; csscc waits meanwhile, and the peer waits while csscc comput
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import venv
@@ -23,7 +22,6 @@ import csscc
 from benchmarks.measure import ann_session, runtimes
 from benchmarks.networks import REAL, RESNET20, Array, cifar10_calibration, cifar10_test
 from benchmarks.timing import interleaved, seconds_of, summary
-from csscc.runtime.session import Session
 
 TORCH = "torch==2.13.0"
 PEER = "spikingjelly==2.0.0"
@@ -31,6 +29,8 @@ NEEDS = ["numpy", "onnx", "loguru", "h5py", "scipy", "matplotlib", "SciencePlots
 NEEDS += ["tensorboard", "tqdm", "requests", "packaging"]
 READY = "complete"
 STEPS = (32, 64, 128)
+# csscc by default, and as `csscc tune --max-loss 0.2 --T 3,4,5,6` chooses from calibration images.
+SETTINGS: tuple[dict[str, Any], ...] = ({"T": 12}, {"T": 5, "beta": 3.0, "silent": 3})
 BATCH = 100  # of the accuracy's images
 
 
@@ -52,9 +52,7 @@ class Server:
 
     def __init__(self, python: Path, model: Path, calibration: Path, threads: int) -> None:
         command = [str(python), str(Path(__file__).with_name("peer.py")), str(model), str(calibration), str(threads)]
-        # Threads that wait awake would take the cores from whatever else runs and slow the peer down tenfold.
-        calm = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=calm)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions = self._answer()
 
     def __enter__(self) -> Server:
@@ -85,36 +83,45 @@ class Server:
 
 def measure_peers(python: Path, folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     """Accuracy of ANN, csscc and the peer on the same images, and times of batches taken in turn."""
-    model, threads, T = REAL / "models" / RESNET20, settings["threads"], settings["T"]
-    calibration, images, snn = folder / "peer_calibration.npy", folder / "peer_images.npy", folder / "peer.snn.onnx"
+    model, threads = REAL / "models" / RESNET20, settings["threads"]
+    calibration, images = folder / "peer_calibration.npy", folder / "peer_images.npy"
     samples = cifar10_calibration(256)
     np.save(calibration, samples)
-    csscc.compile(model, calibration=samples, T=T).save(snn)
+    spiking = {}
+    for setting in SETTINGS:
+        csscc.compile(model, calibration=samples, **setting).save(folder / "peer.snn.onnx")
+        made = runtimes(folder / "peer.snn.onnx", threads)
+        spiking |= {f"csscc T={setting['T']}, {name}": run for name, run in made.items()}
     x, y = cifar10_test(settings["peer_images"])
     few = x[: settings["peer_batch"]]
     np.save(images, few)
-    ann, spiking = ann_session(model, threads), runtimes(snn, threads)
+    ann = ann_session(model, threads)
     feed = ann.input_names[0]
     with Server(python, model, calibration, threads) as server:
         say("peers: which of the peer's step modes is faster")
-        modes = {t: server_clock(server, images, STEPS[0], together=t) for t in (False, True)}
-        taken = interleaved({str(t): clock for t, clock in modes.items()}, 3)
-        together = min(taken["True"]) < min(taken["False"])
+        together = {steps: _faster_together(server, images, steps) for steps in STEPS}
         say("peers: times, in turn")
-        cases = {f"SpikingJelly T={s}": server_clock(server, images, s, together=together) for s in STEPS}
-        cases |= {f"csscc T={T}, {n}": seconds_of(partial(run, {feed: few})) for n, run in spiking.items()}
-        unit = f"csscc T={T}, onnxruntime"
-        rows = summary(interleaved(cases, settings["repeats"], 2 * settings["budget"]), unit)
+        cases = {name: seconds_of(partial(run, {feed: few})) for name, run in spiking.items()}
+        cases |= {f"SpikingJelly T={s}": server_clock(server, images, s, together=together[s]) for s in STEPS}
+        rows = summary(interleaved(cases, settings["repeats"], 2 * settings["budget"]), f"SpikingJelly T={STEPS[-1]}")
         say(f"peers: accuracy on {len(x)} images")
-        classes = {"ANN": _classes(ann.run, feed, x), unit: _classes(Session(snn, threads=threads).run, feed, x)}
+        classes = {"ANN": _classes(ann.run, feed, x)}
+        classes |= {name: _classes(run, feed, x) for name, run in spiking.items()}
         for steps in STEPS:
-            classes[f"SpikingJelly T={steps}"] = _peer_classes(server, images, x, steps, together=together)
+            classes[f"SpikingJelly T={steps}"] = _peer_classes(server, images, x, steps, together=together[steps])
         versions = server.versions
     accuracy = {name: 100 * float((np.array(c) == y).mean()) for name, c in classes.items()}
     for row in rows.values():
         row["ms_per_image"] = 1000 * row["seconds"] / len(few)
-    mode = "multi-step" if together else "single-step"
-    return {"times": rows, "accuracy": accuracy, "images": len(x), "batch": len(few), "mode": mode, **versions}
+    modes = ", ".join(f"T={s} {'multi' if together[s] else 'single'}-step" for s in STEPS)
+    return {"times": rows, "accuracy": accuracy, "images": len(x), "batch": len(few), "mode": modes, **versions}
+
+
+def _faster_together(server: Server, images: Path, steps: int) -> bool:
+    """Whether the peer is faster with all steps in one batch than step by step."""
+    modes = {str(t): server_clock(server, images, steps, together=t) for t in (False, True)}
+    taken = interleaved(modes, 3)
+    return min(taken["True"]) < min(taken["False"])
 
 
 def server_clock(server: Server, images: Path, steps: int, *, together: bool) -> Callable[[], float]:

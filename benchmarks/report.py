@@ -95,13 +95,14 @@ def _growth(growth: dict[str, Any]) -> Table:
 
 def _peers(peers: dict[str, Any]) -> Table:
     title = f"ResNet-20: batch {peers['batch']}, accuracy on {peers['images']} images; the peer {peers['mode']}"
-    table = _table(title, "what", "ms/image", "times csscc", "accuracy, %", "loss, points")
+    slowest = list(peers["times"])[-1]
+    table = _table(title, "what", "ms/image", f"{slowest} takes", "accuracy, %", "loss, points")
     ann = peers["accuracy"]["ANN"]
     table.add_row("ANN", "", "", f"{ann:.2f}", "")
     for name, row in peers["times"].items():
         accuracy = peers["accuracy"].get(name)
         shown = ("", "") if accuracy is None else (f"{accuracy:.2f}", f"{ann - accuracy:+.2f}")
-        table.add_row(name, f"{row['ms_per_image']:.2f}", f"{row['ratio']:.2f}", *shown)
+        table.add_row(name, f"{row['ms_per_image']:.2f}", f"{1 / row['ratio']:.1f} x", *shown)
     return table
 
 
@@ -128,7 +129,7 @@ def plot(growth: dict[str, Any], path: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xlabel({"T": "coding steps T", "batch": "batch"}[name])
         axis.set_xticks([row[name] for row in rows], [str(row[name]) for row in rows])
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)  # of both, behind all lines: it ends their scaling
     axes[0].set_ylabel("ms a step and image")
     axes[0].legend()
     figure.savefig(path)

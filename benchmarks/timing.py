@@ -9,6 +9,8 @@ from typing import Any
 
 Clock = Callable[[], float]
 FEWEST = 3
+REST = 0.2  # seconds; threads of OpenBLAS, OpenMP and onnxruntime spin for tens of milliseconds behind their work
+LONG = 2.0  # seconds of a run that need no other before it
 
 
 def seconds_of(work: Callable[[], Any]) -> Clock:
@@ -35,8 +37,15 @@ def interleaved(cases: Mapping[str, Clock], repeats: int, budget: float = 60.0) 
         if turn >= FEWEST and time.perf_counter() - start > budget:
             break
         for name, clock in cases.items():
-            times[name].append(clock())
+            times[name].append(_undisturbed(clock))
     return times
+
+
+def _undisturbed(clock: Clock) -> float:
+    """Seconds of a case whatever ran before it: behind a rest and, if it is short, behind a run that warms up."""
+    time.sleep(REST)
+    seconds = clock()
+    return seconds if seconds > LONG else clock()
 
 
 def summary(times: Mapping[str, list[float]], unit: str) -> dict[str, dict[str, float]]:

@@ -87,12 +87,13 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
 def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
     """From a calibrated ANN to a spiking network.
 
-    Synthetic inputs say little of an activation's tail and nothing of residuals: without data, amplitudes cover the
-    largest activation seen and are not adjusted.
+    Synthetic inputs say little of an activation's tail and nothing of means: without data, amplitudes cover the largest
+    activation seen, and biases stay as they are. Residuals they do show: where spikes come too late, or do not reach
+    far enough, they mostly do so for any input.
     """
     convert = conversion_passes(options)
     if source.synthetic:
-        options = options.with_(method="max", adjust=False, correct_bias=False)
+        options = options.with_(method="max", correct_bias=False)
     improve: tuple[Pass, ...] = ()
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")

@@ -137,10 +137,15 @@ def test_results_that_cannot_be_read_are_wrong_usage(tmp_path: Any, monkeypatch:
 
 
 def test_ratios_are_taken_within_a_turn() -> None:
-    turns = iter([1.0, 1.0, 1.0, 2.0, 10.0, 20.0, 3.0, 6.0])  # the machine is ten times slower in the second turn
+    turns = iter([3.0, 3.0, 3.0, 6.0, 30.0, 60.0, 9.0, 18.0])  # the machine is ten times slower in the second turn
     times = interleaved({"unit": lambda: next(turns), "case": lambda: next(turns)}, 3)
-    assert times == {"unit": [1.0, 10.0, 3.0], "case": [2.0, 20.0, 6.0]}
-    assert summary(times, "unit")["case"] == {"seconds": 6.0, "ratio": 2.0, "low": 2.0, "high": 2.0, "turns": 3}
+    assert times == {"unit": [3.0, 30.0, 9.0], "case": [6.0, 60.0, 18.0]}
+    assert summary(times, "unit")["case"] == {"seconds": 18.0, "ratio": 2.0, "low": 2.0, "high": 2.0, "turns": 3}
+
+
+def test_short_runs_warm_up_first() -> None:
+    runs = iter([9.0, 1.0, 0.5, 1.0, 0.6, 1.0, 0.7])
+    assert interleaved({"case": lambda: next(runs)}, 3) == {"case": [0.5, 0.6, 0.7]}
 
 
 def test_turns_end_with_the_budget() -> None:
