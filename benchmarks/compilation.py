@@ -68,6 +68,7 @@ def main() -> None:
     import numpy as np
 
     from csscc import api
+    from csscc.comparison import SAMPLES, compare
     from csscc.options import make_options
     from csscc.passes.load import load
     from csscc.pipeline import pipeline, run_pipeline
@@ -82,6 +83,8 @@ def main() -> None:
     snn = api.finish(network, options, source, {})
     snn.save(out)
     stages.done("emit")
+    compare(Path(model), snn.model, network.ann, source, options.coding.T, SAMPLES)
+    stages.done("compare")
     print(json.dumps(stages.result()))
 
 
