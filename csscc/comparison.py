@@ -66,7 +66,7 @@ def compare(
     """
     if samples == 0 or not fits(snn):
         return Comparison()
-    plain, spiking = source_session(ann), Session(snn, native=True)
+    plain, spiking = source_session(ann), Session(snn)  # stock operators: the file as anyone runs it
     at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
     number = max(at_once, affordable_samples(graph, steps, samples, BUDGET, fewest=1))
     compared = Agreement()
