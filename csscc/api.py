@@ -224,10 +224,10 @@ def compile(
     run_pipeline(network, passes, dump=dump, then=clock)
     snn = finish(network, chosen, source, seconds)
     clock.stop("emit")
-    if isinstance(model, Calibrated):
-        return snn
-    comparison = compare(model, snn.model, network.ann, source, chosen.coding.T, check_samples)
-    clock.stop("compare")
+    comparison = Comparison()
+    if not isinstance(model, Calibrated):
+        comparison = compare(model, snn.model, network.ann, source, chosen.coding.T, check_samples)
+        clock.stop("compare")
     warnings = (*snn.report.warnings, *comparison.warnings)
     snn.report = replace(snn.report, seconds=seconds, comparison=comparison, warnings=warnings)
     return snn

@@ -1,6 +1,8 @@
 """A spiking network against the ANN it was compiled from, on a few samples: what compilation changed.
 
-Both are run as they are, the ANN from the user's file and the SNN as emitted, so that no pass vouches for itself.
+Both are run as they are, the ANN from the user's file and the SNN as emitted, so that no pass vouches for itself. The
+samples are those that calibrated the SNN: with a handful of them, on which biases are corrected, the error is too
+hopeful.
 """
 
 from __future__ import annotations
