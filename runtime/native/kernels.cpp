@@ -19,6 +19,7 @@ using Dims = std::vector<int64_t>;
 const ort::Api* api = nullptr;
 
 constexpr int kDomainVersion = 2;        // in which units a node's currents are, see docs/format.md
+constexpr int kStepsDomainVersion = 1;
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
 constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about
@@ -438,7 +439,8 @@ float otherwise<Clip>(int index) {
   return index == 0 ? std::numeric_limits<float>::lowest() : std::numeric_limits<float>::max();
 }
 
-template <class F>
+// A neuron of a layer, whose tensors hold all steps, or one in steps, with T tensors for each (see csscc.runtime.steps).
+template <class F, bool stepped = false>
 class Tsa : public Kernel {
  public:
   explicit Tsa(const ort::KernelInfo* info)
@@ -447,43 +449,75 @@ class Tsa : public Kernel {
   }
 
   void compute(ort::KernelContext* context) const override {
-    Tensor z[2], bias[2];
+    std::vector<Tensor> z[2];
+    Tensor bias[2];
+    std::size_t index = 0;
     for (int i = 0; i < F::inputs; ++i) {
-      z[i] = input(context, 2 * i);
-      bias[i] = input(context, 2 * i + 1);
+      z[i] = steps(context, &index);
+      bias[i] = input(context, index++);
     }
-    const auto T = static_cast<std::size_t>(coding_.T);
-    if (z[0].dims.empty() || static_cast<std::size_t>(z[0].dims[0]) % T != 0)
-      throw std::runtime_error("the first axis of a csscc node's input is no multiple of T");
-    const std::size_t batch = static_cast<std::size_t>(z[0].dims[0]) / T;
-    const Dims rest(z[0].dims.begin() + 1, z[0].dims.end());
+    const Tensor theta = input(context, index++);
+    Tensor parameters[2];
+    for (int i = 0; i < F::parameters; ++i) parameters[i] = input(context, index++);
+    const auto batch = static_cast<std::size_t>(z[0][0].dims[0]);
+    const Dims rest(z[0][0].dims.begin() + 1, z[0][0].dims.end());
     if constexpr (F::window) {
       if (rest.size() < 2) throw std::runtime_error("a MaxPool needs spatial axes");
       windows(context, z[0], Operand(bias[0], rest, false, lanes_), batch, rest);
     } else {
-      elements(context, z, bias, batch, rest);
+      elements(context, z, bias, theta, parameters, batch, rest);
     }
   }
 
  private:
-  void elements(ort::KernelContext* context, const Tensor* z, const Tensor* bias, std::size_t batch, Dims rest) const {
-    if (F::inputs == 2) {
-      if (z[1].dims.size() != rest.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
-      for (std::size_t i = 0; i < rest.size(); ++i)
-        if (rest[i] == 1) rest[i] = z[1].dims[i + 1];
+  // The tensors of each step from input `*index` on, which is moved behind them.
+  std::vector<Tensor> steps(const ort::KernelContext* context, std::size_t* index) const {
+    const auto T = static_cast<std::size_t>(coding_.T);
+    std::vector<Tensor> made;
+    if (stepped) {
+      for (std::size_t t = 0; t < T; ++t) made.push_back(input(context, (*index)++));
+      if (made[0].dims.empty()) throw std::runtime_error("an input of a csscc node has no batch");
+      for (const Tensor& step : made)
+        if (step.dims != made[0].dims) throw std::runtime_error("the steps of a csscc node's input differ in shape");
+      return made;
     }
+    Tensor whole = input(context, (*index)++);
+    if (whole.dims.empty() || static_cast<std::size_t>(whole.dims[0]) % T != 0)
+      throw std::runtime_error("the first axis of a csscc node's input is no multiple of T");
+    whole.dims[0] /= coding_.T;
+    const std::size_t size = product(whole.dims);
+    for (std::size_t t = 0; t < T; ++t, whole.data += size) made.push_back(whole);
+    return made;
+  }
+
+  // Let a shape broadcast to another, whose axes are aligned at the right.
+  static void widen(Dims& shape, const Dims& other) {
+    if (other.size() > shape.size()) return;  // the batch axis is there too, or the operand will say what is wrong
+    const std::size_t first = shape.size() - other.size();
+    for (std::size_t i = 0; i < other.size(); ++i)
+      if (shape[first + i] == 1) shape[first + i] = other[i];
+  }
+
+  void elements(ort::KernelContext* context, const std::vector<Tensor>* z, const Tensor* bias, const Tensor& given_theta,
+                const Tensor* given, std::size_t batch, Dims rest) const {
+    if (F::inputs == 2) {
+      const Dims& other = z[1][0].dims;
+      if (other.size() != rest.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
+      widen(rest, Dims(other.begin() + 1, other.end()));
+    }
+    for (int i = 0; i < F::parameters; ++i) widen(rest, given[i].dims);
     const std::size_t size = product(rest);
-    Operand currents[2], biases[2], parameters[2];
+    std::vector<Operand> currents[2];
+    Operand biases[2], parameters[2];
     for (int i = 0; i < F::inputs; ++i) {
-      currents[i] = Operand(z[i], rest, true);
+      for (const Tensor& step : z[i]) currents[i].emplace_back(step, rest, true);
       biases[i] = Operand(bias[i], rest, false, lanes_);
     }
-    for (int i = 0; i < F::parameters; ++i) {
-      const Tensor given = input(context, 2 * F::inputs + 1 + i);
-      parameters[i] = given.data ? Operand(given, rest, false, lanes_) : Operand(otherwise<F>(i));
-    }
-    const Operand theta = F::homogeneous ? Operand() : Operand(input(context, 2 * F::inputs), rest, false, lanes_);
-    float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
+    for (int i = 0; i < F::parameters; ++i)
+      parameters[i] = given[i].data ? Operand(given[i], rest, false, lanes_) : Operand(otherwise<F>(i));
+    const Operand theta = F::homogeneous ? Operand() : Operand(given_theta, rest, false, lanes_);
+    float* residual = nullptr;
+    const std::vector<float*> spikes = outputs(context, batch, rest, &residual);
     const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
     parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
       float* space = scratch(11 * kBlock);
@@ -491,9 +525,9 @@ class Tsa : public Kernel {
       for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
         const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
         const auto current = [&](int k, int t) {
-          return currents[k].at(static_cast<std::size_t>(t) * batch + b, p, n, spare + k * kBlock);
+          return currents[k][static_cast<std::size_t>(t)].at(b, p, n, spare + k * kBlock);
         };
-        Block<F, decltype(current)> block{current, {}, nullptr, {}, n, n, spikes + b * size + p, batch * size, nullptr};
+        Block<F, decltype(current)> block{current, {}, nullptr, {}, n, n, spikes.data(), b * size + p, nullptr};
         for (int k = 0; k < F::inputs; ++k) block.bias[k] = biases[k].at(b, p, n, spare + (2 + k) * kBlock);
         for (int k = 0; k < F::parameters; ++k)
           block.parameter[k] = parameters[k].at(b, p, n, spare + (4 + k) * kBlock);
@@ -505,13 +539,15 @@ class Tsa : public Kernel {
   }
 
   // A plane is a channel, or a block of channels; it is done in strips, which share the lines that windows overlap in.
-  void windows(ort::KernelContext* context, const Tensor& z, const Operand& bias, std::size_t batch, Dims rest) const {
+  void windows(ort::KernelContext* context, const std::vector<Tensor>& z, const Operand& bias, std::size_t batch,
+               Dims rest) const {
     const MaxPool pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
     const std::size_t in = product(pool.in) * lanes_, out = product(pool.out) * lanes_;
     const std::size_t line_in = product(pool.in, 1) * lanes_, line_out = product(pool.out, 1) * lanes_;
     const std::size_t channels = static_cast<std::size_t>(rest[0]) / lanes_;
     std::copy(pool.out.begin(), pool.out.end(), rest.begin() + 1);
-    float *residual = nullptr, *spikes = outputs(context, batch, rest, &residual);
+    float* residual = nullptr;
+    const std::vector<float*> spikes = outputs(context, batch, rest, &residual);
 
     struct Strip {
       MaxPool pool;
@@ -533,21 +569,31 @@ class Tsa : public Kernel {
       const std::size_t size = product(strip.pool.in) * lanes_, to = plane * out + strip.to;
       float* memory = scratch(5 * space);
       const auto current = [&](int, int t) {
-        return z.data + (static_cast<std::size_t>(t) * batch * channels + plane) * in + strip.from;
+        return z[static_cast<std::size_t>(t)].data + plane * in + strip.from;
       };
       Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
-                                              spikes + to, batch * channels * out, residual ? residual + to : nullptr};
+                                              spikes.data(), to, residual ? residual + to : nullptr};
       block.bias[0] = bias.at(plane / channels, plane % channels * in + strip.from, size, memory + 4 * space);
       tsa(strip.pool, coding_, block, memory);
     });
   }
 
-  float* outputs(ort::KernelContext* context, std::size_t batch, const Dims& rest, float** residual) const {
+  // Where the spikes of each step go.
+  std::vector<float*> outputs(ort::KernelContext* context, std::size_t batch, const Dims& rest, float** residual) const {
+    const auto T = static_cast<std::size_t>(coding_.T);
     Dims dims(1, static_cast<int64_t>(batch));
     dims.insert(dims.end(), rest.begin(), rest.end());
+    std::vector<float*> spikes;
+    if (stepped) {
+      for (std::size_t t = 0; t < T; ++t) spikes.push_back(output(context, t, dims));
+      return spikes;
+    }
     *residual = output(context, 1, dims);
+    const std::size_t size = product(dims);
     dims[0] *= coding_.T;
-    return output(context, 0, dims);
+    float* whole = output(context, 0, dims);
+    for (std::size_t t = 0; t < T; ++t) spikes.push_back(whole + t * size);
+    return spikes;
   }
 
   F f_;
@@ -649,36 +695,60 @@ Operator operator_of(const char* name, std::size_t required, std::size_t optiona
   return made;
 }
 
-template <class F>
+template <class F, bool stepped>
 Operator neuron(const char* name) {
-  const bool pointwise = F::inputs == 1 && !F::window;
-  return operator_of<Tsa<F>>(name, 2 * F::inputs + 1, F::parameters, 2, pointwise);
+  // With parameters, the output may be larger than the input.
+  const bool pointwise = F::inputs == 1 && F::parameters == 0 && !F::window;
+  if (!stepped) return operator_of<Tsa<F>>(name, 2 * F::inputs + 1, F::parameters, 2, pointwise);
+  Operator made = operator_of<Tsa<F, true>>(name, 1, 0, 1, false);  // any number of inputs and outputs, by T
+  made.input_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kVariadic; };
+  made.output_characteristic = made.input_characteristic;
+  made.start_version = made.end_version = [](const ort::CustomOp*) { return kStepsDomainVersion; };
+  return made;
 }
 
+// The operators of a network by layer, or the neurons of one in steps.
+template <bool stepped>
 const std::vector<Operator>& operators() {
-  static const std::vector<Operator> all = {
-      operator_of<Encode>("Encode", 2, 0, 1, false),
-      operator_of<Scale>("Scale", 2, 0, 1, true),
-      neuron<Relu>("TSARelu"),
-      neuron<LeakyRelu>("TSALeakyRelu"),
-      neuron<PRelu>("TSAPRelu"),
-      neuron<Abs>("TSAAbs"),
-      neuron<Max>("TSAMax"),
-      neuron<Min>("TSAMin"),
-      neuron<MaxPool>("TSAMaxPool"),
-      neuron<GlobalMaxPool>("TSAGlobalMaxPool"),
-      neuron<ReluMaxPool>("TSAReluMaxPool"),
-      neuron<AtLeast>("TSAAtLeast"),
-      neuron<AtMost>("TSAAtMost"),
-      neuron<ThresholdedRelu>("TSAThresholdedRelu"),
-      neuron<Clip>("TSAClip"),
-      neuron<HardSigmoid>("TSAHardSigmoid"),
-      neuron<HardSwish>("TSAHardSwish"),
-      neuron<Sqrt>("TSASqrt"),
-      neuron<DividedInto>("TSADividedInto"),
-      neuron<Mul>("TSAMul"),
-      neuron<Div>("TSADiv"),
-  };
+  static const std::vector<Operator> all = [] {
+    std::vector<Operator> made = {
+        neuron<Relu, stepped>("TSARelu"),
+        neuron<LeakyRelu, stepped>("TSALeakyRelu"),
+        neuron<PRelu, stepped>("TSAPRelu"),
+        neuron<Abs, stepped>("TSAAbs"),
+        neuron<Max, stepped>("TSAMax"),
+        neuron<Min, stepped>("TSAMin"),
+        neuron<MaxPool, stepped>("TSAMaxPool"),
+        neuron<GlobalMaxPool, stepped>("TSAGlobalMaxPool"),
+        neuron<ReluMaxPool, stepped>("TSAReluMaxPool"),
+        neuron<AtLeast, stepped>("TSAAtLeast"),
+        neuron<AtMost, stepped>("TSAAtMost"),
+        neuron<ThresholdedRelu, stepped>("TSAThresholdedRelu"),
+        neuron<Clip, stepped>("TSAClip"),
+        neuron<HardSigmoid, stepped>("TSAHardSigmoid"),
+        neuron<HardSwish, stepped>("TSAHardSwish"),
+        neuron<Sqrt, stepped>("TSASqrt"),
+        neuron<DividedInto, stepped>("TSADividedInto"),
+        neuron<Mul, stepped>("TSAMul"),
+        neuron<Div, stepped>("TSADiv"),
+    };
+    if (!stepped) {
+      made.push_back(operator_of<Encode>("Encode", 2, 0, 1, false));
+      made.push_back(operator_of<Scale>("Scale", 2, 0, 1, true));
+    }
+    return made;
+  }();
+  return all;
+}
+
+template <bool stepped>
+ort::CustomOpDomain* domain(const char* name) {
+  static ort::CustomOpDomain* const all = [name] {
+    ort::CustomOpDomain* made = nullptr;
+    check(api->create_domain(name, &made));
+    for (const Operator& op : operators<stepped>()) check(api->add_operator(made, &op));
+    return made;
+  }();
   return all;
 }
 
@@ -695,7 +765,7 @@ const std::vector<Operator>& operators() {
 EXPORT const char* csscc_operators() {
   static const std::string names = [] {
     std::string joined;
-    for (const csscc::Operator& op : csscc::operators()) joined += std::string(op.op) + " ";
+    for (const csscc::Operator& op : csscc::operators<false>()) joined += std::string(op.op) + " ";
     return joined;
   }();
   return names.c_str();
@@ -711,12 +781,7 @@ EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::A
   }
   api = offered;
   return guarded([&] {
-    static ort::CustomOpDomain* domain = [] {
-      ort::CustomOpDomain* made = nullptr;
-      check(api->create_domain("csscc", &made));
-      for (const Operator& op : operators()) check(api->add_operator(made, &op));
-      return made;
-    }();
-    check(api->add_domain(options, domain));
+    check(api->add_domain(options, domain<false>("csscc")));
+    check(api->add_domain(options, domain<true>("csscc.steps")));
   });
 }

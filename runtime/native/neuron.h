@@ -152,10 +152,10 @@ struct Block {
   const float* bias[2];
   const float* theta;
   const float* parameter[2];
-  std::size_t in, out;  // elements that come in and go out: different for windows
-  float* spikes;        // of the first step; those of the next are `stride` behind
-  std::size_t stride;
-  float* residual;      // or null
+  std::size_t in, out;   // elements that come in and go out: different for windows
+  float* const* spikes;  // of each step, where they begin
+  std::size_t at;        // the block's first element there
+  float* residual;       // or null
 };
 
 // Bring what the next block reads towards the second-level cache: the processor does not foresee T short runs.
@@ -191,7 +191,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     const Worth worth = coding.worth[k - 1];
     const float *h = membrane[0], *g = membrane[1], *theta = block.theta;
     const float *a = block.parameter[0], *b = block.parameter[1];
-    float* spikes = block.spikes + (k - 1) * block.stride;
+    float* spikes = block.spikes[k - 1] + block.at;
     if (k == 1) std::fill_n(sent, out, 0.0f);
     const auto step = [&](std::size_t j) {
       float target;

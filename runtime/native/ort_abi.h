@@ -25,7 +25,7 @@ struct CustomOpDomain;
 
 enum ErrorCode : int { kFail = 1 };
 enum ElementType : int { kFloat = 1 };
-enum Characteristic : int { kRequired = 0, kOptional = 1 };
+enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum MemoryType : int { kDefaultMemory = 0 };
 
 struct Api {

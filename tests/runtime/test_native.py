@@ -265,6 +265,16 @@ def test_all_spikes_of_a_network(kernels: frozenset[str], digits: csscc.SNN, thr
         assert_same(define_operators(copy_of(model), form="scan"), feeds, threads=threads)
 
 
+@pytest.mark.parametrize("bound", ["Max", "Min"])
+def test_a_parameter_wider_than_the_current(kernels: frozenset[str], bound: str) -> None:
+    """One channel comes in, a constant for each of three makes it three."""
+    model = parse(
+        f"""g (float[N,2,6,6] x) => (float[N,3] y) <float[1,2,3,3] w, float[3,1,1] c, float[108,3] v>
+        {{ a = Conv <pads = [1,1,1,1]> (x, w) b = {bound}(a, c) f = Flatten(b) y = MatMul(f, v) }}"""
+    )
+    assert_same(csscc.compile(model, random_feeds(model, batch=8), T=5).model, random_feeds(model, batch=4))
+
+
 def test_currents_that_are_read_twice_are_left_alone(kernels: frozenset[str]) -> None:
     """A kernel writes spikes over its currents only where nothing else reads them."""
     model = parse(
