@@ -83,7 +83,7 @@ def main() -> None:
     snn = api.finish(network, options, source, {})
     snn.save(out)
     stages.done("emit")
-    compare(Path(model), snn.model, network.ann, source, options.coding.T, SAMPLES)
+    compare(Path(model), snn.emitted(), network.ann, source, options.coding.T, SAMPLES)
     stages.done("compare")
     print(json.dumps(stages.result()))
 

@@ -112,7 +112,7 @@ def growth(model: Path, settings: dict[str, Any], say: Callable[[str], None]) ->
     for T in sorted({*settings["growth_T"], settings["T"]}):
         say(f"growth: T={T}")
         snn = csscc.compile(model, calibration=images, T=T, adjust=False)
-        networks[T] = Session(snn.model, threads=threads)
+        networks[T] = Session(snn.emitted(), threads=threads)
     points = {"T": [(T, settings["growth_at"]) for T in settings["growth_T"]]}
     points["batch"] = [(settings["T"], batch) for batch in settings["growth_batches"]]
     result: dict[str, Any] = {}

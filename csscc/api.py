@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc import metadata
+from csscc import native as kernels
 from csscc.comparison import SAMPLES, Comparison, compare
 from csscc.data import ImageOptions, InputSpec, Source, open_source
 from csscc.errors import UsageError
@@ -32,9 +33,11 @@ from csscc.pipeline import (
     run_pipeline,
     spiking_passes,
 )
+from csscc.runtime.functions import Form
 from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
+from csscc.runtime.steps import by_layer, in_steps
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,13 @@ class Report:
 
 
 class SNN:
-    """A spiking network: one ONNX model and what is known of it."""
+    """A spiking network and what is known of it.
+
+    Attributes:
+        model: by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``.
+        facts: its metadata.
+        report: how the compilation went.
+    """
 
     def __init__(self, model: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
         self.model = model
@@ -88,7 +97,7 @@ class SNN:
             outputs = ReferenceRuntime(self.model).run(feeds)
         else:
             if self._session is None:
-                self._session = Session(self.model, native=True)
+                self._session = Session(self.model if kernels.operators() else self.emitted(), native=True)
             outputs = self._session.run(feeds)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -107,7 +116,11 @@ class SNN:
         Raises:
             RefusedError: the path cannot be written.
         """
-        return save_model(self.model, path)
+        return save_model(self.emitted(), path)
+
+    def emitted(self) -> onnx.ModelProto:
+        """The model as `save` writes it: in steps, unless another form was asked for. `model` is by layer."""
+        return in_steps(self.model) if self.facts.options.get("form") == "steps" else self.model
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
         if isinstance(x, Mapping):
@@ -121,7 +134,7 @@ def load(path: str | Path) -> SNN:
     Raises:
         RefusedError: the file is missing, not ONNX, or not made by csscc.
     """
-    model = read_model(path)
+    model = by_layer(read_model(path))
     return SNN(model, metadata.read({p.key: p.value for p in model.metadata_props}, str(path)))
 
 
@@ -226,7 +239,7 @@ def compile(
     clock.stop("emit")
     comparison = Comparison()
     if not isinstance(model, Calibrated):
-        comparison = compare(model, snn.model, network.ann, source, chosen.coding.T, check_samples)
+        comparison = compare(model, snn.emitted(), network.ann, source, chosen.coding.T, check_samples)
         clock.stop("compare")
     warnings = (*snn.report.warnings, *comparison.warnings)
     snn.report = replace(snn.report, seconds=seconds, comparison=comparison, warnings=warnings)
@@ -238,11 +251,12 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     origin = network.calibration.source if network.calibration is not None else source.description
     facts = metadata.facts_of(network, options, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
-    light = define_operators(export_model(network, weights=False), form=options.form)
-    onnx.checker.check_model(light, full_check=True)
-    model = define_operators(export_model(network), form=options.form)
     warnings = [_no_calibration(origin)] if source.synthetic else []
-    return SNN(model, facts, Report(tuple(network.events), dict(seconds), warnings=tuple(warnings)))
+    report = Report(tuple(network.events), dict(seconds), warnings=tuple(warnings))
+    functions: Form = "scan" if options.form == "scan" else "unrolled"
+    light, model = (define_operators(export_model(network, weights=w), form=functions) for w in (False, True))
+    onnx.checker.check_model(SNN(light, facts).emitted(), full_check=True)
+    return SNN(model, facts, report)
 
 
 def canonical(model: str | Path | onnx.ModelProto) -> Network:

@@ -40,6 +40,7 @@ from csscc.runtime.coding import Coding
 from csscc.runtime.functions import activation_of
 from csscc.runtime.model import coding_of, copy_of, spike_sources, with_outputs, with_residuals
 from csscc.runtime.session import Session
+from csscc.runtime.steps import by_layer
 
 Cause = Literal["range", "timing", "resolution", "dead", "headroom", "shift", "foreign", ""]
 
@@ -170,7 +171,7 @@ def diagnose(
     Raises:
         RefusedError: a file or the data cannot be used, or the networks do not belong together.
     """
-    model = copy_of(snn) if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    model = by_layer(copy_of(snn) if isinstance(snn, onnx.ModelProto) else read_model(snn))
     facts = read_facts(
         {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )

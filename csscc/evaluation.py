@@ -23,6 +23,7 @@ from csscc.metadata import read as read_facts
 from csscc.passes.load import read_model
 from csscc.runtime.model import attributes_of, copy_of, spike_sources, with_residuals
 from csscc.runtime.session import Session
+from csscc.runtime.steps import by_layer
 
 TIMED_BATCHES = 5
 SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
@@ -105,11 +106,12 @@ def evaluate(
         RefusedError: a file or the data cannot be used, or the networks do not belong together.
     """
     ann_model = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
-    snn_model = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    given = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    snn_model = by_layer(given)
     facts = read_facts(
         {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    ann_session, plain = source_session(ann_model), Session(snn_model, native=native)
+    ann_session, plain = source_session(ann_model), Session(given, native=native)
     _check_pair(ann_session, plain)
     source = open_source(data, session_specs(plain), images=images, limit=limit)
     fixed = ann_session.fixed_batch

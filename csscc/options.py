@@ -33,7 +33,8 @@ class Options:
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
-        form: of the functions in the file: nodes for each step, or a Scan over time, whose size does not grow with T.
+        form: of the network in the file: images in steps, which onnxruntime runs fastest; or by layer, all steps in
+            one tensor, where functions have nodes for each step (``unrolled``) or a Scan over time (``scan``).
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -48,7 +49,7 @@ class Options:
     residual_rms: float | None = 0.5
     trim_silence: bool = False
     correct_bias: bool = True
-    form: Form = "unrolled"
+    form: Form = "steps"
     calibration_samples: int = 512
     seed: int = 0
 

@@ -158,7 +158,7 @@ class Job:
         started = time.perf_counter()
         try:
             snn = api.compile(ann, preset=self.preset, calibration_samples=self.samples, **asdict(setting))
-            result = evaluate(self.model, snn.model, self.data, images=self.images, limit=self.limit)
+            result = evaluate(self.model, snn.emitted(), self.data, images=self.images, limit=self.limit)
         except CssccError as error:
             return Row(setting, error=" ".join(str(error).split()))
         return _row(setting, result, time.perf_counter() - started)

@@ -359,7 +359,7 @@ class _Bench:
 
     def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, api.SNN]:
         snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
-        result = evaluate(self._model, snn.model, ann.source)
+        result = evaluate(self._model, snn.emitted(), ann.source)
         confirmed, cautious = _losses(result)
         self._progress("trying settings", 1, None)
         found = replace(

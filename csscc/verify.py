@@ -14,9 +14,10 @@ from csscc.data import ImageOptions, open_source, session_specs
 from csscc.macs import samples_at_once
 from csscc.metadata import read as read_facts
 from csscc.passes.load import read_model
-from csscc.runtime.model import copy_of, spike_sources, with_outputs
+from csscc.runtime.model import copy_of, spike_sources
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
+from csscc.runtime.steps import by_layer, with_trains
 
 MAX_DIFFERENT = 1e-4
 OUTPUT_TOLERANCE = 1e-3
@@ -60,13 +61,14 @@ def verify(
     Raises:
         RefusedError: the file or the data cannot be used.
     """
-    model = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    given = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    model = by_layer(given)
     facts = read_facts(
         {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
     trains = {n.name: n.output[0] for n in spike_sources(model)}
     outputs = [o.name for o in model.graph.output]
-    session = Session(with_outputs(copy_of(model), trains.values()), optimise=optimise)
+    session = Session(with_trains(copy_of(given), trains.values()), optimise=optimise)
     reference = ReferenceRuntime(model)
     samples = _random(session, limit or SAMPLES) if data is None else data
     source = open_source(samples, session_specs(session), images=images, limit=limit)

@@ -6,8 +6,6 @@ from typing import Any
 
 from csscc.runtime.functions import DOMAIN
 
-TIME_AND_BATCH = "time_and_batch"
-
 
 def core_tensors(graph: Any) -> list[Any]:
     """Tensors between encoders and decoders, in topological order; the graph is sorted."""

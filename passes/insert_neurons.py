@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.passes.base import BasePass, PassError
-from csscc.passes.core import TIME_AND_BATCH, core_tensors
+from csscc.passes.core import core_tensors
 from csscc.passes.find_regions import Regions
 from csscc.passes.linear import LINEAR
 from csscc.passes.network import Network
@@ -29,6 +29,7 @@ from csscc.passes.rewrite import constant, constant_tensor, insert_node, replace
 from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.coding import Coding
 from csscc.runtime.functions import DOMAIN, carried_name, tsa_op
+from csscc.runtime.model import TIME_AND_BATCH
 
 
 @dataclass(frozen=True)

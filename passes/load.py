@@ -14,6 +14,7 @@ from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.adapter import MIN_OPSET, export_model, import_model
 from csscc.passes.float32 import in_float32
 from csscc.passes.network import Network
+from csscc.runtime.model import opset_of
 from csscc.runtime.weights import fits, pieces, without_weights
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
@@ -115,11 +116,6 @@ def _has_broken_text(message: Message) -> bool:
         if field.type == field.TYPE_MESSAGE and any(_has_broken_text(v) for v in values):
             return True
     return False
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operator set that `model` imports."""
-    return next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,8 @@ class Activation:
             for compositions that are no operator of the opset in use; empty for the operator itself.
         partial: not finite for some numbers. What has arrived so far may be such a number where the whole input is
             none; until it is finite, the neuron sends nothing.
+        blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.runtime.step_functions`); one
+            input, homogeneous.
     """
 
     op: str
@@ -36,18 +38,19 @@ class Activation:
     reach: Reach = "element"
     body: str = ""
     partial: bool = False
+    blocks: bool = False
 
 
 _TABLE = (
-    Activation("Relu", homogeneous=True),
+    Activation("Relu", homogeneous=True, blocks=True),
     Activation("LeakyRelu", homogeneous=True),
     Activation("PRelu", homogeneous=True),
     Activation("Abs", homogeneous=True),
     Activation("Max", homogeneous=True, inputs=2),
     Activation("Min", homogeneous=True, inputs=2),
-    Activation("MaxPool", homogeneous=True, reach="window"),
+    Activation("MaxPool", homogeneous=True, reach="window", blocks=True),
     Activation("GlobalMaxPool", homogeneous=True, reach="window"),
-    Activation("ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)"),
+    Activation("ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)", blocks=True),
     Activation("LpPool", homogeneous=True, reach="window"),
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),

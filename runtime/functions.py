@@ -41,8 +41,8 @@ FOLDED = (  # spikes [T, B, ...] as [T*B, ...]
 PLANES = (
     "any = Constant <value = int64[1] {-1}> ()",
     "one = Constant <value = int64[1] {1}> ()",
-    "number = Shape <start = 1, end = 2> (z1)",
-    "size = Shape <start = 2> (z1)",
+    "number = Shape <start = 1, end = 2> (z1_1)",
+    "size = Shape <start = 2> (z1_1)",
     "planes = Concat <axis = 0> (any, one, size)",
 )
 CONSTANTS = {
@@ -50,8 +50,8 @@ CONSTANTS = {
     "half": "half = Constant <value_float = 0.5> ()",
     "silence": "silence = Constant <value_float = 0.0> ()",
 }
-Form = Literal["unrolled", "scan"]
-FORMS: tuple[Form, ...] = ("unrolled", "scan")
+Form = Literal["steps", "unrolled", "scan"]
+FORMS: tuple[Form, ...] = ("steps", "unrolled", "scan")
 MUTE = float(np.finfo(np.float32).max)  # a spike worth this much is never sent
 
 
@@ -90,11 +90,13 @@ def own_name(carried: str) -> str:
     return carried.removeprefix(OWN)
 
 
-def _constant(name: str, value: float) -> str:
+def constant(name: str, value: float) -> str:
+    """The line that defines a number."""
     return f"{name} = Constant <value_float = {float(value)!r}> ()"
 
 
-def _split(name: str, parts: Sequence[str], opset: int) -> str:
+def split(name: str, parts: Sequence[str], opset: int) -> str:
+    """The line that splits the first axis of a tensor into equal parts."""
     attributes = f"axis = 0, num_outputs = {len(parts)}" if opset >= 18 else "axis = 0"
     return f"{', '.join(parts)} = Split <{attributes}> ({name})"
 
@@ -144,12 +146,13 @@ def _train(steps: int) -> list[str]:
     return [f"train = Concat <axis = 0> ({spikes})", f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> (train)"]
 
 
-def _with_constants(lines: Sequence[str]) -> list[str]:
+def with_constants(lines: Sequence[str]) -> list[str]:
+    """`lines` behind those that define the constants they read."""
     read = set(re.findall(r"\w+", "\n".join(lines)))
     return [*(line for name, line in CONSTANTS.items() if name in read), *lines]
 
 
-def _parse(
+def parse(
     name: str,
     inputs: Sequence[str],
     outputs: Sequence[str],
@@ -158,6 +161,7 @@ def _parse(
     opset: int,
     domain: str = DOMAIN,
 ) -> onnx.FunctionProto:
+    """The function of a body's lines in ONNX text."""
     body = "\n".join(lines)
     names = sorted(attributes)
     declared = f"<{', '.join(names)}>" if names else ""
@@ -173,21 +177,28 @@ def encode_function(coding: Coding, opset: int, form: Form = "unrolled") -> onnx
     signature = ("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"))
     if coding.constant_input:
         parts = ", ".join(["part"] * coding.T)
-        lines = [_constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
-        return _parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
+        lines = [constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
+        return parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
     firing = {"negative": coding.signed_input, "whole": not coding.signed_input}
     if form == "scan":
         step = [*_fire("", opset, **firing), *_sent("", opset), "rest = Sub(o, w)"]
         scan = _scan(["left", "train"], {"o": "units"}, {"q": "worth"}, ["rest", "s"], step)
         lines = ["units = Div(x, theta)", _vector("worth", coding.weights.tolist()), scan, *FOLDED]
-        return _parse(*signature, _with_constants(lines), opset)
+        return parse(*signature, with_constants(lines), opset)
+    return parse(*signature, with_constants([*encoded(coding, opset), *_train(coding.T)]), opset)
+
+
+def encoded(coding: Coding, opset: int) -> list[str]:
+    """Spikes ``s1 ... sT``, int8, of a value ``x``."""
     lines = ["o1 = Div(x, theta)"]
     for t, worth in enumerate(coding.weights.tolist(), 1):
-        lines += [_constant(f"q{t}", worth), *_fire(t, opset, **firing)]
+        lines += [
+            constant(f"q{t}", worth),
+            *_fire(t, opset, negative=coding.signed_input, whole=not coding.signed_input),
+        ]
         if t < coding.T:
             lines += [*_sent(t, opset), f"o{t + 1} = Sub(o{t}, w{t})"]
-    lines += _train(coding.T)
-    return _parse(*signature, _with_constants(lines), opset)
+    return lines
 
 
 def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
@@ -203,7 +214,7 @@ def decode_function(coding: Coding, opset: int) -> onnx.FunctionProto:
         "shape = Concat <axis = 0> (any, rest)",
         "y = Reshape(total, shape)",
     ]
-    return _parse("Decode", ["z"], ["y"], ("T", "beta"), lines, opset)
+    return parse("Decode", ["z"], ["y"], ("T", "beta"), lines, opset)
 
 
 def tsa_function(signature: NeuronSignature, coding: Coding, opset: int, form: Form = "unrolled") -> onnx.FunctionProto:
@@ -218,17 +229,28 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int, form: F
     inputs = [n for i in range(1, signature.inputs + 1) for n in (f"z{i}", f"bias{i}")]
     inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
     names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes)}
-    lines = _with_constants(write(signature, coding, opset))
-    return _parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
+    lines = with_constants(write(signature, coding, opset))
+    return parse(tsa_op(signature.op), inputs, outputs, names, lines, opset)
 
 
 def _unrolled(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
     """The neuron with nodes of its own for each step."""
+    steps = range(1, coding.T + 1)
+    membranes = range(1, signature.inputs + 1)
+    lines = [split(f"z{i}", [f"z{i}_{t}" for t in steps], opset) for i in membranes]
+    lines += step_by_step(signature, coding, opset)
+    lines += _train(coding.T)
+    if signature.residual:
+        lines += [*_sent(coding.T, opset), f"residual = Sub(o{coding.T}, w{coding.T})"]
+    return lines
+
+
+def step_by_step(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
+    """Spikes ``s1 ... sT``, int8, of currents ``z<i>_1 ... z<i>_T``."""
     T, L, q = coding.T, coding.silent, coding.weights.tolist()
     activation = ACTIVATIONS[signature.op]
     membranes = range(1, signature.inputs + 1)
-    lines = [_split(f"z{i}", [f"z{i}_{t}" for t in range(1, T + 1)], opset) for i in membranes]
-    lines += PLANES if activation.reach == "window" else []
+    lines = list(PLANES) if activation.reach == "window" else []
     for t in range(1, T + L + 1):
         if t <= T:
             lines += _heard(membranes, t, q[t - 1])
@@ -239,12 +261,9 @@ def _unrolled(signature: NeuronSignature, coding: Coding, opset: int) -> list[st
             target = f"y{k}"
             lines += _said(signature, [f"h{i}_{min(t, T)}" for i in membranes], target, first=k == 1)
         lines += _potential(k, target, f"p{k - 1}" if k > 1 else "", partial=activation.partial)
-        lines += [_constant(f"q{k}", q[k - 1]), *_fire(k, opset, negative=coding.negative, whole=coding.whole)]
+        lines += [constant(f"q{k}", q[k - 1]), *_fire(k, opset, negative=coding.negative, whole=coding.whole)]
         if k < T:
             lines += [*_sent(k, opset), f"p{k} = Identity(w1)" if k == 1 else f"p{k} = Add(p{k - 1}, w{k})"]
-    lines += _train(T)
-    if signature.residual:
-        lines += [*_sent(T, opset), f"residual = Sub(o{T}, w{T})"]
     return lines
 
 
@@ -330,13 +349,13 @@ def _said(signature: NeuronSignature, arguments: list[str], result: str, *, firs
     if activation.reach == "window":
         lines = _pooled(signature, arguments[0], value, first=first)
     else:
-        lines = _apply(signature, arguments, value)
+        lines = apply(signature, arguments, value)
     return lines if activation.homogeneous else [*lines, f"{result} = Div({value}, theta)"]
 
 
 def _heard(membranes: Iterable[int], t: int, worth: float) -> list[str]:
     """The membranes ``h<i>_<t>`` with the current of step t; a product with 1 is spared."""
-    lines = [] if worth == 1 else [_constant(f"u{t}", worth)]
+    lines = [] if worth == 1 else [constant(f"u{t}", worth)]
     for i in membranes:
         current = f"z{i}_{t}" if worth == 1 else f"a{i}_{t}"
         lines += [] if worth == 1 else [f"{current} = Mul(z{i}_{t}, u{t})"]
@@ -344,7 +363,7 @@ def _heard(membranes: Iterable[int], t: int, worth: float) -> list[str]:
     return lines
 
 
-def _apply(signature: NeuronSignature, arguments: list[str], result: str) -> list[str]:
+def apply(signature: NeuronSignature, arguments: list[str], result: str) -> list[str]:
     """The activation itself: its operator with the node's attributes and parameters, or its body."""
     references = ", ".join(f"{own_name(name)} : {kind} = @{name}" for name, kind in signature.attributes)
     attributes = f"<{references}>" if references else ""
@@ -363,7 +382,7 @@ def _pooled(signature: NeuronSignature, membrane: str, result: str, *, first: bo
     one channel stays as it is.
     """
     lines = [f"{result}_planes = Reshape({membrane}, planes)"]
-    lines += _apply(signature, [f"{result}_planes"], f"{result}_pooled")
+    lines += apply(signature, [f"{result}_planes"], f"{result}_pooled")
     if first:
         lines += [f"area = Shape <start = 2> ({result}_pooled)", "channels = Concat <axis = 0> (any, number, area)"]
     return [*lines, f"{result} = Reshape({result}_pooled, channels)"]
@@ -385,4 +404,4 @@ def activation_definition(
     inputs = ["x", *(f"param{i}" for i in range(1, parameters + 1))]
     references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in attributes)
     line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {"x": "x"}, "y")
-    return _parse(op, inputs, ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)
+    return parse(op, inputs, ["y"], [name for name, _ in attributes], [line], opset, ACTIVATION_DOMAIN)

@@ -26,6 +26,8 @@ from csscc.runtime.functions import (
     tsa_function,
 )
 
+TIME_AND_BATCH = "time_and_batch"  # first axis of a tensor that holds all steps
+
 _ATTRIBUTE_TYPES = {
     AttributeProto.FLOAT: "float",
     AttributeProto.INT: "int",
@@ -77,6 +79,11 @@ def domain_version(model: onnx.ModelProto) -> int | None:
     return next((o.version for o in model.opset_import if o.domain == DOMAIN), None)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that the model imports."""
+    return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
 def csscc_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Encoders, neurons and decoders."""
     return [n for n in model.graph.node if n.domain == DOMAIN]
@@ -114,7 +121,7 @@ def _by_op(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, list[onnx.NodePro
 
 
 def _definitions(model: onnx.ModelProto, *, residual: bool, form: Form) -> Iterable[onnx.FunctionProto]:
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     for op, nodes in _by_op(n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN):
         yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset)
     for op, nodes in _by_op(csscc_nodes(model)):

@@ -24,6 +24,7 @@ from csscc.runtime.coding import Coding
 from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
 from csscc.runtime.model import coding_of, copy_of, refuse_other_version
 from csscc.runtime.numpy_ops import FAST_OPS
+from csscc.runtime.steps import by_layer
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -60,6 +61,7 @@ class ReferenceRuntime:
     def __init__(self, model: str | Path | onnx.ModelProto, dtype: Any = np.float32) -> None:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
         refuse_other_version(proto)
+        proto = by_layer(proto)
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)

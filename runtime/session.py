@@ -17,6 +17,8 @@ from csscc.errors import RefusedError
 from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
 from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
 from csscc.runtime.model import domain_version
+from csscc.runtime.step_functions import STEPS_DOMAIN
+from csscc.runtime.steps import by_layer, is_in_steps
 from csscc.runtime.weights import fits, without_weights
 
 PROVIDERS = ["CPUExecutionProvider"]
@@ -68,7 +70,9 @@ class Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.native = _with_kernels(model) if native else frozenset()
+        self.native: frozenset[str] = frozenset()
+        if native:
+            model, self.native = _for_kernels(model)
         if self.native:
             options.register_custom_ops_library(kernels.library())
         source: str | bytes
@@ -168,15 +172,22 @@ def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: 
     return rng.integers(0, 2, dims).astype(dtype)
 
 
-def _with_kernels(model: str | Path | bytes | onnx.ModelProto) -> frozenset[str]:
-    """The model's spiking operators that have a native kernel."""
-    if isinstance(model, bytes):
-        model = onnx.load_from_string(model)
-    elif not isinstance(model, onnx.ModelProto):
-        model = onnx.load(model, load_external_data=False)
-    current = domain_version(model) == DOMAIN_VERSION
-    used = {n.op_type for n in model.graph.node if n.domain == DOMAIN and current}
-    return kernels.operators() & used if used else frozenset()
+def _for_kernels(
+    model: str | Path | bytes | onnx.ModelProto,
+) -> tuple[str | Path | bytes | onnx.ModelProto, frozenset[str]]:
+    """The model's spiking operators that have a native kernel, and the model in which they stand by layer."""
+    if isinstance(model, onnx.ModelProto):
+        proto = model
+    elif isinstance(model, bytes):
+        proto = onnx.load_from_string(model)
+    else:
+        proto = onnx.load(model, load_external_data=False)
+    current = domain_version(proto) == DOMAIN_VERSION
+    used = {n.op_type for n in proto.graph.node if n.domain in (DOMAIN, STEPS_DOMAIN) and current}
+    operators = kernels.operators() & used if used else frozenset[str]()
+    if not operators or not is_in_steps(proto):
+        return model, operators
+    return by_layer(onnx.load(model) if isinstance(model, str | Path) else proto), operators
 
 
 def _reason(error: Exception) -> str:

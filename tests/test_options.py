@@ -34,8 +34,8 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
 
 
 def test_forms() -> None:
-    assert (Options().form, make_options(form="scan").form) == ("unrolled", "scan")
-    with pytest.raises(UsageError, match="form 'step' is not known; choose one of unrolled, scan"):
+    assert (Options().form, make_options(form="scan").form) == ("steps", "scan")
+    with pytest.raises(UsageError, match="form 'step' is not known; choose one of steps, unrolled, scan"):
         make_options(form="step")
 
 

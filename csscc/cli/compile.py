@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option("--trim-silence/--keep-silence", default=None, help="Fewer silent steps in layers that need fewer.")
 @click.option(
-    "--form", type=click.Choice(["unrolled", "scan"]),
-    help="Functions in the file: nodes for each step, or a Scan over time.  [default: unrolled]",
+    "--form", type=click.Choice(["steps", "unrolled", "scan"]),
+    help="Of the file: images step by step, or all steps in one tensor, in nodes or a Scan.  [default: steps]",
 )  # fmt: skip
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")

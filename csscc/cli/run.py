@@ -52,17 +52,20 @@ def run_command(
     from csscc.passes.load import read_model
     from csscc.runtime.reference import ReferenceRuntime
     from csscc.runtime.session import Session
+    from csscc.runtime.steps import by_layer
 
     images = take_images(options)
     proto = read_model(model)
     session = Session(proto, native=native)
     source = open_source(data, session_specs(session), images=images)
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
+    layers = by_layer(proto)
+    at_once = session.fixed_batch or batch or samples_at_once(layers, _steps(layers))
     parts: dict[str, list[Any]] = {}
     started = time.perf_counter()
     samples = 0
     with progress(quiet or as_json) as advance:
-        for feeds in source.batches(session.fixed_batch or batch or samples_at_once(proto, _steps(proto))):
+        for feeds in source.batches(at_once):
             size = len(next(iter(feeds.values())))
             samples += size
             for name, value in runner.run(feeds).items():

@@ -1,0 +1,314 @@
+"""A spiking network step by step, and back: the form in which stock onnxruntime is fastest on images.
+
+    by layer:   s [T*B, ...] = Encode(x)          z [T*B, ...] = Conv(s, W)
+    in steps:   s@1, ..., s@T = Encode(x)         z@1, ..., z@T = Conv(s@1, ..., s@T, W)
+
+By layer, a tensor of the core holds all steps in its batch axis. That is how passes and tools see a network, and how
+the paper draws it. But it makes tensors that no cache holds, a neuron copies each of them apart and together again,
+and there onnxruntime leaves the layout of its convolutions.
+
+In steps, each tensor ``[T*B, C, H, W]`` becomes T tensors ``[B, C, H, W]``, and each node one of the domain
+``csscc.steps``, a function with T copies of its operator, so a graph has as many nodes as before. Once onnxruntime has
+put functions in place, it runs each step as deep into the network as it can, on tensors that fit into caches.
+
+Other tensors stay as they are: the rows of a dense layer are best multiplied all at once. The spikes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import onnx
+from onnx import AttributeProto, helper
+
+from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.functions import DOMAIN, activation_of
+from csscc.runtime.model import (
+    TIME_AND_BATCH,
+    attributes_of,
+    coding_of,
+    copy_of,
+    csscc_nodes,
+    define_operators,
+    opset_of,
+    signature_of,
+    with_outputs,
+)
+from csscc.runtime.step_functions import (
+    LANES,
+    STEPS_DOMAIN,
+    STEPS_DOMAIN_VERSION,
+    Given,
+    StepsSignature,
+    encoder_in_steps,
+    neuron_in_steps,
+    operator_in_steps,
+    scale_in_steps,
+    stack_function,
+    unstack_function,
+)
+
+IMAGE_RANK = 4
+BATCH = "core_batch"
+_STEPPED: dict[Given, int] = {"stepped": 1, "plain": 0, "absent": -1}
+
+
+def is_in_steps(model: onnx.ModelProto) -> bool:
+    """Whether any node of the model is of the domain ``csscc.steps``."""
+    return any(n.domain == STEPS_DOMAIN for n in model.graph.node)
+
+
+def in_steps(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The spiking network `model`, given by layer, in steps; `model` itself where it convolves no images."""
+    if is_in_steps(model):
+        return model
+    lowering = _Lowering(model)
+    return lowering.run() if lowering.convolves else model
+
+
+def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The spiking network `model`, given in steps, by layer; any other model as it is."""
+    if not is_in_steps(model):
+        return model
+    made = copy_of(model)
+    nodes, steps = list(made.graph.node), set[str]()
+    del made.graph.node[:], made.functions[:]
+    for node in nodes:
+        if node.domain != STEPS_DOMAIN:
+            made.graph.node.append(node)
+        elif node.op_type == "Unstack":
+            steps |= set(node.output)
+        elif node.op_type != "Stack":
+            steps |= set(node.output)
+            made.graph.node.append(_whole(node))
+    made.functions.extend(f for f in model.functions if f.domain != STEPS_DOMAIN)
+    made.opset_import.remove(next(o for o in made.opset_import if o.domain == STEPS_DOMAIN))
+    known = {v.name for v in (*made.graph.value_info, *made.graph.output)}
+    values = [v for v in made.graph.value_info if v.name not in steps]
+    for value in made.graph.value_info:
+        if value.name in steps and value.name.endswith("@1") and _base(value.name) not in known:
+            values.append(_declared(value, _base(value.name), TIME_AND_BATCH))
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(values)
+    return define_operators(made)
+
+
+def with_trains(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """The model, in steps or by layer, with the tensors `names` of its core as additional outputs (in place)."""
+    written = {name for node in model.graph.node for name in node.output}
+    coded = [attributes_of(n)["T"] for n in model.graph.node if n.domain == STEPS_DOMAIN]
+    for name in [n for n in names if n not in written]:
+        model.graph.node.append(helper.make_node("Concat", _names(name, coded[0]), [name], axis=0))
+    return with_outputs(model, names)
+
+
+def _names(name: str, steps: int) -> list[str]:
+    return [f"{name}@{t}" for t in range(1, steps + 1)]
+
+
+def _base(name: str) -> str:
+    return name.rsplit("@", 1)[0]
+
+
+def _declared(value: onnx.ValueInfoProto, name: str, first: str) -> onnx.ValueInfoProto:
+    """`value` under another name, with another size of the first axis."""
+    made = onnx.ValueInfoProto()
+    made.CopyFrom(value)
+    made.name = name
+    made.type.tensor_type.shape.dim[0].dim_param = first
+    return made
+
+
+def _whole(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The node by layer of a node in steps."""
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    attributes = attributes_of(node)
+    T = attributes["T"]
+    made.output[:] = [_base(name) for name in node.output[::T]]
+    made.ClearField("overload")
+    dropped = {"channels"}
+    if node.op_type == "Encode":
+        made.domain = DOMAIN
+    elif node.op_type.startswith("TSA"):
+        made.domain = DOMAIN
+        currents = range(ACTIVATIONS[activation_of(node.op_type)].inputs)
+        pairs = [name for i in currents for name in (_base(node.input[i * (T + 1)]), node.input[i * (T + 1) + T])]
+        made.input[:] = [*pairs, *node.input[len(currents) * (T + 1) :]]
+    else:
+        made.ClearField("domain")
+        dropped |= {"T", "stepped"}
+        made.input[:] = _inputs(node, T, attributes["stepped"])
+    kept = [a for a in node.attribute if a.name not in dropped]
+    del made.attribute[:]
+    made.attribute.extend(kept)
+    return made
+
+
+def _inputs(node: onnx.NodeProto, steps: int, stepped: list[int]) -> Iterator[str]:
+    at = 0
+    for given in stepped:
+        yield "" if given < 0 else _base(node.input[at]) if given else node.input[at]
+        at += {1: steps, 0: 1, -1: 0}[given]
+
+
+@dataclass
+class _Lowering:
+    model: onnx.ModelProto
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    functions: dict[tuple[object, ...], onnx.FunctionProto] = field(default_factory=dict)
+    values: list[onnx.ValueInfoProto] = field(default_factory=list)
+    both: set[str] = field(default_factory=set)  # tensors that exist by layer and in steps
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.known = {v.name: v for v in (*graph.input, *graph.output, *graph.value_info)}
+        self.sizes = {t.name: prod(t.dims) for t in graph.initializer}
+        self.shapes = {t.name: list(t.dims) for t in graph.initializer}
+        self.opset = opset_of(self.model)
+        self.core: set[str] = set()
+        for node in graph.node:
+            spiking = node.domain == DOMAIN and node.op_type != "Decode"
+            if spiking or (node.domain != DOMAIN and any(name in self.core for name in node.input)):
+                self.core |= set(filter(None, node.output))
+        self.steps = {n for n in self.core if n in self.known and len(self._dims(n)) == IMAGE_RANK}
+        self.T = next((coding_of(n).T for n in csscc_nodes(self.model)), 0)
+
+    @property
+    def convolves(self) -> bool:
+        return any(n.op_type == "Conv" and n.output[0] in self.steps for n in self.model.graph.node)
+
+    def run(self) -> onnx.ModelProto:
+        for node in self.model.graph.node:
+            self._add(node)
+        for output in self.model.graph.output:
+            self._stack(output.name)
+        made = copy_of(self.model)
+        del made.graph.node[:]
+        made.graph.node.extend(self.nodes)
+        values = [v for v in made.graph.value_info if v.name not in self.steps or v.name in self.both]
+        del made.graph.value_info[:]
+        made.graph.value_info.extend([*values, *self.values])
+        define_operators(made)
+        made.functions.extend(self.functions.values())
+        made.opset_import.append(helper.make_opsetid(STEPS_DOMAIN, STEPS_DOMAIN_VERSION))
+        return made
+
+    def _add(self, node: onnx.NodeProto) -> None:
+        outputs = set(filter(None, node.output))
+        written = outputs & self.steps
+        if written == outputs and all(a.type <= AttributeProto.STRINGS for a in node.attribute):
+            add = self._spiking if node.domain == DOMAIN else self._standard
+            return add(node)
+        for name in node.input:
+            self._stack(name)
+        self.nodes.append(node)
+        for name in written:
+            self._unstack(name)
+
+    def _spiking(self, node: onnx.NodeProto) -> None:
+        coding = coding_of(node)
+        if node.op_type == "Encode":
+            key: tuple[object, ...] = ("Encode", coding)
+            overload = self._function(key, lambda: encoder_in_steps(coding, self.opset))
+            self._node(node, list(node.input), overload, declared=self.T)
+            return
+        activation = ACTIVATIONS[activation_of(node.op_type)]
+        pairs = 2 * activation.inputs
+        inputs: list[str] = []
+        for current, bias in zip(node.input[0:pairs:2], node.input[1:pairs:2], strict=True):
+            inputs += [*self._at_steps(current), bias]
+        channels = self._channels(node.input[0])
+        blocks = activation.blocks and channels > 0 and self._one_a_channel(node.input[1], channels)
+        signature = signature_of([node], residual=False)
+        overload = self._function(
+            (node.op_type, signature, coding, blocks),
+            lambda: neuron_in_steps(signature, coding, self.opset, blocks=blocks),
+        )
+        more = {"channels": channels} if blocks else {}
+        self._node(node, [*inputs, *node.input[pairs:]], overload, more)
+
+    def _standard(self, node: onnx.NodeProto) -> None:
+        given: list[Given] = ["stepped" if n in self.core else "plain" if n else "absent" for n in node.input]
+        inputs = [n for name in node.input for n in (self._at_steps(name) if name in self.core else [name]) if n]
+        more: dict[str, object] = {"T": self.T, "stepped": [_STEPPED[g] for g in given]}
+        attributes = tuple((a.name, a.type) for a in node.attribute)
+        signature = StepsSignature(node.op_type, tuple(given), len(node.output), attributes)
+        key: tuple[object, ...] = (node.op_type, signature)
+        make = lambda: operator_in_steps(signature, self.T, self.opset)  # noqa: E731
+        if node.op_type == "Mul" and sorted(given) == ["plain", "stepped"]:
+            channels = self._channels(node.input[given.index("stepped")])
+            if channels and self._one_a_channel(node.input[given.index("plain")], channels):
+                key, more["channels"] = (*key, "blocks"), channels
+                make = lambda: scale_in_steps(given.index("plain"), self.T, self.opset)  # noqa: E731
+        self._node(node, inputs, self._function(key, make), more)
+
+    def _node(
+        self,
+        node: onnx.NodeProto,
+        inputs: list[str],
+        overload: str,
+        attributes: Mapping[str, object] | None = None,
+        declared: int = 1,
+    ) -> None:
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        made.domain, made.overload = STEPS_DOMAIN, overload
+        made.input[:] = inputs
+        made.output[:] = [n for name in node.output for n in _names(name, self.T)]
+        made.attribute.extend(helper.make_attribute(k, v) for k, v in (attributes or {}).items())
+        self.nodes.append(made)
+        for name in node.output:
+            self._declare(name, declared)
+
+    def _function(self, key: tuple[object, ...], make: Callable[[], onnx.FunctionProto]) -> str:
+        """The overload of the function that `key` stands for; it is made when it is first asked for."""
+        if key not in self.functions:
+            function = self.functions[key] = make()
+            alike = sum(f.name == function.name for f in self.functions.values())
+            function.overload = str(alike) if alike > 1 else ""
+        return self.functions[key].overload
+
+    def _at_steps(self, name: str) -> list[str]:
+        if name not in self.steps:
+            self._unstack(name)
+        return _names(name, self.T)
+
+    def _stack(self, name: str) -> None:
+        """Let the tensor, if it exists in steps, also exist by layer."""
+        if name in self.steps and name not in self.both:
+            self._convert("Stack", _names(name, self.T), [name], stack_function(self.T, self.opset))
+            self.both.add(name)
+
+    def _unstack(self, name: str) -> None:
+        """Let the tensor, which exists by layer, also exist in steps."""
+        if name not in self.both:
+            self._convert("Unstack", [name], _names(name, self.T), unstack_function(self.T, self.opset))
+            self.both.add(name)
+            self._declare(name, self.T)
+
+    def _convert(self, op: str, inputs: list[str], outputs: list[str], function: onnx.FunctionProto) -> None:
+        self._function((op,), lambda: function)
+        name = f"{_base(outputs[0])}_{op.lower()}"
+        self.nodes.append(helper.make_node(op, inputs, outputs, name, domain=STEPS_DOMAIN, T=self.T))
+
+    def _declare(self, name: str, steps: int) -> None:
+        """State the shape of the first `steps` steps. That their batches are one is nothing onnxruntime could infer."""
+        if name in self.known and self._dims(name):
+            self.values.extend(_declared(self.known[name], n, BATCH) for n in _names(name, steps))
+
+    def _dims(self, name: str) -> list[onnx.TensorShapeProto.Dimension]:
+        return list(self.known[name].type.tensor_type.shape.dim)
+
+    def _channels(self, name: str) -> int:
+        """Channels of an image where they fill whole blocks, else 0."""
+        dims = self._dims(name) if name in self.known else []
+        channels = dims[1].dim_value if len(dims) == IMAGE_RANK else 0
+        return channels if channels % LANES == 0 else 0
+
+    def _one_a_channel(self, name: str, channels: int) -> bool:
+        """Whether a constant is one number, or one a channel of an image."""
+        shape = self.shapes.get(name)
+        return shape is not None and (prod(shape) == 1 or shape in ([channels, 1, 1], [1, channels, 1, 1]))

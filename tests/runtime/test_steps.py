@@ -1,0 +1,347 @@
+"""A network in steps: the spikes of the reference, bit for bit; back by layer, the network that it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+import csscc
+from csscc import native
+from csscc.evaluation import evaluate
+from csscc.runtime import neuron
+from csscc.runtime.blocked import LAYOUT_DOMAIN
+from csscc.runtime.coding import Coding
+from csscc.runtime.functions import DOMAIN
+from csscc.runtime.model import copy_of, define_operators, neurons, spike_sources
+from csscc.runtime.reference import ReferenceRuntime
+from csscc.runtime.session import Session
+from csscc.runtime.step_functions import STEPS_DOMAIN, reciprocal
+from csscc.runtime.steps import by_layer, in_steps, is_in_steps, with_trains
+from tests.helpers import parse, random_feeds
+from tests.runtime.test_blocked import NETWORKS
+from tests.runtime.test_functions import LEVELS, near_thresholds
+from tests.runtime.test_native import kernels  # noqa: F401
+
+Array = NDArray[Any]
+
+DECODER = """g (float[N,20] x) => (float[N,3,8,8] y)
+<float[20,16] v, float[16,8,2,2] u, float[3,8,1,1] w, int64[4] shape = {-1, 1, 4, 4}, float[16,1,3,3] k>
+{ a = MatMul(x, v) r = Relu(a) i = Reshape(r, shape) b = Conv <pads = [1,1,1,1]> (i, k) s = Relu(b)
+  c = ConvTranspose <strides = [2,2]> (s, u) t = Relu(c) y = Conv(t, w) }"""
+HALVES = """g (float[N,16,6,6] x) => (float[N,4] y)
+<float[32,16,3,3] w1, float[16,16,1,1] w2, float[16,16,3,3] w3, float[4,16] v>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) p, q = Split <axis = 1, num_outputs = 2> (r)
+  b = Conv(p, w2) c = Conv <pads = [1,1,1,1]> (q, w3) d = Add(b, c) s = Relu(d)
+  g = GlobalAveragePool(s) f = Flatten(g) y = Gemm <transB = 1> (f, v) }"""
+CROPPED = """g (float[N,16,6,6] x) => (float[N,32,3,3] y)
+<float[16,16,3,3] w1, float[32,16,3,3] w2, float[32,32,1,1] w3, int64[2] first = {0, 0}, int64[2] last = {6, 6},
+ int64[2] axes = {2, 3}, int64[2] every = {2, 2}, int64[8] pads = {0, 8, 0, 0, 0, 8, 0, 0}, float zero = {0.0}>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = Conv <pads = [1,1,1,1], strides = [2,2]> (r, w2)
+  i = Slice(r, first, last, axes, every) j = Pad(i, pads, zero) c = Add(b, j) s = Relu(c) y = Conv(s, w3) }"""
+NETWORKS = NETWORKS | {"decoder": DECODER, "halves": HALVES, "cropped": CROPPED}
+DENSE = """g (float[N,6] x) => (float[N,3] y) <float[6,16] v, float[16,3] w>
+{ a = MatMul(x, v) r = Relu(a) y = MatMul(r, w) }"""
+CODINGS = [
+    Coding(5, 1.5, 1),
+    Coding(1, 1.5, 0),
+    Coding(3, 2.0, 0),
+    Coding(4, 3.0, 4),
+    Coding(7, 1.3, 2, negative=False),
+    Coding(6, 1.0, 0),
+    Coding(6, 1.0, 0, negative=False),
+]
+
+
+def compiled(text: str, coding: Coding = CODINGS[0]) -> csscc.SNN:
+    model = parse(text)
+    numbers = {"T": coding.T, "beta": coding.beta, "silent": coding.silent, "negative": coding.negative}
+    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, **numbers)
+
+
+@pytest.fixture(params=NETWORKS, scope="module")
+def snn(request: pytest.FixtureRequest) -> csscc.SNN:
+    """A spiking network of one shape or another."""
+    return compiled(NETWORKS[request.param])
+
+
+def spikes(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str], level: Any = LEVELS[-1]) -> list[Array]:
+    """Spike trains by onnxruntime alone."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 4
+    session = ort.InferenceSession(with_trains(copy_of(model), names).SerializeToString(), options)
+    return list(session.run(names, feeds))
+
+
+def spelled(model: onnx.ModelProto) -> list[str]:
+    """The nodes as text, in which an empty domain is none."""
+    return [onnx.printer.to_text(n) for n in model.graph.node]
+
+
+def assert_same_spikes(snn: csscc.SNN, *, exact: bool = True) -> None:
+    feeds = random_feeds(snn.model, batch=3)
+    trace = ReferenceRuntime(snn.model).trace(feeds)
+    sources = spike_sources(snn.model)
+    assert is_in_steps(snn.emitted())
+    for level in LEVELS:
+        trains = spikes(snn.emitted(), feeds, [n.output[0] for n in sources], level)
+        for node, train in zip(sources, trains, strict=True):
+            expected = trace.spikes[node.name]
+            differing = float((train.reshape(expected.shape) != expected).mean())
+            assert differing <= (0 if exact else 1e-3), (node.name, level)
+
+
+def test_the_spikes_are_those_of_the_reference(snn: csscc.SNN) -> None:
+    assert_same_spikes(snn)
+
+
+@pytest.mark.parametrize("coding", CODINGS[1:], ids=str)
+@pytest.mark.parametrize("name", ["residual", "fire"])
+def test_in_any_coding(name: str, coding: Coding) -> None:
+    assert_same_spikes(compiled(NETWORKS[name], coding), exact=coding.beta != 1)  # a constant current is no plain sum
+
+
+def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
+    """In any batch, each sample as it comes alone; the file as anyone runs it."""
+    snn.save(tmp_path / "snn.onnx")
+    session = ort.InferenceSession(tmp_path / "snn.onnx")
+    feeds = random_feeds(snn.model, batch=5)
+    expected = ReferenceRuntime(snn.model).run(feeds)
+    for name, value in zip(expected, session.run(list(expected), feeds), strict=True):
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
+        alone = [session.run([name], {k: v[i : i + 1] for k, v in feeds.items()})[0] for i in range(5)]
+        np.testing.assert_array_equal(np.concatenate(alone), value)
+
+
+def test_back_by_layer_it_is_the_network_it_was(snn: csscc.SNN) -> None:
+    emitted = snn.emitted()
+    again = by_layer(emitted)
+    assert spelled(again) == spelled(snn.model)
+    assert again.graph.initializer == snn.model.graph.initializer
+    assert sorted(v.SerializeToString() for v in again.graph.value_info) == sorted(
+        v.SerializeToString() for v in snn.model.graph.value_info
+    )
+    assert (again.metadata_props, again.opset_import) == (snn.model.metadata_props, snn.model.opset_import)
+    functions = [sorted(f.SerializeToString() for f in m.functions) for m in (again, define_operators(copy_of(again)))]
+    assert functions[0] == functions[1]
+
+
+def test_the_graph_has_as_many_nodes(snn: csscc.SNN) -> None:
+    """But for those where tensors begin or cease to be in steps."""
+    count = Counter(n.op_type for n in snn.emitted().graph.node)
+    extra = count.pop("Stack", 0) + count.pop("Unstack", 0)
+    assert count == Counter(n.op_type for n in snn.model.graph.node)
+    assert extra <= 2
+    onnx.checker.check_model(snn.emitted(), full_check=True)
+
+
+def test_what_is_no_image_stays_in_one_tensor() -> None:
+    dense = compiled(DENSE)
+    assert dense.emitted() is dense.model
+    decoder = compiled(DECODER).emitted()
+    domains = [(n.op_type, n.domain) for n in decoder.graph.node]
+    assert ("MatMul", "") in domains
+    assert ("TSARelu", DOMAIN) in domains
+    assert ("Unstack", STEPS_DOMAIN) in domains
+    assert ("ConvTranspose", STEPS_DOMAIN) in domains
+    assert in_steps(decoder) is decoder
+
+
+def optimised(snn: csscc.SNN, path: Path) -> Counter[str]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(path / "optimised.onnx")
+    ort.InferenceSession(snn.emitted().SerializeToString(), options)
+    nodes = onnx.load(path / "optimised.onnx").graph.node
+    if not any(n.domain == LAYOUT_DOMAIN for n in nodes):
+        pytest.skip("onnxruntime has no blocks here")
+    return Counter(n.op_type for n in nodes)
+
+
+@pytest.mark.parametrize("batch", ["N", "4", "?"])
+def test_neurons_stay_in_the_layout_of_convolutions(tmp_path: Path, batch: str) -> None:
+    """Nothing is reordered between two convolutions, and their sums need no operator of their own."""
+    text = NETWORKS["residual"].replace("[N,3", f"[{batch},3")
+    coding = CODINGS[0]
+    count = optimised(compiled(text, coding), tmp_path)
+    assert count["ReorderInput"] == 0
+    assert count["ReorderOutput"] <= coding.T  # for the readout
+    assert count["Reshape"] <= 4
+    potentials, fallbacks = 3 * (coding.T - 1), 3 * sum(reciprocal(q) is None for q in coding.weights)
+    assert count["Add"] == potentials + fallbacks  # those of membranes and of shortcuts are in convolutions
+
+
+def test_the_check_of_the_layout_notices_reorders(tmp_path: Path) -> None:
+    snn = compiled(NETWORKS["residual"].replace("32", "24"))
+    assert optimised(snn, tmp_path)["ReorderOutput"] >= 3 * CODINGS[0].T
+
+
+@given(st.floats(1, 2**40, width=32))
+def test_a_product_with_the_reciprocal_is_above_a_half_where_the_number_is(worth: float) -> None:
+    number = reciprocal(worth)
+    if number is None:
+        return
+    half = np.float32(worth / 2)
+    near = [half]
+    for to in (0, np.inf):
+        number_near = half
+        for _ in range(50):
+            number_near = np.nextafter(number_near, np.float32(to))
+            near.append(number_near)
+    x = np.array([*near, 0, half * np.float32(1.5), half * np.float32(0.5), 1e30], np.float32)
+    np.testing.assert_array_equal(x * np.float32(number) > np.float32(0.5), x > half)
+
+
+def test_some_reciprocals_are_not_exact_and_most_are() -> None:
+    """So that both ways to fire are tested by codings."""
+    found = [reciprocal(q) is None for beta in (1.3, 1.5, 3.0) for q in Coding(16, beta).weights]
+    assert 0 < sum(found) < len(found) / 3
+    assert reciprocal(1.0) == 1
+
+
+def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, str]:
+    """A neuron that hears nothing but its bias, by layer, behind a convolution by zero."""
+    channels = len(bias)
+    own = {"kernel_shape": [1, 1]} if "Pool" in op else {}
+    attributes: dict[str, Any] = {"T": coding.T, "beta": coding.beta}
+    spiking = {"silent": coding.silent, "negative": int(coding.negative)}
+    nodes = [
+        helper.make_node("Encode", ["x", "theta"], ["s"], "e", domain=DOMAIN, signed_input=1, **attributes),
+        helper.make_node("Conv", ["s", "w"], ["z"], "c"),
+        helper.make_node(op, ["z", "b", "theta"], ["n"], "n", domain=DOMAIN, **attributes, **spiking, **own),
+        helper.make_node("Decode", ["n"], ["y"], "d", domain=DOMAIN, **attributes),
+    ]
+    image = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1, 1, 2])
+    result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", channels, 1, 2])
+    inner = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["M", channels, 1, 2]) for n in "zn"]
+    inner.append(helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, ["M", 1, 1, 2]))
+    weights = {"w": np.zeros((channels, 1, 1, 1)), "b": bias.reshape(-1, 1, 1), "theta": np.ones(())}
+    initializers = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
+    graph = helper.make_graph(nodes, "g", [image], [result], initializers, value_info=inner)
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 2)]
+    return define_operators(helper.make_model(graph, opset_imports=imports, ir_version=10)), "n"
+
+
+def thresholds(coding: Coding) -> Array:
+    values = near_thresholds(coding)
+    return np.concatenate([values, np.zeros(-len(values) % 16, np.float32)])
+
+
+def codings() -> Iterator[Coding]:
+    for T in (1, 2, 5, 12, 40):
+        for beta in (1.1, 1.3, 1.5, 2.0, 2.7, 3.0):
+            yield from (Coding(T, beta, 0), Coding(T, beta, min(T, 2), negative=False))
+    yield from (Coding(9, 1.0, 0, negative=False), Coding(9, 1.0, 1))
+
+
+@pytest.mark.parametrize("coding", codings(), ids=str)
+def test_spikes_next_to_a_threshold(coding: Coding) -> None:
+    """Convolutions round, the reference compares."""
+    bias = thresholds(coding)
+    x = np.zeros((2, 1, 1, 2), np.float32)
+    functions = {"TSARelu": lambda h: np.maximum(h, np.float32(0)), "TSAMaxPool": lambda h: h}
+    for op, function in functions.items():
+        model, train = one_neuron(op, coding, bias)
+        stepwise = in_steps(model)
+        assert any(f.name == op and any(n.op_type == "Conv" for n in f.node) for f in stepwise.functions)
+        currents = np.zeros((coding.T, 2, len(bias), 1, 2), np.float32)
+        with np.errstate(invalid="ignore"):
+            expected = neuron.tsa([currents], function, coding, [bias.reshape(-1, 1, 1)]).spikes
+        for level in LEVELS:
+            (actual,) = spikes(stepwise, {"x": x}, [train], level)
+            np.testing.assert_array_equal(actual.reshape(expected.shape), expected)
+
+
+def test_the_comparison_of_spikes_notices_a_wrong_function() -> None:
+    snn = compiled(NETWORKS["residual"])
+    feeds = random_feeds(snn.model, batch=3)
+    names = [n.output[0] for n in spike_sources(snn.model)]
+    broken = snn.emitted()
+    function = next(f for f in broken.functions if f.name == "TSARelu")
+    numbers = [n.attribute[0] for n in function.node if n.op_type == "Constant"]
+    next(a for a in numbers if a.name == "value_float" and a.f > 1).f *= 1.1
+    pairs = zip(spikes(broken, feeds, names), spikes(snn.emitted(), feeds, names), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+
+
+def by_kernels(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str]) -> list[Array]:
+    """Spike trains in a session in which kernels were registered by hand."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.register_custom_ops_library(native.library())
+    session = ort.InferenceSession(with_trains(copy_of(model), names).SerializeToString(), options)
+    return list(session.run(names, feeds))
+
+
+def test_kernels_send_the_same_spikes(kernels: Any, snn: csscc.SNN) -> None:  # noqa: F811
+    """And they run: where functions are wrong, spikes are right."""
+    feeds = random_feeds(snn.model, batch=3)
+    names = [n.output[0] for n in neurons(snn.model)]
+    emitted = snn.emitted()
+    expected = spikes(emitted, feeds, names)
+    for function in emitted.functions:
+        if function.name in native.operators() and function.domain == STEPS_DOMAIN and function.name != "Encode":
+            numbers = [n.attribute[0] for n in function.node if n.op_type == "Constant"]
+            next(a for a in numbers if a.name == "value_float" and a.f > 1).f *= 1.5
+    assert any((a != b).any() for a, b in zip(spikes(emitted, feeds, names), expected, strict=True))
+    for train, right in zip(by_kernels(emitted, feeds, names), expected, strict=True):
+        np.testing.assert_array_equal(train, right)
+
+
+def test_a_kernel_says_what_is_wrong_with_its_inputs(kernels: Any) -> None:  # noqa: F811
+    snn = compiled(NETWORKS["residual"])
+    node = next(n for n in snn.emitted().graph.node if n.op_type == "TSARelu")
+    T = CODINGS[0].T
+    names = [*(f"z{t}" for t in range(T)), "b", "theta"]
+    lone = onnx.NodeProto()
+    lone.CopyFrom(node)
+    lone.input[:], lone.output[:] = names, [f"s{t}" for t in range(T)]
+    lone.ClearField("overload")
+    values = {n: np.zeros((2, 16, 1, 1) if n == "z2" else (1, 16, 1, 1), np.float32) for n in names}
+    inputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names]
+    outputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in lone.output]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(STEPS_DOMAIN, 1)]
+    model = helper.make_model(helper.make_graph([lone], "g", inputs, outputs), opset_imports=imports, ir_version=10)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.register_custom_ops_library(native.library())
+    with pytest.raises(Exception, match="steps of a csscc node's input differ in shape"):
+        ort.InferenceSession(model.SerializeToString(), options).run(None, values)
+
+
+def test_layers_with_silent_steps_of_their_own() -> None:
+    """One function for each silent period."""
+    snn = compiled(NETWORKS["residual"])
+    for silent, node in enumerate(neurons(snn.model)):
+        next(a for a in node.attribute if a.name == "silent").i = silent
+    define_operators(snn.model)
+    assert len({f.overload for f in snn.emitted().functions if f.name == "TSARelu"}) == 3
+    assert_same_spikes(snn)
+    assert spelled(by_layer(snn.emitted())) == spelled(snn.model)
+
+
+def test_a_file_in_steps_and_one_by_layer_are_one_network_to_every_tool(tmp_path: Path) -> None:
+    model = parse(NETWORKS["residual"])
+    x = random_feeds(model, batch=16)
+    made = {form: csscc.compile(model, x, T=6, form=form) for form in ("steps", "unrolled")}
+    results = {}
+    for form, snn in made.items():
+        path = tmp_path / f"{form}.onnx"
+        snn.save(path)
+        assert is_in_steps(onnx.load(path)) == (form == "steps")
+        assert spelled(csscc.load(path).model) == spelled(snn.model)
+        results[form] = evaluate(model, path, x)
+        assert Session(path, native=True).native == Session(made["unrolled"].model, native=True).native
+    assert results["steps"].layers == results["unrolled"].layers
+    assert results["steps"].output_error == pytest.approx(results["unrolled"].output_error, rel=1e-4)
