@@ -65,7 +65,7 @@ def in_steps(model: onnx.ModelProto) -> onnx.ModelProto:
     if is_in_steps(model):
         return model
     lowering = _Lowering(model)
-    return lowering.run() if lowering.convolves else model
+    return lowering.run() if lowering.steps else model
 
 
 def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -173,12 +173,28 @@ class _Lowering:
             spiking = node.domain == DOMAIN and node.op_type != "Decode"
             if spiking or (node.domain != DOMAIN and any(name in self.core for name in node.input)):
                 self.core |= set(filter(None, node.output))
-        self.steps = {n for n in self.core if n in self.known and len(self._dims(n)) == IMAGE_RANK}
+        self.steps = self._images()
         self.T = next((coding_of(n).T for n in csscc_nodes(self.model)), 0)
 
-    @property
-    def convolves(self) -> bool:
-        return any(n.op_type == "Conv" and n.output[0] in self.steps for n in self.model.graph.node)
+    def _images(self) -> set[str]:
+        """Tensors ``[T*B, C, H, W]`` that a convolution reads or writes, or that others of them lead to or come from.
+
+        Not the heads of an attention, which have as many axes.
+        """
+        images = {n for n in self.core if n in self.known and len(self._dims(n)) == IMAGE_RANK}
+        found: set[str] = set()
+        groups = []
+        for node in self.model.graph.node:
+            group = images & {*node.input, *node.output}
+            groups.append(group)
+            found |= group if node.op_type in ("Conv", "ConvTranspose") else set()
+        before = -1
+        while len(found) > before:
+            before = len(found)
+            for group in (*groups, *reversed(groups)):
+                if not group.isdisjoint(found):
+                    found |= group
+        return found
 
     def run(self) -> onnx.ModelProto:
         for node in self.model.graph.node:

@@ -438,9 +438,9 @@ def errors(drawn: Drawn, **options: Any) -> dict[str, float]:
     model = build(drawn)
     x = samples(model, 48, 0)
     snn = csscc.compile(model, calibration=x, **options)
-    onnx.checker.check_model(snn.model, full_check=True)
+    onnx.checker.check_model(snn.emitted(), full_check=True)
     expected = run(model, x, optimise=False)
-    actual = run(snn.model, x)
+    actual = run(snn.emitted(), x)
     assert list(actual) == list(expected)
     return {n: relative_rms(actual[n], v) for n, v in expected.items()}
 

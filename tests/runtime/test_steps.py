@@ -158,6 +158,24 @@ def test_what_is_no_image_stays_in_one_tensor() -> None:
     assert in_steps(decoder) is decoder
 
 
+def test_heads_of_an_attention_are_no_images() -> None:
+    model = parse(
+        """g (float[N,3,8,8] x) => (float[N,5] y)
+        <float[16,3,4,4] w, float[16,16] q, float[16,16] k, float[16,16] v, float[16,5] o,
+         int64[3] tokens = {0, 16, -1}, int64[4] heads = {0, -1, 2, 8}, int64[3] whole = {0, -1, 16},
+         int64[1] axes = {1}>
+        { c = Conv <strides = [4,4]> (x, w) r = Relu(c) f = Reshape(r, tokens) t = Transpose <perm = [0,2,1]> (f)
+          q0 = MatMul(t, q) q1 = Reshape(q0, heads) q2 = Transpose <perm = [0,2,1,3]> (q1)
+          k0 = MatMul(t, k) k1 = Reshape(k0, heads) k2 = Transpose <perm = [0,2,3,1]> (k1)
+          v0 = MatMul(t, v) v1 = Reshape(v0, heads) v2 = Transpose <perm = [0,2,1,3]> (v1)
+          s = MatMul(q2, k2) p = Softmax <axis = -1> (s) a = MatMul(p, v2) a1 = Transpose <perm = [0,2,1,3]> (a)
+          a2 = Reshape(a1, whole) m = ReduceMean <keepdims = 0> (a2, axes) y = MatMul(m, o) }"""
+    )
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=5)
+    domains = {n.name: n.domain for n in snn.emitted().graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")}
+    assert sorted(domains.values()) == [DOMAIN, DOMAIN, DOMAIN, STEPS_DOMAIN]
+
+
 def optimised(snn: csscc.SNN, path: Path) -> Counter[str]:
     options = ort.SessionOptions()
     options.log_severity_level = 4
