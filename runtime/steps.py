@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 
 import onnx
@@ -165,7 +166,6 @@ class _Lowering:
     def __post_init__(self) -> None:
         graph = self.model.graph
         self.known = {v.name: v for v in (*graph.input, *graph.output, *graph.value_info)}
-        self.sizes = {t.name: prod(t.dims) for t in graph.initializer}
         self.shapes = {t.name: list(t.dims) for t in graph.initializer}
         self.opset = opset_of(self.model)
         self.core: set[str] = set()
@@ -227,8 +227,7 @@ class _Lowering:
     def _spiking(self, node: onnx.NodeProto) -> None:
         coding = coding_of(node)
         if node.op_type == "Encode":
-            key: tuple[object, ...] = ("Encode", coding)
-            overload = self._function(key, lambda: encoder_in_steps(coding, self.opset))
+            overload = self._function(("Encode", coding), partial(encoder_in_steps, coding, self.opset))
             self._node(node, list(node.input), overload, declared=self.T)
             return
         activation = ACTIVATIONS[activation_of(node.op_type)]
@@ -239,12 +238,9 @@ class _Lowering:
         channels = self._channels(node.input[0])
         blocks = activation.blocks and channels > 0 and self._one_a_channel(node.input[1], channels)
         signature = signature_of([node], residual=False)
-        overload = self._function(
-            (node.op_type, signature, coding, blocks),
-            lambda: neuron_in_steps(signature, coding, self.opset, blocks=blocks),
-        )
-        more = {"channels": channels} if blocks else {}
-        self._node(node, [*inputs, *node.input[pairs:]], overload, more)
+        make = partial(neuron_in_steps, signature, coding, self.opset, blocks=blocks)
+        overload = self._function((node.op_type, signature, coding, blocks), make)
+        self._node(node, [*inputs, *node.input[pairs:]], overload, {"channels": channels} if blocks else {})
 
     def _standard(self, node: onnx.NodeProto) -> None:
         given: list[Given] = ["stepped" if n in self.core else "plain" if n else "absent" for n in node.input]
@@ -253,12 +249,12 @@ class _Lowering:
         attributes = tuple((a.name, a.type) for a in node.attribute)
         signature = StepsSignature(node.op_type, tuple(given), len(node.output), attributes)
         key: tuple[object, ...] = (node.op_type, signature)
-        make = lambda: operator_in_steps(signature, self.T, self.opset)  # noqa: E731
+        make = partial(operator_in_steps, signature, self.T, self.opset)
         if node.op_type == "Mul" and sorted(given) == ["plain", "stepped"]:
             channels = self._channels(node.input[given.index("stepped")])
             if channels and self._one_a_channel(node.input[given.index("plain")], channels):
                 key, more["channels"] = (*key, "blocks"), channels
-                make = lambda: scale_in_steps(given.index("plain"), self.T, self.opset)  # noqa: E731
+                make = partial(scale_in_steps, given.index("plain"), self.T, self.opset)
         self._node(node, inputs, self._function(key, make), more)
 
     def _node(
@@ -271,7 +267,10 @@ class _Lowering:
     ) -> None:
         made = onnx.NodeProto()
         made.CopyFrom(node)
-        made.domain, made.overload = STEPS_DOMAIN, overload
+        made.domain = STEPS_DOMAIN
+        made.ClearField("overload")
+        if overload:
+            made.overload = overload
         made.input[:] = inputs
         made.output[:] = [n for name in node.output for n in _names(name, self.T)]
         made.attribute.extend(helper.make_attribute(k, v) for k, v in (attributes or {}).items())
@@ -295,20 +294,20 @@ class _Lowering:
     def _stack(self, name: str) -> None:
         """Let the tensor, if it exists in steps, also exist by layer."""
         if name in self.steps and name not in self.both:
-            self._convert("Stack", _names(name, self.T), [name], stack_function(self.T, self.opset))
+            self._convert("Stack", name, _names(name, self.T), [name], stack_function(self.T, self.opset))
             self.both.add(name)
 
     def _unstack(self, name: str) -> None:
         """Let the tensor, which exists by layer, also exist in steps."""
         if name not in self.both:
-            self._convert("Unstack", [name], _names(name, self.T), unstack_function(self.T, self.opset))
+            self._convert("Unstack", name, [name], _names(name, self.T), unstack_function(self.T, self.opset))
             self.both.add(name)
             self._declare(name, self.T)
 
-    def _convert(self, op: str, inputs: list[str], outputs: list[str], function: onnx.FunctionProto) -> None:
+    def _convert(self, op: str, name: str, inputs: list[str], outputs: list[str], function: onnx.FunctionProto) -> None:
         self._function((op,), lambda: function)
-        name = f"{_base(outputs[0])}_{op.lower()}"
-        self.nodes.append(helper.make_node(op, inputs, outputs, name, domain=STEPS_DOMAIN, T=self.T))
+        named = f"{name}_{op.lower()}"
+        self.nodes.append(helper.make_node(op, inputs, outputs, named, domain=STEPS_DOMAIN, T=self.T))
 
     def _declare(self, name: str, steps: int) -> None:
         """State the shape of the first `steps` steps. That their batches are one is nothing onnxruntime could infer."""
