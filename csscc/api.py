@@ -119,7 +119,7 @@ class SNN:
         return save_model(self.emitted(), path)
 
     def emitted(self) -> onnx.ModelProto:
-        """The model as `save` writes it: in steps, unless another form was asked for. `model` is by layer."""
+        """The model as `save` writes it, not to be changed: in steps, unless another form was asked for."""
         return in_steps(self.model) if self.facts.options.get("form") == "steps" else self.model
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,24 @@ def core_tensors(graph: Any) -> list[Any]:
     return list(core.values())
 
 
+def core_parts(graph: Any) -> list[list[Any]]:
+    """The core's tensors in parts that no node connects: each has the batch of an encoder of its own."""
+    graph.toposort()
+    parts: dict[int, list[Any]] = {}  # of each tensor
+    for node in graph.nodes:
+        read = list({id(parts[id(t)]): parts[id(t)] for t in node.inputs if id(t) in parts}.values())
+        if node.domain == DOMAIN and node.op == "Encode":
+            read = [[]]
+        if read and not (node.domain == DOMAIN and node.op == "Decode"):
+            part = read[0]
+            for other in read[1:]:
+                part += other
+                parts |= {id(t): part for t in other}
+            part += node.outputs
+            parts |= {id(t): part for t in node.outputs}
+    return list({id(part): part for part in parts.values()}.values())
+
+
 def neuron_nodes(graph: Any) -> list[Any]:
     """The TSA nodes of a spiking graph, in order."""
     return [n for n in graph.nodes if n.domain == DOMAIN and n.op.startswith("TSA")]

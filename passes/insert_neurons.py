@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.passes.base import BasePass, PassError
-from csscc.passes.core import core_tensors
+from csscc.passes.core import core_parts
 from csscc.passes.find_regions import Regions
 from csscc.passes.linear import LINEAR
 from csscc.passes.network import Network
@@ -68,8 +68,10 @@ class InsertNeurons(BasePass):
         for node, theta in neurons:
             _neuron(graph, node, theta, coding)
         graph.cleanup()
-        for tensor in core_tensors(graph):
-            tensor.shape = [TIME_AND_BATCH, *tensor.shape[1:]]
+        for number, part in enumerate(core_parts(graph), 1):
+            first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
+            for tensor in part:
+                tensor.shape = [first, *tensor.shape[1:]]
         return len(neurons) + len(regions.encoded)
 
 

@@ -25,7 +25,9 @@ from csscc.runtime.functions import (
     encode_function,
     tsa_function,
 )
+from csscc.runtime.step_functions import STEPS_DOMAIN, STEPS_DOMAIN_VERSION
 
+VERSIONS = {DOMAIN: DOMAIN_VERSION, STEPS_DOMAIN: STEPS_DOMAIN_VERSION}
 TIME_AND_BATCH = "time_and_batch"  # first axis of a tensor that holds all steps
 
 _ATTRIBUTE_TYPES = {
@@ -66,17 +68,18 @@ def refuse_other_version(model: onnx.ModelProto) -> None:
     Raises:
         RefusedError: an older or newer csscc made it.
     """
-    version = domain_version(model)
-    if version not in (None, DOMAIN_VERSION):
-        raise RefusedError(
-            f"its spiking operators are of version {version} of the domain {DOMAIN}, this csscc knows version "
-            f"{DOMAIN_VERSION}; compile the network again (onnxruntime runs the file as it is)"
-        )
+    for entry in model.opset_import:
+        known = VERSIONS.get(entry.domain, entry.version)
+        if entry.version != known:
+            raise RefusedError(
+                f"its spiking operators are of version {entry.version} of the domain {entry.domain}, this csscc knows "
+                f"version {known}; compile the network again (onnxruntime runs the file as it is)"
+            )
 
 
-def domain_version(model: onnx.ModelProto) -> int | None:
-    """Version of the spiking operators that the model imports; None if it imports none."""
-    return next((o.version for o in model.opset_import if o.domain == DOMAIN), None)
+def is_current(model: onnx.ModelProto) -> bool:
+    """Whether the model's spiking operators mean what this csscc's do."""
+    return all(o.version == VERSIONS.get(o.domain, o.version) for o in model.opset_import)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -15,9 +15,7 @@ from onnx import numpy_helper
 from csscc import native as kernels
 from csscc.errors import RefusedError
 from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
-from csscc.runtime.model import domain_version
-from csscc.runtime.step_functions import STEPS_DOMAIN
+from csscc.runtime.model import VERSIONS, is_current
 from csscc.runtime.steps import by_layer, is_in_steps
 from csscc.runtime.weights import fits, without_weights
 
@@ -182,8 +180,7 @@ def _for_kernels(
         proto = onnx.load_from_string(model)
     else:
         proto = onnx.load(model, load_external_data=False)
-    current = domain_version(proto) == DOMAIN_VERSION
-    used = {n.op_type for n in proto.graph.node if n.domain in (DOMAIN, STEPS_DOMAIN) and current}
+    used = {n.op_type for n in proto.graph.node if n.domain in VERSIONS and is_current(proto)}
     operators = kernels.operators() & used if used else frozenset[str]()
     if not operators or not is_in_steps(proto):
         return model, operators

@@ -132,7 +132,9 @@ def neuron_in_steps(signature: NeuronSignature, coding: Coding, opset: int, *, b
     if blocks:
         lines = _in_blocks(signature, coding)
     else:
-        lines = with_constants([*step_by_step(signature, coding, opset), *_floats(coding.T)])
+        lines = with_constants([*_apart(signature.inputs, coding.T), *step_by_step(signature, coding, opset)])
+        lines += _floats(coding.T)
+        inputs = [n.replace("z", "given", 1) if n.startswith("z") else n for n in inputs]
     names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes), *(["channels"] if blocks else [])}
     return parse(tsa_op(signature.op), inputs, _parts("spikes", coding.T), names, lines, opset, STEPS_DOMAIN)
 
@@ -148,6 +150,19 @@ def scale_in_steps(factor: int, steps: int, opset: int) -> onnx.FunctionProto:
     ]
     inputs = ["factor", *_parts("x", steps)] if factor == 0 else [*_parts("x", steps), "factor"]
     return parse("Mul", inputs, _parts("y", steps), ["T", "stepped", "channels"], lines, opset, STEPS_DOMAIN)
+
+
+def _apart(membranes: int, steps: int) -> list[str]:
+    """Currents as the neuron reads them: apart from the convolution or product that made them.
+
+    onnxruntime would multiply its weights by what the step is worth, and their sums would no longer be exact. A Reshape
+    to the shape that a tensor has costs nothing, and nothing is fused over it.
+    """
+    lines = []
+    for i in range(1, membranes + 1):
+        lines.append(f"shape{i} = Shape(given{i}_1)")
+        lines += [f"z{i}_{t} = Reshape(given{i}_{t}, shape{i})" for t in range(1, steps + 1)]
+    return lines
 
 
 def _floats(steps: int) -> list[str]:
@@ -200,7 +215,8 @@ class _Blocks:
 def _in_blocks(signature: NeuronSignature, coding: Coding) -> list[str]:
     """A neuron of one input whose activation is homogeneous, see `csscc.runtime.functions.step_by_step`.
 
-    In a sum, what was just multiplied comes first: onnxruntime lets that convolution add the other.
+    In a sum, what was just multiplied comes first: onnxruntime lets that convolution add the other. A Sum, since where
+    there are no blocks, it would make one matrix product of such a convolution, an Add and a Relu, and round once.
     """
     T, L, q = coding.T, coding.silent, coding.weights.tolist()
     body = _Blocks()
@@ -211,7 +227,7 @@ def _in_blocks(signature: NeuronSignature, coding: Coding) -> list[str]:
             body.affine("h1", "z1_1", q[0], "bias")
         elif t <= T:
             body.affine(f"a{t}", f"z1_{t}", q[t - 1])
-            body.lines.append(f"h{t} = Add(a{t}, h{t - 1})")
+            body.lines.append(f"h{t} = Sum(a{t}, h{t - 1})")
         k = t - L
         if k < 1:
             continue
@@ -222,7 +238,7 @@ def _in_blocks(signature: NeuronSignature, coding: Coding) -> list[str]:
         _fire(body, k, q[k - 1], coding)
         if k < T:
             body.affine(f"w{k}" if k > 1 else "n1", f"spikes_{k}", -q[k - 1])
-            body.lines += [f"n{k} = Add(w{k}, n{k - 1})"] if k > 1 else []
+            body.lines += [f"n{k} = Sum(w{k}, n{k - 1})"] if k > 1 else []
     return body.lines
 
 

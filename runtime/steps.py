@@ -34,6 +34,7 @@ from csscc.runtime.model import (
     csscc_nodes,
     define_operators,
     opset_of,
+    refuse_other_version,
     signature_of,
     with_outputs,
 )
@@ -52,7 +53,11 @@ from csscc.runtime.step_functions import (
 )
 
 IMAGE_RANK = 4
-BATCH = "core_batch"
+_OVER_T = "/T"  # of the size of a first axis that holds all steps
+OVERLOADS_IR_VERSION = 10
+_PLAIN_KINDS = frozenset(
+    getattr(AttributeProto, kind) for kind in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
+)
 _STEPPED: dict[Given, int] = {"stepped": 1, "plain": 0, "absent": -1}
 
 
@@ -62,7 +67,10 @@ def is_in_steps(model: onnx.ModelProto) -> bool:
 
 
 def in_steps(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The spiking network `model`, given by layer, in steps; `model` itself where it convolves no images."""
+    """The spiking network `model`, given by layer, in steps.
+
+    It is `model` itself where no images are convolved.
+    """
     if is_in_steps(model):
         return model
     lowering = _Lowering(model)
@@ -70,43 +78,53 @@ def in_steps(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The spiking network `model`, given in steps, by layer; any other model as it is."""
+    """The spiking network `model`, given in steps, by layer; any other model as it is.
+
+    Raises:
+        RefusedError: another version of csscc made the model.
+    """
     if not is_in_steps(model):
         return model
+    refuse_other_version(model)
     made = copy_of(model)
-    nodes, steps = list(made.graph.node), set[str]()
-    del made.graph.node[:], made.functions[:]
-    for node in nodes:
+    del made.graph.node[:], made.functions[:], made.graph.value_info[:]
+    for node in model.graph.node:
         if node.domain != STEPS_DOMAIN:
             made.graph.node.append(node)
-        elif node.op_type == "Unstack":
-            steps |= set(node.output)
-        elif node.op_type != "Stack":
-            steps |= set(node.output)
+        elif node.op_type not in ("Stack", "Unstack"):
             made.graph.node.append(_whole(node))
     made.functions.extend(f for f in model.functions if f.domain != STEPS_DOMAIN)
     made.opset_import.remove(next(o for o in made.opset_import if o.domain == STEPS_DOMAIN))
-    known = {v.name for v in (*made.graph.value_info, *made.graph.output)}
-    values = [v for v in made.graph.value_info if v.name not in steps]
-    for value in made.graph.value_info:
-        if value.name in steps and value.name.endswith("@1") and _base(value.name) not in known:
-            values.append(_declared(value, _base(value.name), TIME_AND_BATCH))
-    del made.graph.value_info[:]
-    made.graph.value_info.extend(values)
+    trains = _trains(model)
+    steps = {name for names in trains.values() for name in names}
+    values = {v.name: v for v in model.graph.value_info}
+    made.graph.value_info.extend(v for v in values.values() if v.name not in steps)
+    known = {*values, *(o.name for o in model.graph.output)}
+    for name, names in trains.items():
+        if names[0] in values and name not in known:
+            value = values[names[0]]
+            first = value.type.tensor_type.shape.dim[0].dim_param.removesuffix(_OVER_T)
+            made.graph.value_info.append(_declared(value, name, first))
     return define_operators(made)
 
 
 def with_trains(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """The model, in steps or by layer, with the tensors `names` of its core as additional outputs (in place)."""
+    wanted, trains = list(names), _trains(model)
     written = {name for node in model.graph.node for name in node.output}
-    coded = [attributes_of(n)["T"] for n in model.graph.node if n.domain == STEPS_DOMAIN]
-    for name in [n for n in names if n not in written]:
-        model.graph.node.append(helper.make_node("Concat", _names(name, coded[0]), [name], axis=0))
-    return with_outputs(model, names)
+    for name in [n for n in wanted if n not in written]:
+        model.graph.node.append(helper.make_node("Concat", trains[name], [name], axis=0))
+    return with_outputs(model, wanted)
 
 
-def _names(name: str, steps: int) -> list[str]:
-    return [f"{name}@{t}" for t in range(1, steps + 1)]
+def _trains(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """Names of the steps of each tensor in steps, by its name by layer."""
+    trains: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.domain == STEPS_DOMAIN and node.op_type != "Stack":
+            T, names = attributes_of(node)["T"], list(node.output)
+            trains |= {_base(names[i]): names[i : i + T] for i in range(0, len(names), T)}
+    return trains
 
 
 def _base(name: str) -> str:
@@ -175,6 +193,10 @@ class _Lowering:
                 self.core |= set(filter(None, node.output))
         self.steps = self._images()
         self.T = next((coding_of(n).T for n in csscc_nodes(self.model)), 0)
+        self.mark = "@"
+        taken = {name for node in graph.node for name in node.output} | set(self.known)
+        while any(f"{name}{self.mark}{t}" in taken for name in self.core for t in range(1, self.T + 1)):
+            self.mark += "t"
 
     def _images(self) -> set[str]:
         """Tensors ``[T*B, C, H, W]`` that a convolution reads or writes, or that others of them lead to or come from.
@@ -209,13 +231,14 @@ class _Lowering:
         made.graph.value_info.extend([*values, *self.values])
         define_operators(made)
         made.functions.extend(self.functions.values())
+        made.ir_version = max(made.ir_version, OVERLOADS_IR_VERSION)
         made.opset_import.append(helper.make_opsetid(STEPS_DOMAIN, STEPS_DOMAIN_VERSION))
         return made
 
     def _add(self, node: onnx.NodeProto) -> None:
         outputs = set(filter(None, node.output))
         written = outputs & self.steps
-        if written == outputs and all(a.type <= AttributeProto.STRINGS for a in node.attribute):
+        if written == outputs and all(a.type in _PLAIN_KINDS for a in node.attribute):
             add = self._spiking if node.domain == DOMAIN else self._standard
             return add(node)
         for name in node.input:
@@ -228,7 +251,7 @@ class _Lowering:
         coding = coding_of(node)
         if node.op_type == "Encode":
             overload = self._function(("Encode", coding), partial(encoder_in_steps, coding, self.opset))
-            self._node(node, list(node.input), overload, declared=self.T)
+            self._node(node, list(node.input), overload)
             return
         activation = ACTIVATIONS[activation_of(node.op_type)]
         pairs = 2 * activation.inputs
@@ -263,7 +286,6 @@ class _Lowering:
         inputs: list[str],
         overload: str,
         attributes: Mapping[str, object] | None = None,
-        declared: int = 1,
     ) -> None:
         made = onnx.NodeProto()
         made.CopyFrom(node)
@@ -272,11 +294,11 @@ class _Lowering:
         if overload:
             made.overload = overload
         made.input[:] = inputs
-        made.output[:] = [n for name in node.output for n in _names(name, self.T)]
+        made.output[:] = [n for name in node.output for n in self._names(name)]
         made.attribute.extend(helper.make_attribute(k, v) for k, v in (attributes or {}).items())
         self.nodes.append(made)
         for name in node.output:
-            self._declare(name, declared)
+            self._declare(name, every=node.op_type == "Encode")
 
     def _function(self, key: tuple[object, ...], make: Callable[[], onnx.FunctionProto]) -> str:
         """The overload of the function that `key` stands for; it is made when it is first asked for."""
@@ -289,30 +311,36 @@ class _Lowering:
     def _at_steps(self, name: str) -> list[str]:
         if name not in self.steps:
             self._unstack(name)
-        return _names(name, self.T)
+        return self._names(name)
+
+    def _names(self, name: str) -> list[str]:
+        return [f"{name}{self.mark}{t}" for t in range(1, self.T + 1)]
 
     def _stack(self, name: str) -> None:
         """Let the tensor, if it exists in steps, also exist by layer."""
         if name in self.steps and name not in self.both:
-            self._convert("Stack", name, _names(name, self.T), [name], stack_function(self.T, self.opset))
+            self._convert("Stack", name, self._names(name), [name], stack_function(self.T, self.opset))
             self.both.add(name)
 
     def _unstack(self, name: str) -> None:
         """Let the tensor, which exists by layer, also exist in steps."""
         if name not in self.both:
-            self._convert("Unstack", name, [name], _names(name, self.T), unstack_function(self.T, self.opset))
+            self._convert("Unstack", name, [name], self._names(name), unstack_function(self.T, self.opset))
             self.both.add(name)
-            self._declare(name, self.T)
+            self._declare(name, every=True)
 
     def _convert(self, op: str, name: str, inputs: list[str], outputs: list[str], function: onnx.FunctionProto) -> None:
         self._function((op,), lambda: function)
         named = f"{name}_{op.lower()}"
         self.nodes.append(helper.make_node(op, inputs, outputs, named, domain=STEPS_DOMAIN, T=self.T))
 
-    def _declare(self, name: str, steps: int) -> None:
-        """State the shape of the first `steps` steps. That their batches are one is nothing onnxruntime could infer."""
-        if name in self.known and self._dims(name):
-            self.values.extend(_declared(self.known[name], n, BATCH) for n in _names(name, steps))
+    def _declare(self, name: str, *, every: bool) -> None:
+        """State the shape of a tensor's first step, or of all, where nothing else tells that they have one batch."""
+        if name not in self.known or not self._dims(name):
+            return
+        batch = f"{self._dims(name)[0].dim_param or TIME_AND_BATCH}{_OVER_T}"
+        names = self._names(name)
+        self.values.extend(_declared(self.known[name], n, batch) for n in (names if every else names[:1]))
 
     def _dims(self, name: str) -> list[onnx.TensorShapeProto.Dimension]:
         return list(self.known[name].type.tensor_type.shape.dim)
