@@ -37,7 +37,7 @@ from csscc.runtime.functions import Form
 from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
-from csscc.runtime.steps import by_layer, in_steps
+from csscc.runtime.steps import by_layer, in_steps, pays
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ class SNN:
         return save_model(self.emitted(), path)
 
     def emitted(self) -> onnx.ModelProto:
-        """The model as `save` writes it, not to be changed: in steps, unless another form was asked for."""
-        return in_steps(self.model) if self.facts.options.get("form") == "steps" else self.model
+        """The model as `save` writes it, not to be changed: in steps where it pays, if no other form was asked for."""
+        wanted = self.facts.options.get("form") == "steps" and pays(self.model)
+        return in_steps(self.model) if wanted else self.model
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
         if isinstance(x, Mapping):

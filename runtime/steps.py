@@ -33,6 +33,7 @@ from csscc.runtime.model import (
     copy_of,
     csscc_nodes,
     define_operators,
+    neurons,
     opset_of,
     refuse_other_version,
     signature_of,
@@ -75,6 +76,20 @@ def in_steps(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     lowering = _Lowering(model)
     return lowering.run() if lowering.steps else model
+
+
+def pays(model: onnx.ModelProto) -> bool:
+    """Whether onnxruntime runs the spiking network `model`, given by layer, faster in steps.
+
+    So it does where most of its images come from neurons that are written for the layout of convolutions. Where few do,
+    there are only more nodes to run.
+    """
+    lowering = _Lowering(model)
+    sizes = {True: 0, False: 0}
+    for node in neurons(model):
+        if node.output[0] in lowering.steps:
+            sizes[lowering.in_blocks(node)] += lowering.size(node.output[0])
+    return sizes[True] > sizes[False]
 
 
 def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -258,12 +273,21 @@ class _Lowering:
         inputs: list[str] = []
         for current, bias in zip(node.input[0:pairs:2], node.input[1:pairs:2], strict=True):
             inputs += [*self._at_steps(current), bias]
-        channels = self._channels(node.input[0])
-        blocks = activation.blocks and channels > 0 and self._one_a_channel(node.input[1], channels)
+        channels, blocks = self._channels(node.input[0]), self.in_blocks(node)
         signature = signature_of([node], residual=False)
         make = partial(neuron_in_steps, signature, coding, self.opset, blocks=blocks)
         overload = self._function((node.op_type, signature, coding, blocks), make)
         self._node(node, [*inputs, *node.input[pairs:]], overload, {"channels": channels} if blocks else {})
+
+    def in_blocks(self, node: onnx.NodeProto) -> bool:
+        """Whether a neuron can be written for the layout of onnxruntime's convolutions."""
+        channels = self._channels(node.input[0])
+        known = ACTIVATIONS[activation_of(node.op_type)].blocks
+        return known and channels > 0 and self._one_a_channel(node.input[1], channels)
+
+    def size(self, name: str) -> int:
+        """Elements of one sample at one step; an axis whose size is not known counts once."""
+        return prod(d.dim_value or 1 for d in self._dims(name)[1:])
 
     def _standard(self, node: onnx.NodeProto) -> None:
         given: list[Given] = ["stepped" if n in self.core else "plain" if n else "absent" for n in node.input]

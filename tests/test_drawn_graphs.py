@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 import csscc
 from csscc.passes.linear import LINEAR
 from csscc.runtime.activations import ACTIVATIONS
+from csscc.runtime.steps import in_steps
 from tests.helpers import run
 
 Array = NDArray[Any]
@@ -438,9 +439,9 @@ def errors(drawn: Drawn, **options: Any) -> dict[str, float]:
     model = build(drawn)
     x = samples(model, 48, 0)
     snn = csscc.compile(model, calibration=x, **options)
-    onnx.checker.check_model(snn.emitted(), full_check=True)
+    onnx.checker.check_model(in_steps(snn.model), full_check=True)
     expected = run(model, x, optimise=False)
-    actual = run(snn.emitted(), x)
+    actual = run(in_steps(snn.model), x)
     assert list(actual) == list(expected)
     return {n: relative_rms(actual[n], v) for n, v in expected.items()}
 

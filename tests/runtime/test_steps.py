@@ -28,7 +28,7 @@ from csscc.runtime.model import copy_of, define_operators, neurons, spike_source
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
 from csscc.runtime.step_functions import STEPS_DOMAIN, reciprocal
-from csscc.runtime.steps import by_layer, in_steps, is_in_steps, with_trains
+from csscc.runtime.steps import by_layer, in_steps, is_in_steps, pays, with_trains
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_blocked import NETWORKS
 from tests.runtime.test_functions import LEVELS, near_thresholds
@@ -94,9 +94,9 @@ def assert_same_spikes(snn: csscc.SNN, *, exact: bool = True) -> None:
     feeds = random_feeds(snn.model, batch=3)
     trace = ReferenceRuntime(snn.model).trace(feeds)
     sources = spike_sources(snn.model)
-    assert is_in_steps(snn.emitted())
+    assert is_in_steps(in_steps(snn.model))
     for level in LEVELS:
-        trains = spikes(snn.emitted(), feeds, [n.output[0] for n in sources], level)
+        trains = spikes(in_steps(snn.model), feeds, [n.output[0] for n in sources], level)
         for node, train in zip(sources, trains, strict=True):
             expected = trace.spikes[node.name]
             differing = float((train.reshape(expected.shape) != expected).mean())
@@ -126,7 +126,7 @@ def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
 
 
 def test_back_by_layer_it_is_the_network_it_was(snn: csscc.SNN) -> None:
-    emitted = snn.emitted()
+    emitted = in_steps(snn.model)
     again = by_layer(emitted)
     assert spelled(again) == spelled(snn.model)
     assert again.graph.initializer == snn.model.graph.initializer
@@ -140,23 +140,32 @@ def test_back_by_layer_it_is_the_network_it_was(snn: csscc.SNN) -> None:
 
 def test_the_graph_has_as_many_nodes(snn: csscc.SNN) -> None:
     """But for those where tensors begin or cease to be in steps."""
-    count = Counter(n.op_type for n in snn.emitted().graph.node)
+    count = Counter(n.op_type for n in in_steps(snn.model).graph.node)
     extra = count.pop("Stack", 0) + count.pop("Unstack", 0)
     assert count == Counter(n.op_type for n in snn.model.graph.node)
     assert extra <= 2
-    onnx.checker.check_model(snn.emitted(), full_check=True)
+    onnx.checker.check_model(in_steps(snn.model), full_check=True)
 
 
 def test_what_is_no_image_stays_in_one_tensor() -> None:
     dense = compiled(DENSE)
-    assert dense.emitted() is dense.model
-    decoder = compiled(DECODER).emitted()
+    assert in_steps(dense.model) is dense.model
+    assert not pays(dense.model)
+    decoder = in_steps(compiled(DECODER).model)
     domains = [(n.op_type, n.domain) for n in decoder.graph.node]
     assert ("MatMul", "") in domains
     assert ("TSARelu", DOMAIN) in domains
     assert ("Unstack", STEPS_DOMAIN) in domains
     assert ("ConvTranspose", STEPS_DOMAIN) in domains
     assert in_steps(decoder) is decoder
+
+
+def test_steps_pay_where_most_neurons_are_in_blocks() -> None:
+    expected = {"residual": True, "fire": True, "cropped": True, "odd channels": False}
+    for name, pay in expected.items():
+        snn = compiled(NETWORKS[name])
+        assert pays(snn.model) == pay
+        assert is_in_steps(snn.emitted()) == pay
 
 
 def test_heads_of_an_attention_are_no_images() -> None:
@@ -173,7 +182,9 @@ def test_heads_of_an_attention_are_no_images() -> None:
           a2 = Reshape(a1, whole) m = ReduceMean <keepdims = 0> (a2, axes) y = MatMul(m, o) }"""
     )
     snn = csscc.compile(model, random_feeds(model, batch=16), T=5)
-    domains = {n.name: n.domain for n in snn.emitted().graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")}
+    domains = {
+        n.name: n.domain for n in in_steps(snn.model).graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")
+    }
     assert sorted(domains.values()) == [DOMAIN, DOMAIN, DOMAIN, STEPS_DOMAIN]
 
 
@@ -181,7 +192,7 @@ def optimised(snn: csscc.SNN, path: Path) -> Counter[str]:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(path / "optimised.onnx")
-    ort.InferenceSession(snn.emitted().SerializeToString(), options)
+    ort.InferenceSession(in_steps(snn.model).SerializeToString(), options)
     nodes = onnx.load(path / "optimised.onnx").graph.node
     if not any(n.domain == LAYOUT_DOMAIN for n in nodes):
         pytest.skip("onnxruntime has no blocks here")
@@ -224,7 +235,7 @@ def test_weights_stay_as_they_are(tmp_path: Path, channels: int, f: str) -> None
         options.log_severity_level = 4
         options.graph_optimization_level = level
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        ort.InferenceSession(snn.emitted().SerializeToString(), options)
+        ort.InferenceSession(in_steps(snn.model).SerializeToString(), options)
         graph = onnx.load(tmp_path / "optimised.onnx").graph
         values = {t.name: numpy_helper.to_array(t).tobytes() for t in graph.initializer}
         filters = [n.input[1] for n in graph.node if n.op_type in ("Conv", "FusedConv")]
@@ -258,7 +269,9 @@ def test_where_onnxruntime_has_no_blocks(name: str) -> None:
     feeds = random_feeds(snn.model, batch=32)
     trace = ReferenceRuntime(snn.model).trace(feeds)
     sources = spike_sources(snn.model)
-    for node, train in zip(sources, without_blocks(snn.emitted(), feeds, [n.output[0] for n in sources]), strict=True):
+    for node, train in zip(
+        sources, without_blocks(in_steps(snn.model), feeds, [n.output[0] for n in sources]), strict=True
+    ):
         np.testing.assert_array_equal(train.reshape(trace.spikes[node.name].shape), trace.spikes[node.name])
 
 
@@ -274,11 +287,11 @@ def test_a_network_with_two_batches() -> None:
     feeds = random_feeds(model, batch=5)
     feeds["u"] = feeds["u"][:2]
     expected = ReferenceRuntime(snn.model).run(feeds)
-    for network in (snn.model, snn.emitted()):
+    for network in (snn.model, in_steps(snn.model)):
         actual = Session(network).run(feeds)
         for name, value in expected.items():
             np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-5)
-    assert by_layer(snn.emitted()).graph.value_info[-1] in snn.model.graph.value_info
+    assert by_layer(in_steps(snn.model)).graph.value_info[-1] in snn.model.graph.value_info
 
 
 @pytest.mark.parametrize(("first", "second"), [("p@1", "p"), ("p", "p@2"), ("x@1", "p@tt1")])
@@ -286,13 +299,13 @@ def test_names_that_look_like_steps(first: str, second: str) -> None:
     text = NETWORKS["residual"].replace("a = Conv", f'"{first}" = Conv').replace("Relu(a)", f'Relu("{first}")')
     text = text.replace("b = Conv", f'"{second}" = Conv').replace("Relu(b)", f'Relu("{second}")')
     snn = compiled(text.replace("p = Global", "q = Global").replace("Flatten(p)", "Flatten(q)"))
-    onnx.checker.check_model(snn.emitted(), full_check=True)
-    assert spelled(by_layer(snn.emitted())) == spelled(snn.model)
+    onnx.checker.check_model(in_steps(snn.model), full_check=True)
+    assert spelled(by_layer(in_steps(snn.model))) == spelled(snn.model)
     assert_same_spikes(snn)
 
 
 def test_another_version_is_refused() -> None:
-    model = compiled(NETWORKS["residual"]).emitted()
+    model = in_steps(compiled(NETWORKS["residual"]).model)
     assert model.ir_version >= 10  # the first with overloads
     next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 7
     with pytest.raises(RefusedError, match=r"version 7 of the domain csscc\.steps"):
@@ -379,11 +392,11 @@ def test_the_comparison_of_spikes_notices_a_wrong_function() -> None:
     snn = compiled(NETWORKS["residual"])
     feeds = random_feeds(snn.model, batch=3)
     names = [n.output[0] for n in spike_sources(snn.model)]
-    broken = snn.emitted()
+    broken = in_steps(snn.model)
     function = next(f for f in broken.functions if f.name == "TSARelu")
     numbers = [n.attribute[0] for n in function.node if n.op_type == "Constant"]
     next(a for a in numbers if a.name == "value_float" and a.f > 1).f *= 1.1
-    pairs = zip(spikes(broken, feeds, names), spikes(snn.emitted(), feeds, names), strict=True)
+    pairs = zip(spikes(broken, feeds, names), spikes(in_steps(snn.model), feeds, names), strict=True)
     assert any((a != b).any() for a, b in pairs)
 
 
@@ -400,7 +413,7 @@ def test_kernels_send_the_same_spikes(kernels: Any, snn: csscc.SNN) -> None:  # 
     """And they run: where functions are wrong, spikes are right."""
     feeds = random_feeds(snn.model, batch=3)
     names = [n.output[0] for n in neurons(snn.model)]
-    emitted = snn.emitted()
+    emitted = in_steps(snn.model)
     expected = spikes(emitted, feeds, names)
     for function in emitted.functions:
         if function.name in native.operators() and function.domain == STEPS_DOMAIN and function.name != "Encode":
@@ -413,7 +426,7 @@ def test_kernels_send_the_same_spikes(kernels: Any, snn: csscc.SNN) -> None:  # 
 
 def test_a_kernel_says_what_is_wrong_with_its_inputs(kernels: Any) -> None:  # noqa: F811
     snn = compiled(NETWORKS["residual"])
-    node = next(n for n in snn.emitted().graph.node if n.op_type == "TSARelu")
+    node = next(n for n in in_steps(snn.model).graph.node if n.op_type == "TSARelu")
     T = CODINGS[0].T
     names = [*(f"z{t}" for t in range(T)), "b", "theta"]
     lone = onnx.NodeProto()
@@ -438,9 +451,9 @@ def test_layers_with_silent_steps_of_their_own() -> None:
     for silent, node in enumerate(neurons(snn.model)):
         next(a for a in node.attribute if a.name == "silent").i = silent
     define_operators(snn.model)
-    assert len({f.overload for f in snn.emitted().functions if f.name == "TSARelu"}) == 3
+    assert len({f.overload for f in in_steps(snn.model).functions if f.name == "TSARelu"}) == 3
     assert_same_spikes(snn)
-    assert spelled(by_layer(snn.emitted())) == spelled(snn.model)
+    assert spelled(by_layer(in_steps(snn.model))) == spelled(snn.model)
 
 
 def test_a_file_in_steps_and_one_by_layer_are_one_network_to_every_tool(tmp_path: Path) -> None:
