@@ -33,7 +33,6 @@ from csscc.pipeline import (
     run_pipeline,
     spiking_passes,
 )
-from csscc.runtime.functions import Form
 from csscc.runtime.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
@@ -254,8 +253,7 @@ def finish(network: Network, options: Options, source: Source, seconds: Mapping[
     network.metadata = {**network.metadata, **metadata.write(facts)}
     warnings = [_no_calibration(origin)] if source.synthetic else []
     report = Report(tuple(network.events), dict(seconds), warnings=tuple(warnings))
-    functions: Form = "scan" if options.form == "scan" else "unrolled"
-    light, model = (define_operators(export_model(network, weights=w), form=functions) for w in (False, True))
+    light, model = (define_operators(export_model(network, weights=w), form=options.form) for w in (False, True))
     onnx.checker.check_model(SNN(light, facts).emitted(), full_check=True)
     return SNN(model, facts, report)
 

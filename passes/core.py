@@ -8,14 +8,8 @@ from csscc.runtime.functions import DOMAIN
 
 
 def core_tensors(graph: Any) -> list[Any]:
-    """Tensors between encoders and decoders, in topological order; the graph is sorted."""
-    graph.toposort()
-    core: dict[int, Any] = {}
-    for node in graph.nodes:
-        spiking = node.domain == DOMAIN and node.op != "Decode"
-        if spiking or (node.domain != DOMAIN and any(id(t) in core for t in node.inputs)):
-            core.update((id(t), t) for t in node.outputs)
-    return list(core.values())
+    """Tensors between encoders and decoders; the graph is sorted."""
+    return [tensor for part in core_parts(graph) for tensor in part]
 
 
 def core_parts(graph: Any) -> list[list[Any]]:
@@ -24,9 +18,10 @@ def core_parts(graph: Any) -> list[list[Any]]:
     parts: dict[int, list[Any]] = {}  # of each tensor
     for node in graph.nodes:
         read = list({id(parts[id(t)]): parts[id(t)] for t in node.inputs if id(t) in parts}.values())
-        if node.domain == DOMAIN and node.op == "Encode":
+        spiking = node.domain == DOMAIN and node.op != "Decode"
+        if spiking and (node.op == "Encode" or not read):
             read = [[]]
-        if read and not (node.domain == DOMAIN and node.op == "Decode"):
+        if read and (spiking or node.domain != DOMAIN):
             part = read[0]
             for other in read[1:]:
                 part += other

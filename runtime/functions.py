@@ -95,10 +95,15 @@ def constant(name: str, value: float) -> str:
     return f"{name} = Constant <value_float = {float(value)!r}> ()"
 
 
-def split(name: str, parts: Sequence[str], opset: int) -> str:
+def parts(name: str, steps: int) -> list[str]:
+    """Names of a tensor's steps in a function."""
+    return [f"{name}_{t}" for t in range(1, steps + 1)]
+
+
+def split(name: str, into: Sequence[str], opset: int) -> str:
     """The line that splits the first axis of a tensor into equal parts."""
-    attributes = f"axis = 0, num_outputs = {len(parts)}" if opset >= 18 else "axis = 0"
-    return f"{', '.join(parts)} = Split <{attributes}> ({name})"
+    attributes = f"axis = 0, num_outputs = {len(into)}" if opset >= 18 else "axis = 0"
+    return f"{', '.join(into)} = Split <{attributes}> ({name})"
 
 
 def _potential(k: int | str, target: str, sent: str, *, partial: bool) -> list[str]:
@@ -176,26 +181,26 @@ def encode_function(coding: Coding, opset: int, form: Form = "unrolled") -> onnx
     """ONNX function of the encoder (Theorem 2), see `csscc.runtime.neuron.encode`."""
     signature = ("Encode", ["x", "theta"], ["spikes"], ("T", "beta", "signed_input"))
     if coding.constant_input:
-        parts = ", ".join(["part"] * coding.T)
+        same = ", ".join(["part"] * coding.T)
         lines = [constant("share", 1 / coding.T), "units = Div(x, theta)", "part = Mul(units, share)"]
-        return parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({parts})"], opset)
-    firing = {"negative": coding.signed_input, "whole": not coding.signed_input}
+        return parse(*signature, [*lines, f"spikes = Concat <axis = 0> ({same})"], opset)
     if form == "scan":
-        step = [*_fire("", opset, **firing), *_sent("", opset), "rest = Sub(o, w)"]
+        step = [*_fire("", opset, **_encoder_firing(coding)), *_sent("", opset), "rest = Sub(o, w)"]
         scan = _scan(["left", "train"], {"o": "units"}, {"q": "worth"}, ["rest", "s"], step)
         lines = ["units = Div(x, theta)", _vector("worth", coding.weights.tolist()), scan, *FOLDED]
         return parse(*signature, with_constants(lines), opset)
     return parse(*signature, with_constants([*encoded(coding, opset), *_train(coding.T)]), opset)
 
 
+def _encoder_firing(coding: Coding) -> dict[str, bool]:
+    return {"negative": coding.signed_input, "whole": not coding.signed_input}
+
+
 def encoded(coding: Coding, opset: int) -> list[str]:
     """Spikes ``s1 ... sT``, int8, of a value ``x``."""
     lines = ["o1 = Div(x, theta)"]
     for t, worth in enumerate(coding.weights.tolist(), 1):
-        lines += [
-            constant(f"q{t}", worth),
-            *_fire(t, opset, negative=coding.signed_input, whole=not coding.signed_input),
-        ]
+        lines += [constant(f"q{t}", worth), *_fire(t, opset, **_encoder_firing(coding))]
         if t < coding.T:
             lines += [*_sent(t, opset), f"o{t + 1} = Sub(o{t}, w{t})"]
     return lines
@@ -235,9 +240,7 @@ def tsa_function(signature: NeuronSignature, coding: Coding, opset: int, form: F
 
 def _unrolled(signature: NeuronSignature, coding: Coding, opset: int) -> list[str]:
     """The neuron with nodes of its own for each step."""
-    steps = range(1, coding.T + 1)
-    membranes = range(1, signature.inputs + 1)
-    lines = [split(f"z{i}", [f"z{i}_{t}" for t in steps], opset) for i in membranes]
+    lines = [split(f"z{i}", parts(f"z{i}", coding.T), opset) for i in range(1, signature.inputs + 1)]
     lines += step_by_step(signature, coding, opset)
     lines += _train(coding.T)
     if signature.residual:

@@ -68,18 +68,17 @@ def refuse_other_version(model: onnx.ModelProto) -> None:
     Raises:
         RefusedError: an older or newer csscc made it.
     """
-    for entry in model.opset_import:
-        known = VERSIONS.get(entry.domain, entry.version)
-        if entry.version != known:
-            raise RefusedError(
-                f"its spiking operators are of version {entry.version} of the domain {entry.domain}, this csscc knows "
-                f"version {known}; compile the network again (onnxruntime runs the file as it is)"
-            )
+    other = other_version(model)
+    if other is not None:
+        raise RefusedError(
+            f"its spiking operators are of version {other.version} of the domain {other.domain}, this csscc knows "
+            f"version {VERSIONS[other.domain]}; compile the network again (onnxruntime runs the file as it is)"
+        )
 
 
-def is_current(model: onnx.ModelProto) -> bool:
-    """Whether the model's spiking operators mean what this csscc's do."""
-    return all(o.version == VERSIONS.get(o.domain, o.version) for o in model.opset_import)
+def other_version(model: onnx.ModelProto) -> onnx.OperatorSetIdProto | None:
+    """The first import of spiking operators that mean something else than this csscc's; None if all mean the same."""
+    return next((o for o in model.opset_import if o.version != VERSIONS.get(o.domain, o.version)), None)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -155,7 +154,8 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False, form: Fo
     """Add the functions of the csscc operators that the model uses, in place of any it has (in place).
 
     With `residual`, the neurons' functions have the residual membrane potential as a second output. `form` is that of
-    the functions' bodies: one with nodes for each step, or a Scan over time. The spikes are the same, bit for bit.
+    the functions' bodies: a Scan over time, or in any other form nodes for each step. The spikes are the same, bit for
+    bit.
 
     Raises:
         RefusedError: another version of csscc made the model.
@@ -164,14 +164,21 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False, form: Fo
     kept = [f for f in model.functions if f.domain not in (DOMAIN, ACTIVATION_DOMAIN)]
     definitions = list(_definitions(model, residual=residual, form=form))
     del model.functions[:]
-    model.functions.extend(kept + definitions)
+    model.functions.extend(kept)
     used = {n.domain for n in model.graph.node} | {f.domain for f in definitions}
     unused = [o for o in model.opset_import if o.domain == ACTIVATION_DOMAIN and o.domain not in used]
     for entry in unused:
         model.opset_import.remove(entry)
-    imported = {o.domain for o in model.opset_import}
-    missing = {f.domain for f in definitions} - imported
-    model.opset_import.extend(helper.make_opsetid(domain, DOMAIN_VERSION) for domain in sorted(missing))
+    return add_functions(model, definitions)
+
+
+def add_functions(model: onnx.ModelProto, functions: Iterable[onnx.FunctionProto]) -> onnx.ModelProto:
+    """Add functions and import their domains (in place)."""
+    added = list(functions)
+    model.functions.extend(added)
+    missing = {f.domain for f in added} - {o.domain for o in model.opset_import}
+    versions = {domain: VERSIONS.get(domain, DOMAIN_VERSION) for domain in sorted(missing)}
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
     return model
 
 

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from csscc import native as kernels
 from csscc.errors import RefusedError
 from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.runtime.model import VERSIONS, is_current
+from csscc.runtime.model import VERSIONS, other_version
 from csscc.runtime.steps import by_layer, is_in_steps
 from csscc.runtime.weights import fits, without_weights
 
@@ -180,7 +180,9 @@ def _for_kernels(
         proto = onnx.load_from_string(model)
     else:
         proto = onnx.load(model, load_external_data=False)
-    used = {n.op_type for n in proto.graph.node if n.domain in VERSIONS and is_current(proto)}
+    used = set[str]()
+    if other_version(proto) is None:
+        used = {n.op_type for n in proto.graph.node if n.domain in VERSIONS}
     operators = kernels.operators() & used if used else frozenset[str]()
     if not operators or not is_in_steps(proto):
         return model, operators

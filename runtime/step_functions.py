@@ -34,6 +34,7 @@ from csscc.runtime.functions import (
     constant,
     encoded,
     parse,
+    parts,
     split,
     step_by_step,
     tsa_op,
@@ -66,21 +67,17 @@ class StepsSignature:
     attributes: tuple[tuple[str, int], ...]
 
 
-def _parts(name: str, steps: int) -> list[str]:
-    return [f"{name}_{t}" for t in range(1, steps + 1)]
-
-
 def operator_in_steps(signature: StepsSignature, steps: int, opset: int) -> onnx.FunctionProto:
     """A standard operator at each step."""
     inputs: list[str] = []
     for i, given in enumerate(signature.inputs):
-        inputs += _parts(f"x{i}", steps) if given == "stepped" else [f"x{i}"] if given == "plain" else []
-    outputs = [_parts(f"y{i}", steps) for i in range(signature.outputs)]
+        inputs += parts(f"x{i}", steps) if given == "stepped" else [f"x{i}"] if given == "plain" else []
+    outputs = [parts(f"y{i}", steps) for i in range(signature.outputs)]
     nodes = []
     for t in range(1, steps + 1):
         names = {"stepped": "x{}_{}", "plain": "x{}", "absent": ""}
         read = [names[given].format(i, t) for i, given in enumerate(signature.inputs)]
-        node = helper.make_node(signature.op, read, [parts[t - 1] for parts in outputs])
+        node = helper.make_node(signature.op, read, [train[t - 1] for train in outputs])
         for name, kind in signature.attributes:
             node.attribute.add(name=name, ref_attr_name=name, type=kind)
         nodes.append(node)
@@ -88,7 +85,7 @@ def operator_in_steps(signature: StepsSignature, steps: int, opset: int) -> onnx
         STEPS_DOMAIN,
         signature.op,
         inputs,
-        [name for parts in outputs for name in parts],
+        [name for train in outputs for name in train],
         nodes,
         [helper.make_opsetid("", opset)],
         ["T", "stepped", *(name for name, _ in signature.attributes)],
@@ -96,27 +93,27 @@ def operator_in_steps(signature: StepsSignature, steps: int, opset: int) -> onnx
 
 
 def stack_function(steps: int, opset: int) -> onnx.FunctionProto:
-    """From steps tensors to one."""
-    parts = _parts("x", steps)
-    return parse("Stack", parts, ["y"], ["T"], [f"y = Concat <axis = 0> ({', '.join(parts)})"], opset, STEPS_DOMAIN)
+    """From T tensors to one."""
+    x = parts("x", steps)
+    return parse("Stack", x, ["y"], ["T"], [f"y = Concat <axis = 0> ({', '.join(x)})"], opset, STEPS_DOMAIN)
 
 
 def unstack_function(steps: int, opset: int) -> onnx.FunctionProto:
     """From one tensor to T."""
-    parts = _parts("y", steps)
-    return parse("Unstack", ["x"], parts, ["T"], [split("x", parts, opset)], opset, STEPS_DOMAIN)
+    y = parts("y", steps)
+    return parse("Unstack", ["x"], y, ["T"], [split("x", y, opset)], opset, STEPS_DOMAIN)
 
 
 def encoder_in_steps(coding: Coding, opset: int) -> onnx.FunctionProto:
     """The encoder, see `csscc.runtime.functions.encode_function`."""
-    parts = _parts("spikes", coding.T)
+    spikes = parts("spikes", coding.T)
     if coding.constant_input:
         lines = [constant("share", 1 / coding.T), "units = Div(x, theta)"]
-        lines += [f"{part} = Mul(units, share)" for part in parts]
+        lines += [f"{spike} = Mul(units, share)" for spike in spikes]
     else:
         lines = with_constants([*encoded(coding, opset), *_floats(coding.T)])
     attributes = ("T", "beta", "signed_input")
-    return parse("Encode", ["x", "theta"], parts, attributes, lines, opset, STEPS_DOMAIN)
+    return parse("Encode", ["x", "theta"], spikes, attributes, lines, opset, STEPS_DOMAIN)
 
 
 def neuron_in_steps(signature: NeuronSignature, coding: Coding, opset: int, *, blocks: bool) -> onnx.FunctionProto:
@@ -127,16 +124,16 @@ def neuron_in_steps(signature: NeuronSignature, coding: Coding, opset: int, *, b
     attribute ``channels``.
     """
     membranes = range(1, signature.inputs + 1)
-    inputs = [n for i in membranes for n in (*_parts(f"z{i}", coding.T), f"bias{i}")]
+    current = "z" if blocks else "given"
+    inputs = [n for i in membranes for n in (*parts(f"{current}{i}", coding.T), f"bias{i}")]
     inputs += ["theta", *(f"param{i}" for i in range(1, signature.parameters + 1))]
     if blocks:
         lines = _in_blocks(signature, coding)
     else:
         lines = with_constants([*_apart(signature.inputs, coding.T), *step_by_step(signature, coding, opset)])
         lines += _floats(coding.T)
-        inputs = [n.replace("z", "given", 1) if n.startswith("z") else n for n in inputs]
     names = {*CODING_ATTRIBUTES, *(name for name, _ in signature.attributes), *(["channels"] if blocks else [])}
-    return parse(tsa_op(signature.op), inputs, _parts("spikes", coding.T), names, lines, opset, STEPS_DOMAIN)
+    return parse(tsa_op(signature.op), inputs, parts("spikes", coding.T), names, lines, opset, STEPS_DOMAIN)
 
 
 def scale_in_steps(factor: int, steps: int, opset: int) -> onnx.FunctionProto:
@@ -148,8 +145,8 @@ def scale_in_steps(factor: int, steps: int, opset: int) -> onnx.FunctionProto:
         "filters = Reshape(each, filter_shape)",
         *(f"y_{t} = {_CONV} (x_{t}, filters)" for t in range(1, steps + 1)),
     ]
-    inputs = ["factor", *_parts("x", steps)] if factor == 0 else [*_parts("x", steps), "factor"]
-    return parse("Mul", inputs, _parts("y", steps), ["T", "stepped", "channels"], lines, opset, STEPS_DOMAIN)
+    inputs = ["factor", *parts("x", steps)] if factor == 0 else [*parts("x", steps), "factor"]
+    return parse("Mul", inputs, parts("y", steps), ["T", "stepped", "channels"], lines, opset, STEPS_DOMAIN)
 
 
 def _apart(membranes: int, steps: int) -> list[str]:
@@ -245,8 +242,8 @@ def _in_blocks(signature: NeuronSignature, coding: Coding) -> list[str]:
 def _fire(body: _Blocks, k: int, worth: float, coding: Coding) -> None:
     """Spike k of the potential ``o<k>``, see `csscc.runtime.neuron.fire`.
 
-    Where a float32 is close enough to ``1 / worth``, a potential is divided by adding and rounded by adding. Elsewhere
-    its distance to each threshold is made larger than any spike, and cut off.
+    Where a float32 is close enough to ``1 / worth``, a potential is multiplied by it, and rounded by an addition.
+    Elsewhere its distance to each threshold is made larger than any spike, and cut off.
     """
     per_worth = reciprocal(worth)
     if coding.negative and per_worth is not None:

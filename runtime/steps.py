@@ -28,6 +28,7 @@ from csscc.runtime.activations import ACTIVATIONS
 from csscc.runtime.functions import DOMAIN, activation_of
 from csscc.runtime.model import (
     TIME_AND_BATCH,
+    add_functions,
     attributes_of,
     coding_of,
     copy_of,
@@ -42,7 +43,6 @@ from csscc.runtime.model import (
 from csscc.runtime.step_functions import (
     LANES,
     STEPS_DOMAIN,
-    STEPS_DOMAIN_VERSION,
     Given,
     StepsSignature,
     encoder_in_steps,
@@ -54,8 +54,8 @@ from csscc.runtime.step_functions import (
 )
 
 IMAGE_RANK = 4
+OVERLOADS_IR_VERSION = 10  # the first in which functions may have overloads
 _OVER_T = "/T"  # of the size of a first axis that holds all steps
-OVERLOADS_IR_VERSION = 10
 _PLAIN_KINDS = frozenset(
     getattr(AttributeProto, kind) for kind in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
 )
@@ -244,11 +244,8 @@ class _Lowering:
         values = [v for v in made.graph.value_info if v.name not in self.steps or v.name in self.both]
         del made.graph.value_info[:]
         made.graph.value_info.extend([*values, *self.values])
-        define_operators(made)
-        made.functions.extend(self.functions.values())
         made.ir_version = max(made.ir_version, OVERLOADS_IR_VERSION)
-        made.opset_import.append(helper.make_opsetid(STEPS_DOMAIN, STEPS_DOMAIN_VERSION))
-        return made
+        return add_functions(define_operators(made), self.functions.values())
 
     def _add(self, node: onnx.NodeProto) -> None:
         outputs = set(filter(None, node.output))
@@ -266,7 +263,7 @@ class _Lowering:
         coding = coding_of(node)
         if node.op_type == "Encode":
             overload = self._function(("Encode", coding), partial(encoder_in_steps, coding, self.opset))
-            self._node(node, list(node.input), overload)
+            self._node(node, list(node.input), overload, {})
             return
         activation = ACTIVATIONS[activation_of(node.op_type)]
         pairs = 2 * activation.inputs
@@ -309,7 +306,7 @@ class _Lowering:
         node: onnx.NodeProto,
         inputs: list[str],
         overload: str,
-        attributes: Mapping[str, object] | None = None,
+        attributes: Mapping[str, object],
     ) -> None:
         made = onnx.NodeProto()
         made.CopyFrom(node)
@@ -319,7 +316,7 @@ class _Lowering:
             made.overload = overload
         made.input[:] = inputs
         made.output[:] = [n for name in node.output for n in self._names(name)]
-        made.attribute.extend(helper.make_attribute(k, v) for k, v in (attributes or {}).items())
+        made.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(made)
         for name in node.output:
             self._declare(name, every=node.op_type == "Encode")
@@ -343,18 +340,20 @@ class _Lowering:
     def _stack(self, name: str) -> None:
         """Let the tensor, if it exists in steps, also exist by layer."""
         if name in self.steps and name not in self.both:
-            self._convert("Stack", name, self._names(name), [name], stack_function(self.T, self.opset))
+            self._convert("Stack", name, self._names(name), [name], stack_function)
             self.both.add(name)
 
     def _unstack(self, name: str) -> None:
         """Let the tensor, which exists by layer, also exist in steps."""
         if name not in self.both:
-            self._convert("Unstack", name, [name], self._names(name), unstack_function(self.T, self.opset))
+            self._convert("Unstack", name, [name], self._names(name), unstack_function)
             self.both.add(name)
             self._declare(name, every=True)
 
-    def _convert(self, op: str, name: str, inputs: list[str], outputs: list[str], function: onnx.FunctionProto) -> None:
-        self._function((op,), lambda: function)
+    def _convert(
+        self, op: str, name: str, inputs: list[str], outputs: list[str], make: Callable[[int, int], onnx.FunctionProto]
+    ) -> None:
+        self._function((op,), partial(make, self.T, self.opset))
         named = f"{name}_{op.lower()}"
         self.nodes.append(helper.make_node(op, inputs, outputs, named, domain=STEPS_DOMAIN, T=self.T))
 

@@ -59,8 +59,7 @@ def run_command(
     session = Session(proto, native=native)
     source = open_source(data, session_specs(session), images=images)
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
-    layers = by_layer(proto)
-    at_once = session.fixed_batch or batch or samples_at_once(layers, _steps(layers))
+    at_once = session.fixed_batch or batch or samples_at_once(by_layer(proto), _steps(proto))
     parts: dict[str, list[Any]] = {}
     started = time.perf_counter()
     samples = 0
