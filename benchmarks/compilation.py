@@ -68,9 +68,9 @@ def main() -> None:
     import numpy as np
 
     from csscc import api
-    from csscc.comparison import SAMPLES, compare
+    from csscc.measure.comparison import SAMPLES, compare
     from csscc.options import make_options
-    from csscc.passes.load import load
+    from csscc.passes.canonical.load import load
     from csscc.pipeline import pipeline, run_pipeline
 
     stages.done("import")

@@ -17,9 +17,9 @@ import csscc
 from benchmarks.compilation import compilation_cost
 from benchmarks.networks import Workload, cifar10_calibration
 from benchmarks.timing import FEWEST, interleaved, seconds_of, summary
-from csscc.api import canonical
-from csscc.passes.adapter import export_model
-from csscc.passes.network import Network
+from csscc.dialect.adapter import export_model
+from csscc.dialect.network import Network
+from csscc.pipeline import canonical
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
 
@@ -37,7 +37,7 @@ def ann_session(path: Path, threads: int) -> Session:
 def runtimes(snn: Path, threads: int) -> dict[str, Run]:
     """What runs the spiking network: stock onnxruntime, and the native kernel where it is built."""
     found: dict[str, Run] = {"onnxruntime": Session(snn, threads=threads).run}
-    if importlib.util.find_spec("csscc.native") is not None:
+    if importlib.util.find_spec("csscc.runtime.native") is not None:
         found["native kernel"] = Session(snn, threads=threads, native=True).run
     return found
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from csscc.api import SNN, compile, load
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
-    from csscc.evaluation import evaluate
+    from csscc.measure.evaluation import evaluate
 
 _HOMES = {
     "SNN": "csscc.api",
     "compile": "csscc.api",
     "load": "csscc.api",
-    "evaluate": "csscc.evaluation",
+    "evaluate": "csscc.measure.evaluation",
     "CssccError": "csscc.errors",
     "NotMetError": "csscc.errors",
     "RefusedError": "csscc.errors",
@@ -45,4 +45,6 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that ``import csscc`` and ``csscc --help`` stay fast."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "native":
+        return import_module("csscc.runtime.native")
     raise AttributeError(f"module 'csscc' has no attribute '{name}'")

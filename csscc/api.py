@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +12,30 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from csscc import metadata
-from csscc import native as kernels
-from csscc.comparison import SAMPLES, Comparison, compare
-from csscc.data import ImageOptions, InputSpec, Source, open_source
+from csscc.dialect import metadata
+from csscc.dialect.adapter import export_model
+from csscc.dialect.metadata import Facts, Layer
+from csscc.dialect.model import define_operators
+from csscc.dialect.network import Event, Network
 from csscc.errors import UsageError
-from csscc.files import save_model
-from csscc.metadata import Facts, Layer
+from csscc.io.data import ImageOptions, InputSpec, Source, open_source
+from csscc.io.files import save_model
+from csscc.measure.comparison import SAMPLES, Comparison, compare
 from csscc.options import Options, make_options
-from csscc.passes.adapter import export_model
 from csscc.passes.base import Pass
-from csscc.passes.load import load as load_network
-from csscc.passes.load import read_model
-from csscc.passes.network import Event, Network
+from csscc.passes.canonical.load import load as load_network
+from csscc.passes.canonical.load import read_model
+from csscc.passes.lower.steps import by_layer, in_steps, pays
 from csscc.pipeline import (
     Progress,
     calibration_passes,
-    canonical_passes,
     pipeline,
     run_pipeline,
     spiking_passes,
 )
-from csscc.runtime.model import define_operators
+from csscc.runtime import native as kernels
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
-from csscc.runtime.steps import by_layer, in_steps, pays
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def compile(
         check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
             a network that `calibrate` has seen is not compared.
         progress: called with the stage and the samples done in it.
-        **options: fields of `csscc.options.Options` and of `csscc.runtime.coding.Coding`, such as ``T=12, beta=1.5``.
+        **options: fields of `csscc.options.Options` and of `csscc.coding.coding.Coding`, such as ``T=12, beta=1.5``.
 
     Raises:
         UsageError: an option has a value that cannot be used.
@@ -249,18 +248,14 @@ def compile(
 def finish(network: Network, options: Options, source: Source, seconds: Mapping[str, float]) -> SNN:
     """Emit the network with its metadata, and check the result."""
     origin = network.calibration.source if network.calibration is not None else source.description
-    facts = metadata.facts_of(network, options, origin)
+    settings = {k: v for k, v in asdict(options).items() if k != "coding"}
+    facts = metadata.facts_of(network, settings, origin)
     network.metadata = {**network.metadata, **metadata.write(facts)}
     warnings = [_no_calibration(origin)] if source.synthetic else []
     report = Report(tuple(network.events), dict(seconds), warnings=tuple(warnings))
     light, model = (define_operators(export_model(network, weights=w), form=options.form) for w in (False, True))
     onnx.checker.check_model(SNN(light, facts).emitted(), full_check=True)
     return SNN(model, facts, report)
-
-
-def canonical(model: str | Path | onnx.ModelProto) -> Network:
-    """The network of a model behind the canonical passes: what `csscc inspect` looks at."""
-    return run_pipeline(load_network(model), canonical_passes())
 
 
 def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
@@ -278,7 +273,7 @@ def calibration_source(
     specs = input_specs(network.graph.inputs)
     if calibration is not None:
         return open_source(calibration, specs, images=images, limit=options.calibration_samples)
-    from csscc.synthetic import synthetic_source
+    from csscc.passes.convert.synthetic import synthetic_source
 
     return synthetic_source(network, specs, options)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from csscc.coding.coding import Coding
+from csscc.dialect.functions import FORMS, Form
 from csscc.errors import UsageError
-from csscc.runtime.coding import Coding
-from csscc.runtime.functions import FORMS, Form
 
 Preset = Literal["default", "paper"]
 CodingName = Literal["css", "rate", "fs"]
@@ -26,7 +26,7 @@ class Options:
         coding: steps, amplification, silent period, negative spikes.
         equalise: bring the channels of neighbouring layers to like ranges, for amplitudes of whole layers.
         per_channel: an amplitude per channel where a channel is seen often enough, else per layer.
-        method: how amplitudes are chosen, see `csscc.passes.set_amplitudes`.
+        method: how amplitudes are chosen, see `csscc.passes.convert.set_amplitudes`.
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).

@@ -12,35 +12,36 @@ from pathlib import Path
 
 import onnx
 
-from csscc.data import Source
-from csscc.files import save_model
+from csscc.dialect.adapter import export_model
+from csscc.dialect.network import Network
+from csscc.dialect.verifier import verify_spiking
+from csscc.io.data import Source
+from csscc.io.files import save_model
 from csscc.options import Options
-from csscc.passes.adapter import export_model
-from csscc.passes.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.base import Callback, Pass, PassError, run_passes
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.calibrate import Calibrate
-from csscc.passes.constants_apart import ConstantsApart
-from csscc.passes.correct_bias import CorrectBias
-from csscc.passes.equalise import Equalise
-from csscc.passes.find_regions import FindRegions
-from csscc.passes.fold_constants import FoldConstants
-from csscc.passes.free_batch import FreeBatch
-from csscc.passes.fuse_batchnorm import FuseBatchNorm
-from csscc.passes.fuse_relu_maxpool import FuseReluMaxPool
-from csscc.passes.insert_neurons import InsertNeurons
-from csscc.passes.merge_softmax import MergeSoftmax
-from csscc.passes.network import Network
-from csscc.passes.pool_before_concat import PoolBeforeConcat
-from csscc.passes.recognise_activations import RecogniseActivations
-from csscc.passes.recognise_normalizations import RecogniseNormalizations
-from csscc.passes.remove_identities import RemoveIdentities
-from csscc.passes.rescale import Rescale
-from csscc.passes.set_amplitudes import SetAmplitudes
-from csscc.passes.simplify_operands import SimplifyOperands
-from csscc.passes.snap_weights import SnapWeights
-from csscc.passes.trim_silence import TrimSilence
-from csscc.passes.verify_spiking import verify_spiking
+from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.fold_constants import FoldConstants
+from csscc.passes.canonical.free_batch import FreeBatch
+from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
+from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.load import load
+from csscc.passes.canonical.merge_softmax import MergeSoftmax
+from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
+from csscc.passes.canonical.recognise_activations import RecogniseActivations
+from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizations
+from csscc.passes.canonical.remove_identities import RemoveIdentities
+from csscc.passes.canonical.simplify_operands import SimplifyOperands
+from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.correct_bias import CorrectBias
+from csscc.passes.convert.equalise import Equalise
+from csscc.passes.convert.find_regions import FindRegions
+from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.set_amplitudes import SetAmplitudes
+from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.convert.trim_silence import TrimSilence
 
 Progress = Callable[[str, int], None]
 
@@ -139,3 +140,8 @@ def run_pipeline(
 ) -> Network:
     """Run `passes` on `network` with all checks."""
     return run_passes(passes, network, Checked(dump, then))
+
+
+def canonical(model: str | Path | onnx.ModelProto) -> Network:
+    """The network of a model behind the canonical passes: what `csscc inspect` looks at."""
+    return run_pipeline(load(model), canonical_passes())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
+from csscc.dialect.network import Network
 from csscc.errors import CssccError
-from csscc.passes.network import Network
 
 
 class Pass(Protocol):

@@ -1,7 +1,7 @@
 """The NumPy reference runtime: runs ANNs and SNNs, and shows every spike train, potential and residual.
 
 onnx's `ReferenceEvaluator` does the walking; convolution and pooling are `csscc.runtime.numpy_ops`, and the csscc
-operators are `csscc.runtime.neuron`, not the model's functions, so that a comparison with onnxruntime says something.
+operators are `csscc.coding.oracle`, not the model's functions, so that a comparison with onnxruntime says something.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from csscc.runtime import neuron
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.coding import Coding
-from csscc.runtime.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
-from csscc.runtime.model import coding_of, copy_of, refuse_other_version
+from csscc.coding import oracle
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.coding import Coding
+from csscc.dialect.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
+from csscc.dialect.model import coding_of, copy_of, refuse_other_version
+from csscc.passes.lower.steps import by_layer
 from csscc.runtime.numpy_ops import FAST_OPS
-from csscc.runtime.steps import by_layer
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -85,7 +85,7 @@ class ReferenceRuntime:
         self._trace.outputs = dict(zip(self.output_names, values, strict=True))
         return self._trace
 
-    def record(self, node: str, spikes: NDArray[Any], firing: neuron.Firing | None = None) -> None:
+    def record(self, node: str, spikes: NDArray[Any], firing: oracle.Firing | None = None) -> None:
         """Note what a node did (called by the operators)."""
         self._trace.spikes[node] = spikes
         if firing is not None:
@@ -155,14 +155,14 @@ def _folded(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _encode(self: Any, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any]]:
-    spikes = neuron.encode(x, theta, self.coding)
+    spikes = oracle.encode(x, theta, self.coding)
     self.runtime.record(self.onnx_node.name, spikes)
     return (_folded(spikes),)
 
 
 def _decode(self: Any, z: NDArray[Any]) -> tuple[NDArray[Any]]:
     coding: Coding = self.coding
-    return (neuron.decode(_by_time(z, coding.T), coding),)
+    return (oracle.decode(_by_time(z, coding.T), coding),)
 
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -172,7 +172,7 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     theta, parameters = inputs[2 * n], inputs[2 * n + 1 :]
     if not hasattr(self, "function"):
         self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, self.run_params["opsets"][""])
-    firing = neuron.tsa(
+    firing = oracle.tsa(
         [_by_time(z, coding.T) for z in inputs[0 : 2 * n : 2]],
         self.function,
         coding,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import onnx
 
-from csscc.calibration import Feeds, Histogram, channel_rows
-from csscc.runtime.model import with_outputs, with_residuals
+from csscc.dialect.model import with_outputs, with_residuals
 from csscc.runtime.session import Session
+from csscc.statistics import Feeds, Histogram, channel_rows
 
 
 def residual_histograms(

@@ -17,10 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from csscc.calibration import Feeds
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.functions import activation_of
-from csscc.runtime.model import (
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.functions import activation_of
+from csscc.dialect.model import (
     coding_of,
     csscc_nodes,
     define_operators,
@@ -28,6 +27,7 @@ from csscc.runtime.model import (
     with_residuals,
 )
 from csscc.runtime.session import Session
+from csscc.statistics import Feeds
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc import native as kernels
+from csscc.dialect.model import VERSIONS, other_version
 from csscc.errors import RefusedError
-from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.runtime.model import VERSIONS, other_version
-from csscc.runtime.steps import by_layer, is_in_steps
-from csscc.runtime.weights import fits, without_weights
+from csscc.io.data import InputSpec
+from csscc.io.weights import fits, without_weights
+from csscc.passes.lower.nchwc import in_blocks, lanes_of_blocks, uses_blocks
+from csscc.passes.lower.steps import by_layer, is_in_steps
+from csscc.runtime import native as kernels
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -40,8 +41,8 @@ class Session:
         model: a file, its bytes, or a model.
         threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
-        native: use csscc's native kernels for the spiking operators, where they are compiled (see `csscc.native`),
-            and with optimisations, and weights that fit into one message, let them work in the layout of
+        native: use the native kernels for the spiking operators, where they are compiled, and with
+            optimisations, and weights that fit into one message, let them work in the layout of
             onnxruntime's convolutions.
 
     Attributes:
@@ -124,6 +125,13 @@ class Session:
         except Exception as error:
             raise RefusedError(f"onnxruntime cannot run the model on this data: {_reason(error)}") from error
         return dict(zip(names, values, strict=True))
+
+    @property
+    def specs(self) -> tuple[InputSpec, ...]:
+        """What the inputs take; the first dimension is free."""
+        kinds = {"float": "float32", "double": "float64"}
+        names = [(i, i.type.removeprefix("tensor(").removesuffix(")")) for i in self.inputs]
+        return tuple(InputSpec(i.name, (None, *i.shape[1:]), kinds.get(kind, kind)) for i, kind in names)
 
     def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
         """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""

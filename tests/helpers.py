@@ -11,18 +11,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc.data import InputSpec, Source, open_source
-from csscc.passes.adapter import export_model, import_model, infer_shapes
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model, import_model, infer_shapes
+from csscc.dialect.network import Network
+from csscc.dialect.verifier import verify_spiking
+from csscc.io.data import InputSpec, Source, open_source
 from csscc.passes.base import Pass
-from csscc.passes.calibrate import Calibrate
-from csscc.passes.find_regions import FindRegions
-from csscc.passes.insert_neurons import InsertNeurons
-from csscc.passes.load import load
-from csscc.passes.network import Network
-from csscc.passes.set_amplitudes import SetAmplitudes
-from csscc.passes.verify_spiking import verify_spiking
+from csscc.passes.canonical.load import load
+from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.find_regions import FindRegions
+from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.pipeline import canonical_passes, run_pipeline
-from csscc.runtime.coding import Coding
 
 Feeds = Mapping[str, NDArray[Any]]
 RTOL, ATOL = 1e-5, 1e-5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.agreement import Agreement
+from csscc.measure.agreement import Agreement
 
 
 def test_counts_by_hand() -> None:

@@ -14,10 +14,10 @@ import pytest
 
 import csscc
 from csscc.errors import RefusedError, RefusedModelError, UsageError
-from csscc.files import replacing
+from csscc.io.files import replacing
+from csscc.measure.verify import verify
 from csscc.models import digits_data, digits_model
 from csscc.runtime.session import Session
-from csscc.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 import csscc
+from csscc.coding.activations import ACTIVATIONS
 from csscc.errors import RefusedError
 from csscc.passes.linear import LINEAR
-from csscc.runtime.activations import ACTIVATIONS
 
 STEPS = 20
 TOLERANCE = 0.02

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csscc.calibration import Histogram, channel_rows, collect
+from csscc.runtime.observe import collect
+from csscc.statistics import Histogram, channel_rows
 
 common = settings(deadline=None, max_examples=60, derandomize=True)
 

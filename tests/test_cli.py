@@ -19,7 +19,7 @@ import pytest
 import csscc
 from csscc import cli
 from csscc.models import digits_data, digits_model
-from csscc.sweep import Row, Setting
+from csscc.search.sweep import Row, Setting
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
@@ -203,7 +203,7 @@ def test_bad_sweeps_get_one_clear_message(
 def test_an_interrupted_sweep_says_what_is_kept(
     run: Run, tmp_path: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from csscc.sweep import Job
+    from csscc.search.sweep import Job
 
     original, measured = Job.measure, []
 

@@ -10,8 +10,8 @@ import pytest
 
 import csscc
 from csscc import api
-from csscc.agreement import Agreement
-from csscc.comparison import LIMIT, SAMPLES
+from csscc.measure.agreement import Agreement
+from csscc.measure.comparison import LIMIT, SAMPLES
 from csscc.models import digits_data, digits_model
 from tests.helpers import parse, run
 

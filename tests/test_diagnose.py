@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 import csscc
 from csscc import api
-from csscc.diagnose import JUMP_FACTOR, JUMP_LIMIT, LIMITS, LayerDiagnosis, diagnose, judged
 from csscc.errors import RefusedError
+from csscc.measure.diagnose import JUMP_FACTOR, JUMP_LIMIT, LIMITS, LayerDiagnosis, diagnose, judged
 from csscc.models import digits_data, digits_model
 from csscc.options import make_options
 from csscc.pipeline import run_pipeline, spiking_passes

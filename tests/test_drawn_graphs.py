@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import csscc
+from csscc.coding.activations import ACTIVATIONS
 from csscc.passes.linear import LINEAR
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.steps import in_steps
+from csscc.passes.lower.steps import in_steps
 from tests.helpers import run
 
 Array = NDArray[Any]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import csscc
+from csscc.dialect.model import spike_sources, with_outputs
 from csscc.models import digits_data, digits_model
-from csscc.runtime.model import spike_sources, with_outputs
 from tests.helpers import run
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import csscc
 from csscc.errors import RefusedModelError
-from csscc.runtime import weights
+from csscc.io import weights
 from tests.helpers import parse, random_feeds, rms, run
 
 TOLERANCE = 0.01

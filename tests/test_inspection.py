@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from csscc.inspection import Inspection, inspect_ann
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.measure.inspection import Inspection, inspect_ann
 from tests.helpers import parse
 
 TEXT = """

@@ -14,11 +14,11 @@ import pytest
 import csscc
 from csscc import cli
 from csscc.errors import RefusedError
+from csscc.io import weights
 from csscc.models import digits_data, digits_model
-from csscc.passes.load import load
-from csscc.runtime import weights
+from csscc.passes.canonical.load import load
 from csscc.runtime.session import Session
-from csscc.sweep import Job
+from csscc.search.sweep import Job
 from tests.helpers import parse, random_feeds, run
 
 LIMIT = 18_000  # bytes; the networks here have more

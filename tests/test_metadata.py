@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 import csscc
-from csscc import metadata
+from csscc.coding.coding import Coding
+from csscc.dialect import metadata
+from csscc.dialect.metadata import Facts, Layer
 from csscc.errors import RefusedError
-from csscc.metadata import Facts, Layer
 from csscc.models import digits_data, digits_model
-from csscc.runtime.coding import Coding
 
 FACTS = Facts(
     "1.2.3",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from csscc.coding.coding import Coding
 from csscc.errors import UsageError
 from csscc.options import PRESETS, Options, make_options
-from csscc.runtime.coding import Coding
 
 
 def test_presets() -> None:

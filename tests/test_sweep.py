@@ -13,11 +13,12 @@ import onnx
 import pytest
 
 import csscc
-from csscc import api, plots
+from csscc import api
 from csscc.errors import Offender, RefusedError, RefusedModelError, UsageError
-from csscc.evaluation import evaluate
+from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
-from csscc.sweep import JOURNAL, Job, Row, Setting, grid, sweep
+from csscc.search import plots
+from csscc.search.sweep import JOURNAL, Job, Row, Setting, grid, sweep
 from tests.helpers import corrupted, parse
 
 SMALL = grid(T=(3, 4), silent=(0, 1), adjust=(False,))

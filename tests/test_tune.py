@@ -11,7 +11,7 @@ import pytest
 
 from csscc.errors import UsageError
 from csscc.models import digits_data, digits_model
-from csscc.tune import Candidate, Tuning, tune
+from csscc.search.tune import Candidate, Tuning, tune
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from csscc.data import ImageOptions
+    from csscc.io.data import ImageOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRESS_AFTER = 1.0
@@ -48,7 +48,7 @@ def image_options(command: F) -> F:
 
 def take_images(parameters: dict[str, Any]) -> ImageOptions:
     """The image options out of a command's parameters."""
-    from csscc.data import ImageOptions
+    from csscc.io.data import ImageOptions
 
     return ImageOptions(
         size=parameters.pop("image_size"),

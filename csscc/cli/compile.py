@@ -23,7 +23,7 @@ from csscc.cli.common import (
 
 if TYPE_CHECKING:
     from csscc.api import SNN
-    from csscc.comparison import Comparison
+    from csscc.measure.comparison import Comparison
 
 
 @click.command("compile")

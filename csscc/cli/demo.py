@@ -17,7 +17,7 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     import numpy as np
 
     from csscc import api
-    from csscc.evaluation import evaluate
+    from csscc.measure.evaluation import evaluate
     from csscc.models import digits_data, digits_model
 
     started = time.perf_counter()

@@ -20,7 +20,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.diagnose import Diagnosis
+    from csscc.measure.diagnose import Diagnosis
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -41,7 +41,7 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
     Every layer's activations are compared: what error it adds by itself, and whether that comes from values beyond its
     range, from spikes that came too late, or from a theta too coarse. The first layer that goes wrong is named.
     """
-    from csscc.diagnose import diagnose
+    from csscc.measure.diagnose import diagnose
 
     images = take_images(options)
     with progress(quiet or as_json) as advance:

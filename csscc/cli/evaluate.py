@@ -20,7 +20,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.evaluation import Evaluation
+    from csscc.measure.evaluation import Evaluation
 
 
 @click.command("evaluate")
@@ -52,7 +52,7 @@ def evaluate_command(
     spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that the layer is encoded.
     """
     from csscc.errors import NotMetError
-    from csscc.evaluation import evaluate
+    from csscc.measure.evaluation import evaluate
 
     images = take_images(options)
     with progress(quiet or as_json) as advance:

@@ -23,8 +23,8 @@ def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
 
     Exit code 3 if the model cannot be compiled; every node in the way is listed with its reason.
     """
-    from csscc.metadata import PREFIX
-    from csscc.passes.load import read_model
+    from csscc.dialect.metadata import PREFIX
+    from csscc.passes.canonical.load import read_model
 
     proto = read_model(model)
     if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
@@ -34,9 +34,9 @@ def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
 
 
 def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
-    from csscc.inspection import inspect_ann
+    from csscc.coding.coding import Coding
+    from csscc.measure.inspection import inspect_ann
     from csscc.options import check_coding
-    from csscc.runtime.coding import Coding
 
     chosen = Coding(**coding)
     check_coding(chosen)

@@ -16,8 +16,8 @@ def native_command() -> None:
 @json_option
 def build_command(as_json: bool) -> None:
     """Compile the library, which takes a C++ compiler and some seconds, and print its path."""
-    from csscc import native
     from csscc.errors import NotMetError, RefusedError
+    from csscc.runtime import native
 
     try:
         native.build()
@@ -34,7 +34,7 @@ def build_command(as_json: bool) -> None:
 @json_option
 def status_command(as_json: bool) -> None:
     """Say whether the library is there and which operators it runs."""
-    from csscc import native
+    from csscc.runtime import native
 
     why, names = native.reason(), sorted(native.operators())
     if as_json:

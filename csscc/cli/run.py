@@ -46,18 +46,18 @@ def run_command(
     """Run the network MODEL, spiking or not, on DATA and write its outputs."""
     import numpy as np
 
-    from csscc.data import open_source, session_specs
-    from csscc.files import replacing
-    from csscc.macs import samples_at_once
-    from csscc.passes.load import read_model
+    from csscc.dialect.macs import samples_at_once
+    from csscc.io.data import open_source
+    from csscc.io.files import replacing
+    from csscc.passes.canonical.load import read_model
+    from csscc.passes.lower.steps import by_layer
     from csscc.runtime.reference import ReferenceRuntime
     from csscc.runtime.session import Session
-    from csscc.runtime.steps import by_layer
 
     images = take_images(options)
     proto = read_model(model)
     session = Session(proto, native=native)
-    source = open_source(data, session_specs(session), images=images)
+    source = open_source(data, session.specs, images=images)
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
     at_once = session.fixed_batch or batch or samples_at_once(by_layer(proto), _steps(proto))
     parts: dict[str, list[Any]] = {}
@@ -97,6 +97,6 @@ def run_command(
 
 def _steps(model: Any) -> int:
     """Coding steps of a spiking network, 1 of any other."""
-    from csscc.runtime.model import coding_of, csscc_nodes
+    from csscc.dialect.model import coding_of, csscc_nodes
 
     return max((coding_of(n).T for n in csscc_nodes(model)), default=1)

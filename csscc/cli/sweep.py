@@ -23,7 +23,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.sweep import Row, Setting
+    from csscc.search.sweep import Row, Setting
 
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
 
@@ -90,8 +90,8 @@ def sweep_command(
     its --shard, concatenate their settings.jsonl, and run the command without --shard.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.errors import RefusedError, UsageError
-    from csscc.plots import plot
-    from csscc.sweep import Job, grid, sweep
+    from csscc.search.plots import plot
+    from csscc.search.sweep import Job, grid, sweep
 
     images = take_images(options)
     job = Job(model, data, calibration, preset, samples, limit, images)

@@ -22,7 +22,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.tune import Candidate, Tuning
+    from csscc.search.tune import Candidate, Tuning
 
 
 @click.command("tune")
@@ -64,7 +64,7 @@ def tune_command(
     loss is the percentage of samples that get another class. Exit code 1 if no setting keeps the loss; the best one is
     written all the same.
     """  # noqa: D301 (click wants the character, not its spelling)
-    from csscc.tune import STEPS, tune
+    from csscc.search.tune import STEPS, tune
 
     images = take_images(options)
     refuse_unwritable(output, model)
@@ -81,7 +81,7 @@ def tune_command(
         )
     result.snn.save(output)
     if plot is not None:
-        from csscc.plots import plot_front
+        from csscc.search.plots import plot_front
 
         plot_front(result, plot)
     if as_json:

@@ -34,7 +34,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     Holds, with exit code 0, if at most one spike in 10,000 differs and the decoded outputs agree; else exit code 1.
     """
     from csscc.errors import NotMetError
-    from csscc.verify import verify
+    from csscc.measure.verify import verify
 
     images = take_images(options)
     with progress(quiet or as_json) as advance:

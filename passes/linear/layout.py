@@ -9,9 +9,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
+from csscc.dialect.rewrite import constant
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
-from csscc.passes.rewrite import constant
 
 
 class Selection(LinearOp):
@@ -108,7 +108,7 @@ def _cuts_batch(node: Any) -> bool:
 
 def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
     """Outputs of one node with constant parameters, by onnx's reference implementation."""
-    from csscc.passes.adapter import single_node_model
+    from csscc.dialect.adapter import single_node_model
 
     return [
         np.asarray(v) for v in ReferenceEvaluator(single_node_model(node, values.dtype)).run(None, {"data": values})

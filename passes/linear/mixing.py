@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from csscc.dialect.rewrite import constant
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, behind_batch, compress, constant_over
-from csscc.passes.rewrite import constant
 
 
 class Pool(LinearOp):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from csscc.dialect.rewrite import constant, set_constant
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
-from csscc.passes.rewrite import constant, set_constant
 
 
 class WeightedOp(LinearOp):

@@ -134,7 +134,7 @@ float* output(ort::KernelContext* context, std::size_t index, const Dims& dims) 
 }
 
 // A tensor read as if broadcast to the shape behind the batch axis: element p of sample b is
-// data[b * sample + p / repeat % count]. Where channels come in blocks (see csscc.runtime.blocked) it is
+// data[b * sample + p / repeat % count]. Where channels come in blocks (see csscc.passes.lower.nchwc) it is
 // data[p / (repeat * lanes) * lanes + p % lanes].
 class Operand {
  public:
@@ -439,7 +439,7 @@ float otherwise<Clip>(int index) {
   return index == 0 ? std::numeric_limits<float>::lowest() : std::numeric_limits<float>::max();
 }
 
-// A neuron of a layer, whose tensors hold all steps, or one in steps, with T tensors for each (see csscc.runtime.steps).
+// A neuron of a layer, whose tensors hold all steps, or one in steps, with T tensors for each (see csscc.passes.lower.steps).
 template <class F, bool stepped = false>
 class Tsa : public Kernel {
  public:
@@ -601,7 +601,7 @@ class Tsa : public Kernel {
   std::size_t lanes_;
 };
 
-// Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.runtime.blocked).
+// Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.passes.lower.nchwc).
 class Scale : public Kernel {
  public:
   explicit Scale(const ort::KernelInfo* info)

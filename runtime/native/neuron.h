@@ -1,4 +1,4 @@
-// The arithmetic of csscc.runtime.neuron on blocks of elements. Nothing here knows onnxruntime.
+// The arithmetic of csscc.coding.oracle on blocks of elements. Nothing here knows onnxruntime.
 //
 // Every operation is one IEEE float32 operation in the order that docs/format.md states, so the spikes are those of the
 // ONNX functions bit for bit. The compiler must not contract a product and a sum (-ffp-contract=off).
@@ -165,7 +165,7 @@ inline void fetch(const float* next, std::size_t size) {
 #endif
 }
 
-// Recurrence of csscc.runtime.neuron.tsa on one block. `scratch` holds 4 * max(in, out) floats.
+// Recurrence of csscc.coding.oracle.tsa on one block. `scratch` holds 4 * max(in, out) floats.
 template <class F, class Currents>
 void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, float* scratch) {
   const std::size_t in = block.in, out = block.out, space = in > out ? in : out;
@@ -219,7 +219,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   }
 }
 
-// Recurrence of csscc.runtime.neuron.encode on `size` elements; `potential` is scratch of that size.
+// Recurrence of csscc.coding.oracle.encode on `size` elements; `potential` is scratch of that size.
 inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
                    std::size_t stride, float* potential) {
 #pragma omp simd

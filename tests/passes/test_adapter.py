@@ -9,10 +9,10 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model, import_model, infer_shapes, single_node_model
+from csscc.dialect.rewrite import constant_tensor, insert_node, only_reader, set_constant, unique_name
 from csscc.errors import RefusedError
-from csscc.passes.adapter import export_model, import_model, infer_shapes, single_node_model
-from csscc.passes.rewrite import constant_tensor, insert_node, only_reader, set_constant, unique_name
-from csscc.runtime.coding import Coding
 from tests.helpers import (
     assert_equal_outputs,
     assert_same_network,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.adjust_amplitudes import AdjustAmplitudes, enlargement
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.insert_neurons import InsertNeurons
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes, enlargement
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.runtime.reference import ReferenceRuntime
 from tests.helpers import calibrated, check, error, names, parse, random_feeds, source_of, texts
 

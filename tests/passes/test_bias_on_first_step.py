@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.rescale import Rescale
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.rescale import Rescale
 from tests.helpers import check, error, initializer, names, parse, random_feeds, run, source_of, spiking
 
 CODING = Coding(T=16)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from csscc.passes.base import PassError
-from csscc.passes.calibrate import Calibrate
-from csscc.passes.find_regions import FindRegions
+from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.find_regions import FindRegions
 from tests.helpers import assert_same_network, network_of, parse, random_feeds, run, source_of
 
 TEXT = """

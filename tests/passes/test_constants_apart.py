@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from csscc.passes.constants_apart import ConstantsApart
-from csscc.passes.fold_constants import FoldConstants
+from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.fold_constants import FoldConstants
 from tests.helpers import assert_same_network, network_of, ops, parse, settles
 
 CORE = """

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.correct_bias import CorrectBias
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.correct_bias import CorrectBias
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
 from tests.helpers import check, parse, random_feeds, run, source_of, spiking
 
 CODING = Coding(T=4, beta=2.0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import csscc
-from csscc.passes.adapter import export_model
-from csscc.passes.equalise import Equalise
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.equalise import Equalise
 from csscc.passes.linear import LINEAR
 from tests.helpers import assert_same_network, initializer, network_of, parse, random_feeds, rms, run, settles
 

@@ -7,7 +7,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from csscc.passes.float32 import in_float32
+from csscc.passes.canonical.float32 import in_float32
 from csscc.runtime.session import Session
 
 TEXT = """<ir_version: 8, opset_import: ["": 20]> g ({kind}[N,2] x) => ({kind}[N,2] y) <{kind}[2,2] w = {{1,2,3,4}}> {{

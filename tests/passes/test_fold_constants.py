@@ -7,8 +7,8 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 import pytest
 
-from csscc.passes.adapter import export_model, import_model
-from csscc.passes.fold_constants import FoldConstants
+from csscc.dialect.adapter import export_model, import_model
+from csscc.passes.canonical.fold_constants import FoldConstants
 from tests.helpers import assert_same_network, ops, parse, settles
 
 TRANSPOSED_WEIGHTS = """

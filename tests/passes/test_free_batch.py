@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.free_batch import FreeBatch
+from csscc.dialect.adapter import export_model
+from csscc.passes.canonical.free_batch import FreeBatch
 from tests.helpers import (
     assert_equal_outputs,
     assert_same_network,

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.fuse_batchnorm import FuseBatchNorm
+from csscc.dialect.adapter import export_model
+from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from tests.helpers import assert_same_network, initializer, names, network_of, ops, parse, settles, texts
 
 BN = "float[{c}] gamma, float[{c}] beta, float[{c}] mean, float[{c}] var"

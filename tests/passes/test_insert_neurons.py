@@ -7,13 +7,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
 from csscc.passes.base import PassError
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.insert_neurons import InsertNeurons, amplitude_names
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights
-from csscc.runtime.coding import Coding
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.insert_neurons import InsertNeurons, amplitude_names
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
 from tests.helpers import (
     assert_equal_outputs,
     calibrated,

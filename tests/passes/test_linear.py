@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
-from csscc.passes.adapter import export_model
+from csscc.dialect.adapter import export_model
+from csscc.dialect.rewrite import constant
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.factors import ONE, along, behind_batch, compress, constant_over, spread
-from csscc.passes.rewrite import constant
 from tests.helpers import assert_equal_outputs, initializer, network_of, node_of, parse, random_feeds, run
 
 RNG = np.random.default_rng(3)

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from csscc.dialect.adapter import MIN_OPSET, export_model
 from csscc.errors import RefusedError, RefusedModelError
-from csscc.passes.adapter import MIN_OPSET, export_model
-from csscc.passes.load import load, opset_of, read_model
+from csscc.passes.canonical.load import load, opset_of, read_model
 from tests.helpers import assert_same_network, ops, parse, random_feeds, run
 
 TEXT = (

@@ -6,9 +6,9 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from csscc.passes.adapter import export_model, infer_shapes
-from csscc.passes.load import load
-from csscc.passes.merge_softmax import MergeSoftmax
+from csscc.dialect.adapter import export_model, infer_shapes
+from csscc.passes.canonical.load import load
+from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.runtime.session import Session
 
 TEXT = """<ir_version: 8, opset_import: ["": 20]> g (float[2,5,4] x) => (float[2,5,4] y) <int64[3] shape = {{2,5,4}}> {{

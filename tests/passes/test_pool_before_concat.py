@@ -6,10 +6,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.fuse_relu_maxpool import FuseReluMaxPool
-from csscc.passes.load import load
-from csscc.passes.pool_before_concat import PoolBeforeConcat
+from csscc.dialect.adapter import export_model
+from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.load import load
+from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.runtime.session import Session
 
 HEAD = '<ir_version: 8, opset_import: ["": 20]> g (float[N,2,7,7] x) => '

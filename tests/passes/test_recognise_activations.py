@@ -6,9 +6,9 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.load import load
-from csscc.passes.recognise_activations import RecogniseActivations
+from csscc.dialect.adapter import export_model
+from csscc.passes.canonical.load import load
+from csscc.passes.canonical.recognise_activations import RecogniseActivations
 from csscc.runtime.session import Session
 
 CONSTANTS = (

@@ -8,10 +8,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.fold_constants import FoldConstants
-from csscc.passes.load import load
-from csscc.passes.recognise_normalizations import RecogniseNormalizations
+from csscc.dialect.adapter import export_model
+from csscc.passes.canonical.fold_constants import FoldConstants
+from csscc.passes.canonical.load import load
+from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizations
 from csscc.runtime.session import Session
 from tests.helpers import node_of
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from csscc.passes.remove_identities import RemoveIdentities
+from csscc.passes.canonical.remove_identities import RemoveIdentities
 from tests.helpers import assert_same_network, names, network_of, ops, parse, settles
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.insert_neurons import InsertNeurons
-from csscc.passes.rescale import Rescale, is_factor
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.rescale import Rescale, is_factor
 from tests.helpers import (
     assert_equal_outputs,
     calibrated,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.calibration import Calibration, Histogram
+from csscc.coding.coding import Coding
 from csscc.passes.base import PassError
-from csscc.passes.find_regions import FindRegions
-from csscc.passes.set_amplitudes import SetAmplitudes, entropy_top, mse_top
-from csscc.runtime.coding import Coding
+from csscc.passes.convert.find_regions import FindRegions
+from csscc.passes.convert.set_amplitudes import SetAmplitudes, entropy_top, mse_top
+from csscc.statistics import Calibration, Histogram
 from tests.helpers import calibrated, network_of, parse, random_feeds, run
 
 TEXT = """

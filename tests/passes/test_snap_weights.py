@@ -7,11 +7,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights, rounded, spike_resolution
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights, rounded, spike_resolution
 from csscc.runtime.reference import ReferenceRuntime
 from tests.helpers import check, error, node_of, parse, random_feeds, source_of, spikes, spiking, texts
 

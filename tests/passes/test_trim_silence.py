@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import csscc
-from csscc.passes.adapter import export_model
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights
-from csscc.passes.trim_silence import ROUNDING, TrimSilence
-from csscc.runtime.coding import Coding
-from csscc.runtime.model import coding_of, neurons, with_outputs
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.dialect.model import coding_of, neurons, with_outputs
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.convert.trim_silence import ROUNDING, TrimSilence
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
 from tests.helpers import check, error, parse, random_feeds, rms, run, source_of, spiking

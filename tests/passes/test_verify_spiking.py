@@ -6,10 +6,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
 
+from csscc.coding.coding import Coding
+from csscc.dialect.verifier import verify_spiking
 from csscc.passes.base import PassError
-from csscc.passes.rescale import Rescale
-from csscc.passes.verify_spiking import verify_spiking
-from csscc.runtime.coding import Coding
+from csscc.passes.convert.rescale import Rescale
 from tests.helpers import network_of, node_of, parse, spiking
 
 TEXT = """

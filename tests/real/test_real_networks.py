@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 import csscc
 from benchmarks.networks import photographs, preprocessed
+from csscc.dialect.model import spike_sources, with_outputs
 from csscc.errors import RefusedError, RefusedModelError
-from csscc.runtime.model import spike_sources, with_outputs
 
 pytestmark = pytest.mark.real
 Array = NDArray[Any]

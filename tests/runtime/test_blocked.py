@@ -12,9 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 import csscc
-from csscc import native
-from csscc.runtime.blocked import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.runtime.model import copy_of, spike_sources, with_outputs
+from csscc.dialect.model import copy_of, spike_sources, with_outputs
+from csscc.passes.lower.nchwc import in_blocks, lanes_of_blocks, uses_blocks
+from csscc.runtime import native
 from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_native import assert_same, kernels  # noqa: F401

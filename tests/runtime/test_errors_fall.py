@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from csscc.runtime import neuron
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.coding import Coding
+from csscc.coding import oracle
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.coding import Coding
 from csscc.runtime.reference import activation_function
 from tests.runtime.test_functions import CASES, OWN_NAMES, Case
 
@@ -38,13 +38,13 @@ def relative_error(case: Case, T: int) -> float:
     trains = []
     for k, v in enumerate(values):
         theta = float(np.abs(v).max()) / coding.levels
-        trains.append((neuron.encode(v, theta, coding) * theta).astype(np.float64))
+        trains.append((oracle.encode(v, theta, coding) * theta).astype(np.float64))
         values[k] = np.tensordot(coding.weights, trains[k], axes=1)
     f = function_of(case)
     exact = f(*(v.astype(np.float32) for v in values)).astype(np.float64)
     theta = 2 * float(np.abs(exact).max()) / coding.levels
     with np.errstate(all="ignore"):
-        firing = neuron.tsa(trains, lambda *x: f(*(v.astype(np.float32) for v in x)), coding, theta=theta)
+        firing = oracle.tsa(trains, lambda *x: f(*(v.astype(np.float32) for v in x)), coding, theta=theta)
     sent = theta * np.tensordot(coding.weights, firing.spikes, axes=1)
     return float(np.sqrt(np.mean((sent - exact) ** 2) / np.mean(exact**2)))
 

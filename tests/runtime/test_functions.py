@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from csscc.runtime.activations import ACTIVATIONS
-from csscc.runtime.coding import Coding
-from csscc.runtime.functions import DOMAIN, DOMAIN_VERSION
-from csscc.runtime.model import coding_of, copy_of, define_operators, with_residuals
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.coding import Coding
+from csscc.dialect.functions import DOMAIN, DOMAIN_VERSION
+from csscc.dialect.model import coding_of, copy_of, define_operators, with_residuals
 from csscc.runtime.reference import ReferenceRuntime
 
 LEVELS = sorted(

@@ -8,9 +8,9 @@ import onnx.parser
 import onnxruntime as ort
 import pytest
 
+from csscc.coding.coding import Coding
+from csscc.dialect import model as models
 from csscc.errors import RefusedError
-from csscc.runtime import model as models
-from csscc.runtime.coding import Coding
 from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """

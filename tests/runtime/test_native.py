@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import csscc
-from csscc import native
 from csscc.cli import cli
+from csscc.coding.coding import Coding
+from csscc.dialect.model import copy_of, define_operators, spike_sources, with_outputs, with_residuals
 from csscc.errors import RefusedError
-from csscc.evaluation import evaluate
+from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
-from csscc.runtime.coding import Coding
-from csscc.runtime.model import copy_of, define_operators, spike_sources, with_outputs, with_residuals
+from csscc.runtime import native
 from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_functions import (
@@ -154,7 +154,7 @@ def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> Non
 
 @pytest.mark.parametrize("negative", [True, False])
 def test_rate_coding_and_few_spikes(kernels: frozenset[str], negative: bool) -> None:
-    """The other codings of `csscc.runtime.coding`: spikes of equal worth, and a silent period of all steps."""
+    """The other codings of `csscc.coding.coding`: spikes of equal worth, and a silent period of all steps."""
     for coding in (Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative)):
         for op in ("Relu", "Sqrt", "ReluMaxPool"):
             case = Case(op, {"kernel_shape": [2, 2]} if op == "ReluMaxPool" else {}, positive=op == "Sqrt")

@@ -10,8 +10,8 @@ import onnx.parser
 import onnxruntime as ort
 import pytest
 
-from csscc.runtime.functions import DOMAIN
-from csscc.runtime.model import define_operators
+from csscc.dialect.functions import DOMAIN
+from csscc.dialect.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, in_float64
 
 T, BETA, THETA_X, THETA_Y = 6, 1.5, 0.05, 0.1

@@ -7,7 +7,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from csscc.runtime.model import define_operators
+from csscc.dialect.model import define_operators
 from csscc.runtime.residuals import residual_histograms
 
 T, BETA = 3, 2.0

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from csscc.passes.adapter import export_model
-from csscc.passes.bias_on_first_step import BiasOnFirstStep
-from csscc.passes.rescale import Rescale
-from csscc.passes.snap_weights import SnapWeights
-from csscc.runtime.coding import Coding
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.runtime.segments import LayerRuns, segments
 from tests.helpers import parse, random_feeds, run, spiking
 

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 import csscc
-from csscc import native
+from csscc.coding import oracle
+from csscc.coding.coding import Coding
+from csscc.dialect.functions import DOMAIN
+from csscc.dialect.model import copy_of, define_operators, neurons, spike_sources
 from csscc.errors import RefusedError
-from csscc.evaluation import evaluate
-from csscc.runtime import neuron
-from csscc.runtime.blocked import LAYOUT_DOMAIN
-from csscc.runtime.coding import Coding
-from csscc.runtime.functions import DOMAIN
-from csscc.runtime.model import copy_of, define_operators, neurons, spike_sources
+from csscc.measure.evaluation import evaluate
+from csscc.passes.lower.nchwc import LAYOUT_DOMAIN
+from csscc.passes.lower.step_functions import STEPS_DOMAIN, reciprocal
+from csscc.passes.lower.steps import by_layer, in_steps, is_in_steps, pays, with_trains
+from csscc.runtime import native
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
-from csscc.runtime.step_functions import STEPS_DOMAIN, reciprocal
-from csscc.runtime.steps import by_layer, in_steps, is_in_steps, pays, with_trains
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_blocked import NETWORKS
 from tests.runtime.test_functions import LEVELS, near_thresholds
@@ -382,7 +382,7 @@ def test_spikes_next_to_a_threshold(coding: Coding) -> None:
         assert any(f.name == op and any(n.op_type == "Conv" for n in f.node) for f in stepwise.functions)
         currents = np.zeros((coding.T, 2, len(bias), 1, 2), np.float32)
         with np.errstate(invalid="ignore"):
-            expected = neuron.tsa([currents], function, coding, [bias.reshape(-1, 1, 1)]).spikes
+            expected = oracle.tsa([currents], function, coding, [bias.reshape(-1, 1, 1)]).spikes
         for level in LEVELS:
             (actual,) = spikes(stepwise, {"x": x}, [train], level)
             np.testing.assert_array_equal(actual.reshape(expected.shape), expected)

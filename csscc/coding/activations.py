@@ -1,0 +1,109 @@
+"""The activations a TSA neuron can send: one row an operator.
+
+A neuron named ``TSA<Op>`` sends the value of ONNX operator `Op` applied to its accumulated inputs, with `Op`'s own
+attributes and constant inputs. To add an activation, add a row; its ONNX body is the operator itself unless a
+`body` is given, and its NumPy form is the reference implementation of that body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reach = Literal["element", "window", "row"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How an operator behaves as the activation of a neuron.
+
+    Attributes:
+        op: name of the operator, without the ``TSA`` prefix.
+        homogeneous: ``f(c*x) = c*f(x)`` for c > 0 (in all core inputs together), so that the amplitude can be
+            absorbed into the incoming weights.
+        inputs: how many inputs come from the core; those behind them are constant parameters.
+        reach: which inputs an output depends on: the same ``element``, a spatial ``window`` of the same channel, or
+            a whole ``row``. An amplitude per channel can be absorbed unless the reach is a row.
+        body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...; ``param1``, ... are constant parameters),
+            for compositions that are no operator of the opset in use; empty for the operator itself.
+        partial: not finite for some numbers. What has arrived so far may be such a number where the whole input is
+            none; until it is finite, the neuron sends nothing.
+        blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.step_functions`); one
+            input, homogeneous.
+    """
+
+    op: str
+    homogeneous: bool = False
+    inputs: int = 1
+    reach: Reach = "element"
+    body: str = ""
+    partial: bool = False
+    blocks: bool = False
+
+
+_TABLE = (
+    Activation("Relu", homogeneous=True, blocks=True),
+    Activation("LeakyRelu", homogeneous=True),
+    Activation("PRelu", homogeneous=True),
+    Activation("Abs", homogeneous=True),
+    Activation("Max", homogeneous=True, inputs=2),
+    Activation("Min", homogeneous=True, inputs=2),
+    Activation("MaxPool", homogeneous=True, reach="window", blocks=True),
+    Activation("GlobalMaxPool", homogeneous=True, reach="window"),
+    Activation("ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)", blocks=True),
+    Activation("LpPool", homogeneous=True, reach="window"),
+    Activation("ReduceMax", homogeneous=True, reach="row"),
+    Activation("ReduceMin", homogeneous=True, reach="row"),
+    Activation("ReduceL1", homogeneous=True, reach="row"),
+    Activation("AtLeast", body="y = Max(x, param1)"),
+    Activation("AtMost", body="y = Min(x, param1)"),
+    Activation("ThresholdedRelu"),
+    Activation("Clip"),
+    Activation("HardSigmoid"),
+    Activation("HardSwish"),
+    Activation("Sigmoid"),
+    Activation("Silu", body="s = Sigmoid(x) y = Mul(x, s)"),
+    Activation("QuickGelu", body="a = Constant <value_float = 1.702> () b = Mul(a, x) s = Sigmoid(b) y = Mul(x, s)"),
+    Activation("Swish"),
+    Activation("Shrink"),
+    Activation("Tanh"),
+    Activation("Elu"),
+    Activation("Selu"),
+    Activation("Celu"),
+    Activation("Softplus"),
+    Activation("Softsign"),
+    Activation("Mish"),
+    Activation("Gelu"),
+    Activation("Erf"),
+    Activation("Exp", partial=True),
+    Activation("Log", partial=True),
+    Activation("Sqrt", partial=True),
+    Activation("Reciprocal", partial=True),
+    Activation("Pow", partial=True),
+    Activation("DividedInto", partial=True, body="y = Div(param1, x)"),
+    Activation("PowerOf", partial=True, body="y = Pow(param1, x)"),
+    Activation("Mul", inputs=2),
+    Activation("Div", partial=True, inputs=2),
+    Activation("MatMul", inputs=2, reach="row"),
+    Activation("Attention", inputs=3, reach="row"),
+    Activation("Softmax", reach="row"),
+    Activation("LogSoftmax", reach="row"),
+    Activation("LayerNormalization", reach="row"),
+    Activation("RMSNormalization", reach="row"),
+    Activation(
+        "Rms",
+        reach="row",
+        body="row = Constant <value_ints = [-1]> () s = Mul(x, x) m = ReduceMean(s, row) e = Add(m, param1) "
+        "r = Sqrt(e) y = Div(x, r)",
+    ),
+    Activation("InstanceNormalization", reach="row"),
+    Activation("GroupNormalization", reach="row"),
+    Activation("LpNormalization", partial=True, reach="row"),
+    Activation("LRN", reach="row"),
+    Activation("ReduceL2", reach="row"),
+    Activation("ReduceSumSquare", reach="row"),
+    Activation("ReduceLogSum", partial=True, reach="row"),
+    Activation("ReduceLogSumExp", reach="row"),
+)
+
+ACTIVATIONS: dict[str, Activation] = {a.op: a for a in _TABLE}

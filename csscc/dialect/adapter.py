@@ -1,0 +1,190 @@
+"""The one place where onnx-graphsurgeon meets ONNX: import, export, shapes, and what the library loses.
+
+On export the graph library drops model and node metadata, and knows nothing of the csscc functions; both are added
+back here. Nothing else imports or exports a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx.reference import ReferenceEvaluator
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from csscc.dialect.functions import DOMAIN, DOMAIN_VERSION
+from csscc.dialect.model import define_operators
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import replace_readers
+from csscc.errors import RefusedError
+from csscc.io.weights import is_large
+
+G_LOGGER.severity = G_LOGGER.ERROR
+
+MIN_OPSET = 20
+SHAPE_OF_INPUT = frozenset(["GroupNormalization"])  # onnx infers nothing for these
+
+
+def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto] | None = None) -> Network:
+    """Network of an ONNX model whose local functions are inlined. Node names are made unique.
+
+    Args:
+        model: the model.
+        weights: values of initializers that `model` lacks; they get the types that it gives them.
+    """
+    network = Network(graph=gs.import_onnx(model))
+    tensors = network.graph.tensors()
+    for name, tensor in (weights or {}).items():
+        if name in tensors:
+            values = onnx.numpy_helper.to_array(tensor).astype(tensors[name].dtype, copy=False)
+            tensors[name].values, tensors[name].data_location = values, None
+    network.metadata = {p.key: p.value for p in model.metadata_props}
+    name_uniquely(network.graph)
+    _type_constants(network.graph)
+    for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
+        if proto.metadata_props:
+            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
+    return network
+
+
+def _type_constants(graph: Any) -> None:
+    """Give ``Constant`` nodes tensors: the library takes their Python numbers for 64-bit floats."""
+    for node in graph.nodes:
+        for subgraph in (v for v in node.attrs.values() if isinstance(v, gs.Graph)):
+            _type_constants(subgraph)
+        for attribute in ("value_float", "value_floats"):
+            if node.op == "Constant" and attribute in node.attrs:
+                values = np.asarray(node.attrs[attribute], np.float32)
+                node.attrs = {"value": gs.Constant(f"{node.name}_value", values)}
+
+
+def _name_nodes(graph: Any, taken: set[str]) -> None:
+    for index, node in enumerate(graph.nodes):
+        name = node.name or f"{node.op}_{index}"
+        while name in taken:
+            name = f"{name}_{index}"
+        taken.add(name)
+        node.name = name
+    for subgraph in (v for node in graph.nodes for v in node.attrs.values() if isinstance(v, gs.Graph)):
+        _name_nodes(subgraph, taken)
+
+
+def name_uniquely(graph: Any) -> None:
+    """Give every node a name of its own, and every tensor: branches of several ``If`` may use the same ones."""
+    _name_nodes(graph, set())
+    named = {t.name: t for t in (*graph.inputs, *graph.outputs)}
+    for node in graph.nodes:
+        for tensor in (*node.outputs, *node.inputs):
+            name = tensor.name
+            while name and named.setdefault(name, tensor) is not tensor:
+                name = f"{name}_{node.name}"
+            tensor.name = name
+
+
+def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
+    """ONNX model of the network's graph, with the csscc functions it uses and its metadata.
+
+    Args:
+        network: the network; its graph is sorted in place.
+        weights: False leaves large initializers out and declares them as inputs, for checks that need no values.
+    """
+    graph = network.graph
+    graph.toposort()
+    left_out = [t for t in graph.tensors().values() if isinstance(t, gs.Constant) and is_large(t.shape)]
+    model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
+    if weights:
+        del model.graph.input[len(graph.inputs) :]
+        for tensor in left_out:  # not earlier: each further step of the export would copy them
+            model.graph.initializer.add().CopyFrom(gs.exporters.onnx_exporter.OnnxExporter.export_tensor_proto(tensor))
+    model.ir_version = max(8, min(model.ir_version, 10))
+    for node in model.graph.node:
+        for key, value in network.node_metadata.get(node.name, {}).items():
+            node.metadata_props.add(key=key, value=value)
+    for entry in model.opset_import:
+        if entry.domain == DOMAIN:
+            entry.version = DOMAIN_VERSION  # the library writes 1
+    define_operators(model)
+    onnx.helper.set_model_props(model, network.metadata)
+    return model
+
+
+def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
+    """Export with `constants` declared as inputs, by exporting a graph whose readers see placeholders."""
+    shown = graph.copy()
+    tensors = shown.tensors()
+    for constant in constants:
+        placeholder = gs.Variable(constant.name, dtype=constant.dtype, shape=list(constant.shape))
+        replace_readers(tensors[constant.name], placeholder)
+        shown.inputs.append(placeholder)
+    model: onnx.ModelProto = gs.export_onnx(shown)
+    return model
+
+
+def infer_shapes(network: Network) -> None:
+    """Write inferred element types and shapes of an ANN's graph onto its tensors.
+
+    Raises:
+        RefusedError: the graph is inconsistent.
+    """
+    graph = network.graph
+    graph.toposort()
+    known = {id(t) for t in graph.inputs}
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and id(tensor) not in known:
+            tensor.shape = None
+    model = export_model(network, weights=False)
+    for node in model.graph.node:
+        if node.op_type in SHAPE_OF_INPUT:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    try:
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise RefusedError(
+            f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"
+        ) from error
+    tensors = graph.tensors()
+    for info in (*model.graph.value_info, *model.graph.output):
+        tensor = tensors.get(info.name)
+        if isinstance(tensor, gs.Variable) and info.type.HasField("tensor_type"):
+            kind = info.type.tensor_type
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else tensor.dtype
+            if kind.HasField("shape"):
+                tensor.shape = [
+                    d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
+                ]
+
+
+def single_node_model(node: Any, dtype: np.dtype[Any]) -> onnx.ModelProto:
+    """Model of one standard node whose input 0 is the model's input ``data`` and whose others are constants."""
+    proto = gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+    proto.input[0] = "data"
+    data = onnx.helper.make_tensor_value_info("data", onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
+    outputs = [onnx.helper.make_tensor_value_info(name, data.type.tensor_type.elem_type, None) for name in proto.output]
+    constants = {t.name: t for t in node.inputs[1:] if isinstance(t, gs.Constant)}
+    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    opset = [onnx.helper.make_opsetid("", MIN_OPSET)]
+    return onnx.helper.make_model(
+        onnx.helper.make_graph([proto], "node", [data], outputs, initializers), opset_imports=opset
+    )
+
+
+def evaluate_nodes(nodes: list[Any], source: Any, result: Any, values: np.ndarray) -> np.ndarray | None:
+    """Value of tensor `result` that the standard `nodes` make of `source` = `values`; None where they cannot run."""
+    export = gs.exporters.onnx_exporter.OnnxExporter.export_node
+    constants = {t.name: t for n in nodes for t in n.inputs if isinstance(t, gs.Constant)}
+    data, output = (onnx.helper.make_tensor_value_info(t.name, onnx.TensorProto.FLOAT, None) for t in (source, result))
+    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    graph = onnx.helper.make_graph([export(n) for n in nodes], "nodes", [data], [output], initializers)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", MIN_OPSET)])
+    try:
+        with np.errstate(all="ignore"):
+            (made,) = ReferenceEvaluator(model).run(None, {source.name: values})
+    except Exception:
+        return None
+    return np.asarray(made) if np.shape(made) == values.shape else None

@@ -1,0 +1,36 @@
+"""Which tensors of a spiking graph carry time in their batch axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csscc.dialect.functions import DOMAIN
+
+
+def core_tensors(graph: Any) -> list[Any]:
+    """Tensors between encoders and decoders; the graph is sorted."""
+    return [tensor for part in core_parts(graph) for tensor in part]
+
+
+def core_parts(graph: Any) -> list[list[Any]]:
+    """The core's tensors in parts that no node connects: each has the batch of an encoder of its own."""
+    graph.toposort()
+    parts: dict[int, list[Any]] = {}  # of each tensor
+    for node in graph.nodes:
+        read = list({id(parts[id(t)]): parts[id(t)] for t in node.inputs if id(t) in parts}.values())
+        spiking = node.domain == DOMAIN and node.op != "Decode"
+        if spiking and (node.op == "Encode" or not read):
+            read = [[]]
+        if read and (spiking or node.domain != DOMAIN):
+            part = read[0]
+            for other in read[1:]:
+                part += other
+                parts |= {id(t): part for t in other}
+            part += node.outputs
+            parts |= {id(t): part for t in node.outputs}
+    return list({id(part): part for part in parts.values()}.values())
+
+
+def neuron_nodes(graph: Any) -> list[Any]:
+    """The TSA nodes of a spiking graph, in order."""
+    return [n for n in graph.nodes if n.domain == DOMAIN and n.op.startswith("TSA")]

@@ -1,0 +1,145 @@
+"""Facts that travel with an emitted file, as ONNX metadata: written once, read by `inspect`, `evaluate` and users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.coding import Coding
+from csscc.dialect.functions import DOMAIN, activation_of
+from csscc.dialect.network import Network
+from csscc.errors import RefusedError
+
+PREFIX = "csscc."
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder or neuron layer, or the readout of one output.
+
+    Attributes:
+        name: node name.
+        kind: ``encoder``, ``readout``, or the activation the neurons send.
+        neurons: number of neurons for one sample; 0 where shapes are not known.
+        depth: silent steps from the input to here.
+        amplitude: mean theta, in the ANN's units.
+        top: largest value the layer can send, ``mean theta * sum(q)``.
+    """
+
+    name: str
+    kind: str
+    neurons: int
+    depth: int
+    amplitude: float
+    top: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an emitted file says of itself."""
+
+    version: str
+    coding: Coding
+    latency: int
+    layers: tuple[Layer, ...]
+    source: Mapping[str, str]
+    calibration: str
+    options: Mapping[str, Any]
+
+
+def facts_of(network: Network, settings: Mapping[str, Any], calibration: str) -> Facts:
+    """Facts of a converted network."""
+    layers, latency = layers_of(network)
+    return Facts(version("csscc"), network.coding, latency, layers, network.origin, calibration, settings)
+
+
+def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
+    """Layers in order, and the latency: T plus the silent steps of the longest path, the readout being a layer."""
+    depth: dict[int, int] = {}
+    layers: list[Layer] = []
+    deepest = 0
+    levels = network.coding.levels
+    network.graph.toposort()
+    for node in network.graph.nodes:
+        before = max((depth.get(id(t), 0) for t in node.inputs), default=0)
+        here = before
+        if node.domain == DOMAIN:
+            if node.op.startswith("TSA"):
+                here += int(node.attrs["silent"])
+            elif node.op == "Decode":
+                made_by = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+                here += 0 if made_by is not None and made_by.domain == DOMAIN else network.coding.silent
+                deepest = max(deepest, here)
+            layers.append(_layer(node, here, levels))
+        for tensor in node.outputs:
+            depth[id(tensor)] = 0 if node.domain == DOMAIN and node.op == "Decode" else here
+    return tuple(layers), network.coding.T + deepest
+
+
+def _layer(node: Any, depth: int, levels: float) -> Layer:
+    if node.op == "Decode":
+        return Layer(node.name, "readout", _size(node.outputs[0].shape), depth, 0.0, 0.0)
+    kind = "encoder" if node.op == "Encode" else activation_of(node.op)
+    theta_index = 1 if node.op == "Encode" else 2 * ACTIVATIONS[kind].inputs
+    theta = float(np.mean(node.inputs[theta_index].values))
+    return Layer(node.name, kind, _size(node.outputs[0].shape), depth, theta, theta * levels)
+
+
+def _size(shape: Any) -> int:
+    known = [d for d in (shape or [0, 0])[1:] if isinstance(d, int)]
+    return int(np.prod(known)) if shape and len(known) == len(shape) - 1 else 0
+
+
+def write(facts: Facts) -> dict[str, str]:
+    """Facts as ONNX metadata properties."""
+    coding = facts.coding
+    plain = {
+        "version": facts.version,
+        "T": str(coding.T),
+        "beta": repr(coding.beta),
+        "silent": str(coding.silent),
+        "negative": str(int(coding.negative)),
+        "signed_input": str(int(coding.signed_input)),
+        "latency": str(facts.latency),
+        "calibration": facts.calibration,
+        "source": json.dumps(dict(facts.source)),
+        "options": json.dumps(dict(facts.options)),
+        "layers": json.dumps([asdict(layer) for layer in facts.layers]),
+    }
+    return {PREFIX + k: v for k, v in plain.items()}
+
+
+def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
+    """Facts out of ONNX metadata properties.
+
+    Raises:
+        RefusedError: the file was not emitted by csscc, or its facts are damaged.
+    """
+    facts = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
+    if "T" not in facts:
+        raise RefusedError(
+            f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
+        )
+    try:
+        coding = Coding(
+            int(facts["T"]),
+            float(facts["beta"]),
+            int(facts["silent"]),
+            bool(int(facts["negative"])),
+            bool(int(facts["signed_input"])),
+        )
+        listed = json.loads(facts["layers"])
+        if not isinstance(listed, list):
+            raise TypeError("its layers are no list")
+        layers = tuple(Layer(**layer) for layer in listed)
+        source, options = json.loads(facts["source"]), json.loads(facts["options"])
+        latency = int(facts["latency"])
+        return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options)
+    except (KeyError, ValueError, TypeError) as error:
+        raise RefusedError(f"{where}: its csscc metadata is damaged ({error}); compile it again") from error

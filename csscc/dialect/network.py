@@ -1,0 +1,59 @@
+"""What travels through the pipeline: the graph, and the facts the passes found out about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.coding.coding import Coding
+from csscc.dialect.regions import Regions
+from csscc.statistics import Calibration
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a pass did or declined to do, for the report: which pass, at which node, what and why."""
+
+    source: str
+    node: str
+    text: str
+
+
+@dataclass
+class Network:
+    """A network on its way from ANN to SNN.
+
+    Attributes:
+        graph: the current onnx-graphsurgeon graph.
+        coding: the spike coding asked for.
+        origin: facts of the source file (name, sha256, producer, opset).
+        metadata: the source model's own metadata, written back on export.
+        node_metadata: metadata of nodes by name, which the graph library does not carry.
+        batch: name of the symbolic batch dimension, or None where the batch stays fixed.
+        regions: which nodes become spiking, once found.
+        calibration: statistics of the ANN's activations, once collected.
+        statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
+        amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
+        ann: the canonical ANN graph the spiking one was made from.
+        events: what the passes report.
+    """
+
+    graph: Any
+    coding: Coding = field(default_factory=Coding)
+    origin: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    node_metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    batch: str | None = None
+    regions: Regions | None = None
+    calibration: Calibration | None = None
+    statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    ann: Any = None
+    events: list[Event] = field(default_factory=list)
+
+    def report(self, source: str, node: str, text: str) -> None:
+        """Record an event."""
+        self.events.append(Event(source, node, text))

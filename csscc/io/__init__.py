@@ -1,0 +1,1 @@
+"""Files and data: sample inputs, models whose weights do not fit into one message, safe writing."""

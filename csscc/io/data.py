@@ -1,0 +1,292 @@
+"""Where sample inputs and labels come from: arrays, .npy, .npz, a folder of images, or a Python generator."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import itertools
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.errors import RefusedError, UsageError
+
+Arrays = Mapping[str, NDArray[Any]]
+LABELS = "y"
+ONLY_INPUT = "x"
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network takes: name, shape (a name or None where free) and dtype."""
+
+    name: str
+    shape: tuple[int | str | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How image files become inputs: ``(pixel / scale - mean) / std``."""
+
+    size: int | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 255.0
+    layout: str = "NCHW"
+    channel_order: str = "RGB"
+
+
+@dataclass
+class Source:
+    """Sample inputs, checked against what the network takes, and labels where there are any.
+
+    Attributes:
+        specs: the network's inputs.
+        chunks: makes an iterator over dictionaries of arrays, each with any number of samples.
+        description: what the report says of it.
+        size: number of samples, None where unknown.
+    """
+
+    specs: tuple[InputSpec, ...]
+    chunks: Any
+    description: str
+    size: int | None = None
+    synthetic: bool = False
+    _labels: NDArray[np.int64] | None = field(default=None, repr=False)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class numbers, one a sample, or None."""
+        return self._labels
+
+    def first(self, samples: int) -> Source:
+        """The same source, cut off behind so many samples."""
+        chunks = self.chunks
+        labels = None if self._labels is None else self._labels[:samples]
+        size = None if self.size is None else min(self.size, samples)
+        return replace(self, chunks=lambda: limited(chunks(), samples), size=size, _labels=labels)
+
+    def batches(self, size: int) -> Iterator[Arrays]:
+        """Feeds of up to `size` samples each, in order.
+
+        Raises:
+            RefusedError: a sample does not fit the network, holds NaN or infinity, or there is none.
+        """
+        seen = 0
+        for chunk in self.chunks():
+            arrays = checked(chunk, self.specs, self.description)
+            number = len(next(iter(arrays.values())))
+            for start in range(0, number, size):
+                part = {n: a[start : start + size] for n, a in arrays.items()}
+                seen += len(next(iter(part.values())))
+                yield part
+        if not seen:
+            raise RefusedError(
+                f"{self.description}: there are no samples in it; pass at least one, better a few hundred"
+            )
+
+
+def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
+    """The first batches that make up `samples` samples; the last is cut to size."""
+    left = samples
+    for feeds in batches:
+        size = len(next(iter(feeds.values())))
+        yield feeds if size <= left else {n: a[:left] for n, a in feeds.items()}
+        left -= size
+        if left <= 0:
+            return
+
+
+def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str, NDArray[Any]]:
+    """The network's inputs out of `chunk`, in its dtypes.
+
+    Raises:
+        RefusedError: an input is missing, or has the wrong shape or type, or is not finite.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for spec in specs:
+        key = spec.name if spec.name in chunk else ONLY_INPUT if len(specs) == 1 else None
+        if key is None or key not in chunk:
+            raise RefusedError(
+                f"{where}: no array for the network's input '{spec.name}'; it has {sorted(chunk)}. "
+                f"Name the arrays after the inputs ({', '.join(s.name for s in specs)})"
+                + (f" or '{ONLY_INPUT}'" if len(specs) == 1 else "")
+            )
+        arrays[spec.name] = _fitted(np.asarray(chunk[key]), spec, where)
+    lengths = {len(a) for a in arrays.values()}
+    if len(lengths) > 1:
+        raise RefusedError(f"{where}: the inputs have different numbers of samples {sorted(lengths)}")
+    return arrays
+
+
+def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
+    wanted = ", ".join(str(d) if d is not None else "?" for d in spec.shape)
+    fits = array.ndim == len(spec.shape) and all(
+        not isinstance(w, int) or w == d for w, d in zip(spec.shape[1:], array.shape[1:], strict=False)
+    )
+    if not fits:
+        raise RefusedError(
+            f"{where}: input '{spec.name}' takes arrays of shape [{wanted}], but these are {list(array.shape)}; "
+            "pass model-ready samples, batch first"
+        )
+    target = np.dtype(spec.dtype)
+    if array.dtype.kind not in "biuf" or (target.kind in "iu" and array.dtype.kind == "f"):
+        raise RefusedError(f"{where}: input '{spec.name}' takes {target.name}, but these are {array.dtype.name}")
+    array = array.astype(target, copy=False)
+    if target.kind == "f" and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise RefusedError(f"{where}: input '{spec.name}' holds {bad} value(s) that are NaN or infinite; remove them")
+    return array
+
+
+def open_source(
+    data: Any, specs: tuple[InputSpec, ...], *, images: ImageOptions | None = None, limit: int | None = None
+) -> Source:
+    """A source from what the user gave: a path, an array, a dictionary of arrays, or an iterable of dictionaries.
+
+    One that is open already is given back as it is.
+
+    Raises:
+        RefusedError: the file is missing, cannot be read or holds no samples.
+        UsageError: the kind of data is not known.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, str | Path):
+        return _from_path(str(data), specs, images or ImageOptions(), limit)
+    if isinstance(data, np.ndarray):
+        return _from_arrays({specs[0].name: data}, specs, "calibration array", limit)
+    if isinstance(data, Mapping):
+        return _from_arrays(data, specs, "calibration arrays", limit)
+    if callable(data) or isinstance(data, Iterable):
+        return _from_iterable(data, specs, "calibration iterable", limit)
+    raise UsageError(f"calibration data of type {type(data).__name__}: pass an array, a dict of arrays, or an iterable")
+
+
+def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, limit: int | None) -> Source:
+    file, _, function = path.rpartition(":")
+    if file.endswith(".py"):
+        return _from_iterable(_load_function(file, function), specs, path, limit)
+    location = Path(path)
+    if not location.exists():
+        raise RefusedError(f"{path}: no such file or folder; pass .npy, .npz, a folder of images, or file.py:function")
+    if location.is_dir():
+        return _from_images(location, specs, images, limit)
+    if location.suffix not in (".npy", ".npz"):
+        raise RefusedError(
+            f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function"
+        )
+    try:
+        with location.open("rb") as opened:  # np.load leaves the file it opens to the garbage collector
+            loaded = np.load(opened, allow_pickle=False)
+            arrays = {ONLY_INPUT: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RefusedError(f"{path}: cannot be read as NumPy data ({error})") from error
+    return _from_arrays(arrays, specs, path, limit)
+
+
+def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
+    labels = arrays.get(LABELS) if LABELS not in {s.name for s in specs} else None
+    wanted = {s.name for s in specs} | ({ONLY_INPUT} if len(specs) == 1 else set())
+    present = {k: np.asarray(v) for k, v in arrays.items() if k in wanted}
+    first = checked(present or arrays, specs, where)
+    inputs = {k: v[:limit] for k, v in first.items()}
+    size = len(next(iter(inputs.values())))
+    if size == 0:
+        raise RefusedError(f"{where}: there are no samples in it; pass at least one, better a few hundred")
+    kept = None if labels is None else np.asarray(labels).reshape(-1)[:size].astype(np.int64)
+    return Source(specs, lambda: iter([inputs]), where, size, _labels=kept)
+
+
+def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
+    make: Callable[[], Iterable[Any]] = data if callable(data) else list(data).__iter__
+
+    def chunks() -> Iterator[Arrays]:
+        left = limit
+        for item in make():
+            chunk = item if isinstance(item, Mapping) else {specs[0].name: np.asarray(item)}
+            yield chunk if left is None else {k: v[:left] for k, v in chunk.items()}
+            if left is not None:
+                left -= len(next(iter(chunk.values())))
+                if left <= 0:
+                    return
+
+    return Source(specs, chunks, where)
+
+
+def _load_function(file: str, function: str) -> Any:
+    if not Path(file).is_file():
+        raise RefusedError(f"{file}: no such file; the form is file.py:function")
+    spec = importlib.util.spec_from_file_location("csscc_user_data", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RefusedError(f"{file}: cannot be imported ({type(error).__name__}: {error})") from error
+    if not callable(getattr(module, function, None)):
+        raise RefusedError(f"{file}: it has no function '{function}'; the form is file.py:function")
+    return getattr(module, function)
+
+
+def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+    if not files:
+        raise RefusedError(f"{folder}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    labels = _labels_for(folder, files)
+
+    def chunks() -> Iterator[Arrays]:
+        for group in itertools.batched(files, 16) if hasattr(itertools, "batched") else _grouped(files, 16):
+            yield {specs[0].name: np.stack([_read_image(f, options) for f in group])}
+
+    return Source(specs, chunks, str(folder), len(files), _labels=labels)
+
+
+def _grouped(items: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _labels_for(folder: Path, files: list[Path]) -> NDArray[np.int64] | None:
+    """Class numbers from a ``labels.csv`` of file and class, in the folder or above it."""
+    table = next((p for p in (folder / "labels.csv", folder.parent / "labels.csv") if p.is_file()), None)
+    if table is None:
+        return None
+    classes: dict[str, int] = {}
+    with table.open(newline="") as handle:
+        for row in csv.reader(handle):
+            if len(row) >= 2 and row[-1].strip().lstrip("-").isdigit():
+                classes[Path(row[0].strip()).name] = int(row[-1])
+    if not all(f.name in classes for f in files):
+        return None
+    return np.array([classes[f.name] for f in files], np.int64)
+
+
+def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UsageError("reading images needs Pillow: pip install 'csscc[images]'") from error
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("L" if options.channel_order == "GRAY" else "RGB")
+            if options.size is not None:
+                image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image, np.float32)
+    except OSError as error:
+        raise RefusedError(f"{file}: not a readable image ({error})") from error
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if options.channel_order == "BGR":
+        pixels = pixels[:, :, ::-1]
+    ready = (pixels / options.scale - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
+    return np.ascontiguousarray(ready.transpose(2, 0, 1) if options.layout == "NCHW" else ready, np.float32)

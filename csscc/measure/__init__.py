@@ -1,0 +1,1 @@
+"""What a network is and does: inspect, compare, evaluate, verify, diagnose."""

@@ -1,0 +1,86 @@
+"""A spiking network against the ANN it was compiled from, on a few samples: what compilation changed.
+
+Both are run as they are, the ANN from the user's file and the SNN as emitted, so that no pass vouches for itself. The
+samples are those that calibrated the SNN: with a handful of them, on which biases are corrected, the error is too
+hopeful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from csscc.dialect.adapter import export_model
+from csscc.dialect.macs import affordable_samples
+from csscc.errors import RefusedError
+from csscc.io.data import Source
+from csscc.io.weights import fits
+from csscc.measure.agreement import Agreement
+from csscc.passes.canonical.load import load
+from csscc.runtime.session import Session
+
+SAMPLES = 16
+BUDGET = 1e11  # multiply-accumulates of the spiking network
+LIMIT = 0.05  # of an output's RMS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the outputs of SNN and ANN are apart.
+
+    Attributes:
+        samples: compared; 0 if none were.
+        errors: RMS of the difference relative to the ANN's RMS, of each output.
+    """
+
+    samples: int = 0
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know: one text for each output that is far from the ANN's."""
+        return tuple(
+            f"output '{name}' differs from the ANN's by {100 * error:.3g} % (RMS, {self.samples} of the samples that "
+            "calibrated it). More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
+            for name, error in self.errors.items()
+            if not error <= LIMIT
+        )
+
+
+def compare(
+    ann: str | Path | onnx.ModelProto, snn: onnx.ModelProto, graph: Any, source: Source, steps: int, samples: int
+) -> Comparison:
+    """Run both on up to `samples` samples of `source`, fewer where the spiking network is large.
+
+    Each sample is run by itself, or as many together as a network insists on: outputs need no batch axis.
+
+    Args:
+        ann: the source network.
+        snn: the spiking network; one that does not fit into a message is not compared, for want of memory.
+        graph: of the source network, whose multiply-accumulates are counted.
+        source: sample inputs.
+        steps: coding steps of the spiking network.
+        samples: at most so many.
+    """
+    if samples == 0 or not fits(snn):
+        return Comparison()
+    plain, spiking = source_session(ann), Session(snn)  # stock operators: the file as anyone runs it
+    at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
+    number = max(at_once, affordable_samples(graph, steps, samples, BUDGET, fewest=1))
+    compared = Agreement()
+    for feeds in source.first(number).batches(at_once):
+        if len(next(iter(feeds.values()))) == at_once:
+            compared.add(plain.run(feeds), spiking.run(feeds), at_once)
+    return Comparison(compared.samples, compared.output_error)
+
+
+def source_session(model: str | Path | onnx.ModelProto) -> Session:
+    """The ANN as it is, or with its opset raised where it is too old for onnxruntime."""
+    try:
+        return Session(model)
+    except RefusedError:
+        return Session(export_model(load(model)))

@@ -1,0 +1,181 @@
+"""What would become of every node of an ANN, and what is in an SNN."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnx
+
+from csscc.coding.coding import Coding
+from csscc.dialect.macs import behind_batch, multiply_accumulates_of
+from csscc.dialect.network import Network
+from csscc.dialect.regions import Regions
+from csscc.errors import Offender
+from csscc.passes.canonical.load import load as load_network
+from csscc.passes.convert.find_regions import read_tensors, survey
+from csscc.pipeline import canonical
+
+BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
+
+_PASS_ON = ("Identity", "Dropout", "Cast", "Pad", "Concat")
+_BECOMES = {
+    "weighted": ("converted", "weights absorb the amplitudes"),
+    "linear": ("passed", "linear: acts on spikes"),
+    "neuron": ("converted", "becomes a neuron"),
+    "prologue": ("analog", "before the first layer: stays as it is, on values"),
+    "epilogue": ("analog", "behind the last layer: stays as it is, on decoded values"),
+}
+
+
+@dataclass(frozen=True)
+class NodeFate:
+    """One node of the source model: its class, what becomes of it, and why."""
+
+    name: str
+    op: str
+    role: str
+    fate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An ANN as the compiler sees it.
+
+    Attributes:
+        nodes: one row a node of the source model.
+        offenders: nodes that stand in the way; empty if the model compiles.
+        spiking_share: share of multiply-accumulates that become spiking, 0 to 1.
+        operations: multiply-accumulates of one sample.
+        neurons: neurons of one sample, encoders included.
+        depth: layers on the longest path, the output layer included.
+        latency: time steps at the coding asked for.
+        state_bytes: membrane state of one sample.
+        batch: whether the spiking network takes any batch size.
+        opset: of the source model.
+    """
+
+    nodes: tuple[NodeFate, ...]
+    offenders: tuple[Offender, ...]
+    spiking_share: float
+    operations: int
+    neurons: int
+    depth: int
+    latency: int
+    state_bytes: int
+    batch: bool
+    opset: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspection:
+    """Every node's fate, and a summary at `coding`.
+
+    Raises:
+        RefusedError: the file cannot be read, or its operators are not known at all.
+    """
+    source = load_network(model)
+    network = canonical(model)
+    regions, offenders = survey(network.graph, network.events)
+    refused = {o.node: o for o in offenders}
+    in_file_order = list(source.graph.nodes)
+    computed = _computed(source.graph.toposort())
+    nodes = tuple(_fate(n, network, regions, refused, computed) for n in in_file_order)
+    operations = multiply_accumulates_of(network.graph)
+    neurons = _neurons(network, regions)
+    depth = _depth(network, regions)
+    return Inspection(
+        nodes=nodes,
+        offenders=tuple(offenders),
+        spiking_share=_spiking(network, regions, refused) / operations if operations else 0.0,
+        operations=operations,
+        neurons=neurons,
+        depth=depth,
+        latency=coding.T + coding.silent * depth,
+        state_bytes=neurons * BYTES_PER_NEURON,
+        batch=network.batch is not None,
+        opset=int(network.origin["opset"]),
+    )
+
+
+def _fate(node: Any, network: Network, regions: Regions, refused: dict[str, Offender], computed: set[int]) -> NodeFate:
+    """What becomes of a node of the source graph, given the network behind the canonical passes."""
+    notes = {e.node: e.text for e in network.events}
+    if node.name in refused:
+        offender = refused[node.name]
+        return NodeFate(node.name, node.op, "core", "refused", f"{offender.reason}; {offender.advice}")
+    if node.name in regions.roles:
+        role = regions.roles[node.name]
+        fate, reason = _BECOMES[role]
+        return NodeFate(node.name, node.op, role, fate, notes.get(node.name, reason))
+    if id(node) not in computed:
+        return NodeFate(node.name, node.op, "constant", "folded", "its value does not depend on the inputs")
+    if node.op in _PASS_ON:
+        return NodeFate(node.name, node.op, "identity", "folded", "passes its input on")
+    into = _taken_over_by(node, network.graph, regions)
+    if into is None:
+        return NodeFate(node.name, node.op, "dead", "folded", "nothing reads its result")
+    fate = _BECOMES[regions.roles[into.name]][0]
+    return NodeFate(node.name, node.op, "fused", fate, f"part of {into.op} '{into.name}'")
+
+
+def _computed(graph: Any) -> set[int]:
+    """Nodes of a sorted graph, by id, whose values depend on those of the inputs, not on their shapes alone."""
+    known = {id(t) for t in graph.inputs}
+    found = set()
+    for node in graph.nodes:
+        if node.op not in ("Shape", "Size") and any(id(t) in known for t in read_tensors(node)):
+            found.add(id(node))
+            known.update(id(t) for t in node.outputs)
+    return found
+
+
+def _taken_over_by(node: Any, graph: Any, regions: Regions) -> Any:
+    """The canonical node that makes the result of a node that is gone, or of the first behind it that is left."""
+    makers = {t.name: n for n in graph.nodes for t in n.outputs}
+    present = {n.name: n for n in graph.nodes}
+    waiting, seen = [node], {id(node)}
+    while waiting:
+        current = waiting.pop(0)
+        for tensor in current.outputs:
+            if tensor.name in makers:
+                return makers[tensor.name]
+            for reader in tensor.outputs:
+                if reader.name in present:
+                    return present[reader.name]
+                if id(reader) not in seen:
+                    seen.add(id(reader))
+                    waiting.append(reader)
+    return None
+
+
+def _spiking(network: Network, regions: Regions, refused: dict[str, Offender]) -> int:
+    converted = [n for n in regions.nodes(network.graph, "weighted") if n.name not in refused]
+    return multiply_accumulates_of(SimpleNamespace(nodes=converted))
+
+
+def _neurons(network: Network, regions: Regions) -> int:
+    tensors = network.graph.tensors()
+    encoders = sum(behind_batch(tensors[name].shape) for name in regions.encoded)
+    return encoders + sum(behind_batch(n.outputs[0].shape) for n in regions.nodes(network.graph, "neuron"))
+
+
+def _depth(network: Network, regions: Regions) -> int:
+    """Neuron layers on the longest path, plus one for the readout."""
+    depth: dict[int, int] = {}
+    deepest = 0
+    decoded = set(regions.decoded)
+    for node in network.graph.nodes:
+        here = max((depth.get(id(t), 0) for t in node.inputs), default=0)
+        here += regions.roles[node.name] == "neuron"
+        for tensor in node.outputs:
+            depth[id(tensor)] = here
+            if tensor.name in decoded:
+                deepest = max(deepest, here + (regions.roles[node.name] != "neuron"))
+    return deepest

@@ -1,0 +1,94 @@
+"""Check an emitted file: onnxruntime against the NumPy reference, spike by spike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from csscc.dialect.macs import samples_at_once
+from csscc.dialect.metadata import read as read_facts
+from csscc.dialect.model import copy_of, spike_sources
+from csscc.io.data import ImageOptions, open_source
+from csscc.passes.canonical.load import read_model
+from csscc.passes.lower.steps import by_layer, with_trains
+from csscc.runtime.reference import ReferenceRuntime
+from csscc.runtime.session import Session
+
+MAX_DIFFERENT = 1e-4
+OUTPUT_TOLERANCE = 1e-3
+SAMPLES = 8
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Spikes compared, how many differ, by layer, and the largest difference of an output relative to its largest."""
+
+    samples: int
+    spikes: int
+    different: int
+    layers: dict[str, int]
+    output_difference: float
+
+    @property
+    def holds(self) -> bool:
+        """At most one spike in 10,000 differs and the decoded outputs agree."""
+        return self.different <= MAX_DIFFERENT * self.spikes and self.output_difference <= OUTPUT_TOLERANCE
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "holds": self.holds}
+
+
+def verify(
+    snn: str | Path | onnx.ModelProto,
+    data: Any = None,
+    *,
+    images: ImageOptions | None = None,
+    limit: int | None = SAMPLES,
+    optimise: bool = True,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Verification:
+    """Run `snn` in both runtimes and compare all spike trains of all layers and all outputs.
+
+    Without `data`, on seeded random inputs.
+
+    Raises:
+        RefusedError: the file or the data cannot be used.
+    """
+    given = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    model = by_layer(given)
+    facts = read_facts(
+        {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
+    )
+    trains = {n.name: n.output[0] for n in spike_sources(model)}
+    outputs = [o.name for o in model.graph.output]
+    session = Session(with_trains(copy_of(given), trains.values()), optimise=optimise)
+    reference = ReferenceRuntime(model)
+    samples = _random(session, limit or SAMPLES) if data is None else data
+    source = open_source(samples, session.specs, images=images, limit=limit)
+    layers = dict.fromkeys(trains, 0)
+    spikes = seen = 0
+    worst = 0.0
+    for feeds in source.batches(session.fixed_batch or samples_at_once(model, facts.coding.T, BATCH)):
+        got, trace = session.run(feeds), reference.trace(feeds)
+        for name, tensor in trains.items():
+            expected = trace.spikes[name]
+            layers[name] += int((got[tensor].reshape(expected.shape) != expected).sum())
+            spikes += expected.size
+        for name in outputs:
+            a, b = got[name].astype(np.float64), trace.outputs[name].astype(np.float64)
+            worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12))
+        seen += len(next(iter(feeds.values())))
+        if progress is not None:
+            progress(seen, source.size)
+    return Verification(seen, spikes, sum(layers.values()), layers, worst)
+
+
+def _random(session: Session, number: int) -> dict[str, Any]:
+    return session.random_inputs(session.fixed_batch or number)

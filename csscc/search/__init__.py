@@ -1,0 +1,1 @@
+"""Many settings: tune and sweep."""

@@ -1,0 +1,177 @@
+"""Pictures of a sweep: accuracy and loss against coding steps, loss against latency (the paper's figures 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csscc.errors import UsageError
+from csscc.io.files import replacing
+
+if TYPE_CHECKING:
+    from csscc.search.sweep import Row
+    from csscc.search.tune import Tuning
+
+DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjustment; dashes are the ANN's
+    (True, True): "-",
+    (False, True): ":",
+    (True, False): "-.",
+    (False, False): (0, (1, 4)),
+}
+MARKERS = "osD^vP*X"
+LOSS_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # linear up to 1, logarithmic from there
+KINDS = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something on an axis: its name in file names, its label, its value in a row, and how the axis is divided."""
+
+    name: str
+    label: str
+    of: Callable[[Row], float | None]
+    scale: str = "linear"
+
+
+STEPS = Quantity("T", "coding steps T", lambda row: row.setting.T)
+LATENCY = Quantity("latency", "latency (time steps)", lambda row: row.latency)
+ACCURACY = Quantity("accuracy", "accuracy (%)", lambda row: row.snn_accuracy)
+LOSS = Quantity("loss", "loss of accuracy (percentage points)", lambda row: row.loss, "symlog")
+AGREEMENT = Quantity("agreement", "same class as the ANN (%)", lambda row: row.agreement)
+DISAGREEMENT = Quantity(
+    "disagreement",
+    "other class than the ANN (%)",
+    lambda row: None if row.agreement is None else 100 - row.agreement,
+    "symlog",
+)
+ERROR = Quantity("error", "error of the outputs (RMS, % of the ANN's)", lambda row: row.output_error, "log")
+
+
+def pictures(rows: Sequence[Row]) -> list[tuple[Quantity, Quantity]]:
+    """The axes of each picture, for what the rows have: accuracies, else agreement, else the error of the outputs."""
+    if any(row.snn_accuracy is not None for row in rows):
+        return [(STEPS, ACCURACY), (STEPS, LOSS), (LATENCY, LOSS)]
+    if any(row.agreement is not None for row in rows):
+        return [(STEPS, AGREEMENT), (STEPS, DISAGREEMENT), (LATENCY, DISAGREEMENT)]
+    return [(STEPS, ERROR), (LATENCY, ERROR)]
+
+
+def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Write every picture as PNG and SVG; return their paths.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+        RefusedError: a file cannot be written.
+    """
+    measured = [row for row in rows if not row.error]
+    written = []
+    for x, y in pictures(measured):
+        figure = _figure(7.5, 4.5)
+        _draw(figure.add_subplot(), measured, x, y)
+        for kind in KINDS:
+            path = folder / f"{y.name}_{x.name}{kind}"
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=150)
+            written.append(path)
+    return written
+
+
+def _draw(axes: Any, rows: Sequence[Row], x: Quantity, y: Quantity) -> None:
+    from matplotlib import colormaps
+
+    betas = sorted({row.setting.beta for row in rows})
+    codings = sorted({(row.setting.beta, row.setting.silent) for row in rows})
+    for line, members in _lines(rows).items():
+        first = members[0].setting
+        points = sorted((a, b) for row in members if (a := x.of(row)) is not None and (b := y.of(row)) is not None)
+        axes.plot(
+            *zip(*points, strict=True) if points else ((), ()),
+            label=line,
+            color=colormaps["tab10"](codings.index((first.beta, first.silent)) % 10),
+            linestyle=DASHES[first.negative, first.adjust],
+            marker=MARKERS[betas.index(first.beta) % len(MARKERS)],
+            markersize=5,
+            markerfacecolor="white" if not (first.negative and first.adjust) else None,
+        )
+    ann = _ann(rows, y)
+    if ann is not None:
+        axes.axhline(ann, color="black", linestyle="--", linewidth=1, label="ANN", zorder=1)
+    _divide(axes, x.label, y.label, y.scale, [value for row in rows if (value := y.of(row)) is not None])
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _divide(axes: Any, x: str, y: str, scale: str, values: Sequence[float]) -> None:
+    """Labels, grid and ticks: whole steps along x; along y, on any scale, plain numbers that cover `values`."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+    if scale == "symlog":
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(min(0.0, min(values, default=0.0)) - 0.3, max(1.0, max(values, default=0.0)) * 1.3)
+        axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
+    elif scale == "log":
+        axes.set_yscale("log")
+    if scale != "linear":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, alpha=0.3)
+
+
+def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that differ in T only, by what they have in common."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(row.setting.line, []).append(row)
+    return lines
+
+
+def _ann(rows: Sequence[Row], y: Quantity) -> float | None:
+    """Where the ANN is on the axis of `y`."""
+    if y is ACCURACY:
+        return next((row.ann_accuracy for row in rows if row.ann_accuracy is not None), None)
+    return {AGREEMENT: 100.0, LOSS: 0.0, DISAGREEMENT: 0.0}.get(y)
+
+
+def plot_front(result: Tuning, path: str | Path) -> None:
+    """Draw what a search tried: loss against steps and latency, the chosen setting marked.
+
+    Raises:
+        UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
+        RefusedError: the file cannot be written.
+    """
+    from csscc.search.tune import Candidate
+
+    figure = _figure(9, 4)
+    if Path(path).suffix not in KINDS:
+        raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")
+
+    def points(candidates: Sequence[Candidate], quantity: str) -> tuple[list[Any], list[Any]]:
+        return [getattr(c, quantity) for c in candidates], [c.cautious for c in candidates]
+
+    tried = [c for c in result.candidates if c.error is not None]
+    front = sorted(result.front, key=lambda c: (c.T, c.latency))
+    for axes, quantity, label in zip(
+        figure.subplots(1, 2, sharey=True), ("T", "latency"), ("coding steps T", "latency (time steps)"), strict=True
+    ):
+        axes.plot(*points(tried, quantity), "o", color="lightgray", label="tried")
+        axes.plot(*points(front, quantity), "o", color="tab:blue", label="Pareto front")
+        axes.plot(*points([result.chosen], quantity), "*", markersize=14, color="tab:red", label="chosen")
+        _divide(axes, label, f"cautious loss ({result.quantity})", "symlog", [c.cautious or 0.0 for c in tried])
+        axes.label_outer()
+    figure.axes[1].legend(fontsize="small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError(
+            "plots need matplotlib: pip install 'csscc[plots]', then run the same command again; nothing that is done "
+            "is done twice"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,1 @@
+"""From the graph of any exporter to one of few spellings."""

@@ -1,0 +1,123 @@
+"""Fold what does not depend on the inputs.
+
+Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
+After: initializers. Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
+dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
+a -1, as ``view(x.size(0), -1)`` is exported. A Resize to sizes that keep batch and channels gets constant sizes of the
+axes behind them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from csscc.dialect.adapter import infer_shapes, name_uniquely
+from csscc.dialect.network import Network
+from csscc.io import weights
+from csscc.passes.base import BasePass
+
+
+@dataclass(frozen=True)
+class FoldConstants(BasePass):
+    """Constant folding, and Reshape targets made constant."""
+
+    name: ClassVar[str] = "fold-constants"
+
+    def apply(self, network: Network) -> int:
+        """Fold to a fixed point; return the number of nodes removed plus targets made constant."""
+        before = len(network.graph.nodes)
+        targets = 0
+        while True:
+            infer_shapes(network)
+            with _quiet_onnxruntime():
+                network.graph.fold_constants(
+                    fold_shapes=True, recurse_subgraphs=True, partitioning=_partitioning(network.graph)
+                )
+            network.graph.cleanup().toposort()
+            name_uniquely(network.graph)
+            now = sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
+            targets += now
+            if not now:
+                break
+        network.graph.cleanup()
+        infer_shapes(network)
+        return before - len(network.graph.nodes) + targets
+
+
+@contextlib.contextmanager
+def _quiet_onnxruntime() -> Iterator[None]:
+    """The graph library evaluates constants in sessions of its own, whose optimiser warns of nothing that matters."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
+
+
+def _partitioning(graph: Any) -> str | None:
+    """The graph library evaluates what it folds as one message; where that may be too large, piece by piece."""
+    size = sum(t.values.nbytes for t in graph.tensors().values() if isinstance(t, gs.Constant))
+    return "recursive" if size > weights.MAX_BYTES else None
+
+
+def _constant_target(node: Any) -> int:
+    if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
+        return 0
+    rest = _behind_batch(node.inputs[0].shape, node.outputs[0].shape)
+    if rest is None:
+        return 0
+    node.inputs[1] = gs.Constant(f"{node.name}_shape", np.array([-1, *rest], dtype=np.int64))
+    return 1
+
+
+def _constant_sizes(node: Any) -> int:
+    if node.op != "Resize" or len(node.inputs) < 4 or "axes" in node.attrs:
+        return 0
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if not before or not after or before[1] != after[1] or not all(isinstance(d, int) for d in after[2:]):
+        return 0
+    stretched = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    roi_read = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if not stretched or roi_read or not (before[0] == after[0] or _holds_batch_alone(node.inputs[3], before)):
+        return 0
+    node.attrs["axes"] = list(range(2, len(after)))
+    node.inputs[3] = gs.Constant(f"{node.name}_sizes", np.array(after[2:], dtype=np.int64))
+    return 1
+
+
+def _holds_batch_alone(sizes: Any, shape: Any) -> bool:
+    """Whether the only number in `sizes` that is not known can be the first one of `shape`."""
+    if isinstance(sizes, gs.Constant):
+        return True
+    node = sizes.inputs[0] if sizes.inputs else None
+    if node is None or node.op not in ("Shape", *_LAYOUT):
+        return False
+    if node.op == "Shape":
+        read = node.inputs[0].shape
+        return bool(read) and read[0] == shape[0] is not None and all(isinstance(d, int) for d in read[1:])
+    return all(_holds_batch_alone(t, shape) for t in node.inputs)
+
+
+_LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
+
+
+def _behind_batch(before: Any, after: Any) -> list[int] | None:
+    """What a Reshape with a free batch makes of the other dimensions; None if that is not known."""
+    if not after or isinstance(after[0], int):
+        return None
+    known = [d for d in after[1:] if isinstance(d, int)]
+    if len(known) == len(after) - 1:
+        return known
+    same_batch = bool(before) and after[0] is not None and before[0] == after[0]
+    if not same_batch or len(known) != len(after) - 2 or not all(isinstance(d, int) for d in before[1:]):
+        return None
+    missing = int(np.prod(before[1:])) // max(1, int(np.prod(known)))
+    return [d if isinstance(d, int) else missing for d in after[1:]]

@@ -1,0 +1,111 @@
+"""Let a network that was exported for one batch size take any.
+
+Before: ``x [1,1,28,28] -> Reshape to [1,256]``.    After: ``x [batch,1,28,28] -> Reshape to [-1,256]``.
+
+Rewriting a Reshape that keeps the batch in front (and a Flatten of a batch of one) is exact for the exported batch,
+and the spiking core, which folds time into the batch, needs it in any case. That the inputs' first dimension may be
+freed is then checked in onnxruntime: the freed network on several samples must give what the original gives one
+batch at a time. Where it does not (an output without a batch axis, say), the batch stays fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from csscc.dialect.adapter import export_model, infer_shapes
+from csscc.dialect.network import Network
+from csscc.errors import CssccError
+from csscc.passes.base import BasePass
+from csscc.runtime.session import Session
+
+BATCH = "batch"
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class FreeBatch(BasePass):
+    """Make the batch dimension symbolic where the network's results allow it."""
+
+    name: ClassVar[str] = "free-batch"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of Reshape and Flatten nodes rewritten, plus one if the batch was freed."""
+        rewritten = sum(_keep_batch(node) for node in network.graph.nodes)
+        sizes = {t.shape[0] for t in network.graph.inputs if t.shape}
+        if not sizes or not all(t.shape for t in network.graph.inputs):
+            return rewritten
+        if all(not isinstance(s, int) for s in sizes):
+            network.batch = next((s for s in sizes if s), BATCH)
+            return rewritten
+        if len(sizes) > 1:
+            network.report(self.name, "inputs", f"the inputs' first dimensions differ ({sizes}): batch left fixed")
+            return rewritten
+        return rewritten + self._free(network, int(sizes.pop()))
+
+    def _free(self, network: Network, size: int) -> int:
+        graph = network.graph
+        try:
+            feeds, expected = _results(Session(export_model(network), optimise=False), size)
+            for tensor in graph.inputs:
+                tensor.shape = [BATCH, *tensor.shape[1:]]
+            infer_shapes(network)
+            got = Session(export_model(network), optimise=False).run(feeds)
+            if all(_close(got[n], v) for n, v in expected.items()):
+                network.batch = BATCH
+                return 1
+            reason = "results of a larger batch differ"
+        except (CssccError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+        for tensor in graph.inputs:
+            tensor.shape = [size, *tensor.shape[1:]]
+        infer_shapes(network)
+        network.report(self.name, "inputs", f"batch left fixed at {size}: {reason}")
+        return 0
+
+
+def _keep_batch(node: Any) -> int:
+    """Rewrite a node that states the batch size; exact for the size it states."""
+    if node.op == "Flatten" and node.attrs.get("axis", 1) == 0 and (node.inputs[0].shape or [None])[0] == 1:
+        node.attrs["axis"] = 1
+        return 1
+    if node.op != "Reshape" or not isinstance(node.inputs[1], gs.Constant):
+        return 0
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if not before or not after or before[0] != after[0] or not all(isinstance(d, int) for d in after[1:]):
+        return 0
+    target = np.array([-1, *after[1:]], dtype=np.int64)
+    if 0 in target or np.array_equal(target, node.inputs[1].values):
+        return 0
+    node.inputs[1] = gs.Constant(f"{node.name}_shape", target)
+    return 1
+
+
+def _results(original: Session, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Samples for the freed network, and what the original network of batches of `size` makes of them."""
+    if size == 1:
+        samples = [original.random_inputs(1, seed) for seed in range(3)]
+        runs = [original.run(s) for s in samples]
+        feeds = {n: np.concatenate([s[n] for s in samples]) for n in original.input_names}
+        expected = {n: np.stack([r[n] for r in runs]) for n in original.output_names}
+        return feeds, {n: v.reshape(-1, *v.shape[2:]) if v.ndim > 1 else v for n, v in expected.items()}
+    feeds = original.random_inputs(size)
+    expected = {n: v[:1] if v.ndim else v for n, v in original.run(feeds).items()}
+    return {n: v[:1] for n, v in feeds.items()}, expected
+
+
+def _close(got: Any, expected: Any) -> bool:
+    if got.shape != expected.shape:
+        return False
+    tolerance = TOLERANCE * _scale(expected)
+    return bool(np.allclose(got, expected, rtol=TOLERANCE, atol=tolerance, equal_nan=True))
+
+
+def _scale(values: Any) -> float:
+    """Largest finite magnitude; random inputs may be outside an operator's domain."""
+    if values.dtype.kind != "f":
+        return 0.0
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

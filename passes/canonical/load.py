@@ -1,0 +1,175 @@
+"""From a file to a network: read, check, inline functions, raise the opset, bring 16-bit weights to 32 bits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError, Message
+
+from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
+from csscc.dialect.model import opset_of
+from csscc.dialect.network import Network
+from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.io.weights import fits, pieces, without_weights
+from csscc.passes.canonical.float32 import in_float32
+
+STANDARD_DOMAINS = {"", "ai.onnx"}
+
+
+def load(source: str | Path | onnx.ModelProto) -> Network:
+    """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
+
+    Raises:
+        RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
+        RefusedModelError: the model uses operators of a foreign domain that no function defines.
+    """
+    given = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    model, weights = without_weights(given)
+    _refuse_large_constants(model)
+    origin = {
+        "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
+        "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
+        "opset": str(opset_of(model)),
+        "sha256": _digest(source),
+    }
+    model = _inlined(_without_weight_inputs(model))
+    _refuse_foreign_operators(model)
+    _refuse_empty_inputs(model)
+    network = _valid(_raise_opset(in_float32(model)), weights)
+    network.origin = origin
+    return network
+
+
+def read_model(path: str | Path) -> onnx.ModelProto:
+    """The model in the ONNX file at `path`, with its external data.
+
+    Raises:
+        RefusedError: the file is missing or is not an ONNX model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RefusedError(f"{path}: no such file; give the path of an .onnx model")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+    except (onnx.checker.ValidationError, OSError) as error:
+        raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
+    if _has_broken_text(model):
+        raise RefusedError(f"{path}: not a readable ONNX model (a name in it is no text)")
+    if not model.graph.node or not model.opset_import:
+        raise RefusedError(f"{path}: not an ONNX model (it has no graph or no opset); was it exported completely?")
+    return model
+
+
+def _refuse_large_constants(model: onnx.ModelProto) -> None:
+    if not fits(model):
+        raise RefusedError(
+            "the network has more than 2 GB in Constant nodes, too much for one model; "
+            "export its weights as initializers"
+        )
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (onnx.checker.ValidationError, RuntimeError) as error:
+        raise RefusedError(f"the model's functions cannot be inlined: {_first_line(error)}") from error
+
+
+def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> Network:
+    """The network of a model and the `weights` it lacks that ONNX's checker accepts once its nodes are in order.
+
+    Raises:
+        RefusedError: the graph has a cycle, or is not valid ONNX in another way.
+    """
+    from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
+
+    try:
+        network = import_model(model, weights)
+        in_file_order = list(network.graph.nodes)
+        onnx.checker.check_model(export_model(network, weights=False))
+        network.graph.nodes = in_file_order  # exporting sorts them
+    except (OnnxGraphSurgeonException, onnx.checker.ValidationError) as error:
+        raise RefusedError(f"the model is not valid ONNX: {_first_line(error)}; export it again") from error
+    return network
+
+
+def _refuse_empty_inputs(model: onnx.ModelProto) -> None:
+    for value in model.graph.input:
+        shape = value.type.tensor_type.shape.dim
+        if any(d.HasField("dim_value") and d.dim_value < 1 for d in shape):
+            sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape]
+            raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a text field holds bytes that are no UTF-8, which protobuf hands out as bytes."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
+            return True
+        if field.type == field.TYPE_MESSAGE and any(_has_broken_text(v) for v in values):
+            return True
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _digest(source: str | Path | onnx.ModelProto) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces(source) if isinstance(source, onnx.ModelProto) else [Path(source).read_bytes()]:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Initializers that IR version 3 also lists as inputs are constants: drop them from the inputs."""
+    initializers = {t.name for t in model.graph.initializer}
+    if not any(i.name in initializers for i in model.graph.input):
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    inputs = [i for i in changed.graph.input if i.name not in initializers]
+    del changed.graph.input[:]
+    changed.graph.input.extend(inputs)
+    changed.ir_version = max(changed.ir_version, 4)
+    return changed
+
+
+def _refuse_foreign_operators(model: onnx.ModelProto) -> None:
+    foreign = [n for n in model.graph.node if n.domain not in STANDARD_DOMAINS]
+    if foreign:
+        offenders = [
+            Offender(
+                n.name or n.output[0],
+                f"{n.domain}::{n.op_type}",
+                "an operator of a foreign domain that no function in the model defines",
+                "export the model with standard operators, or add the operator as a model-local function",
+            )
+            for n in foreign
+        ]
+        raise RefusedModelError(offenders, opset_of(model))
+
+
+def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 20 or newer, by onnx's own converter."""
+    version = opset_of(model)
+    if version >= MIN_OPSET:
+        return model
+    try:
+        # With shapes known, the converter finds simpler forms (of a Softmax over the last axis, say).
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        converted = onnx.version_converter.convert_version(inferred, MIN_OPSET)
+    except Exception as error:
+        raise RefusedError(
+            f"the model's opset {version} cannot be raised to {MIN_OPSET}: {_first_line(error)}; "
+            f"export it again with opset {MIN_OPSET} or newer"
+        ) from error
+    return converted

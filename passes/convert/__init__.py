@@ -1,0 +1,1 @@
+"""From an ANN to a spiking network, a node a layer."""

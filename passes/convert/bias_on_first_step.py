@@ -1,0 +1,110 @@
+"""Give every neuron its bias on the first step.
+
+    before:  Conv(s, w, b/sum(q)) -> TSA(z, 0)        the bias arrives in T parts
+    after:   Conv(s, w) -> TSA(z, b)                  the neuron knows all of it from the start
+
+The sum is the same; spikes are sent on better knowledge. A constant is followed from the weighted operators through
+sums, factors, averages and layout to the neuron that reads them. Where another node reads a tensor on the way, where
+padding would make the constant vary over space, or where no neuron follows, the bias stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.functions import DOMAIN, activation_of
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import constant, constant_tensor, only_reader
+from csscc.passes.base import BasePass
+from csscc.passes.linear import LINEAR, LinearOp
+from csscc.passes.linear.factors import ZERO, Factor, compress
+from csscc.passes.linear.layout import Concat
+
+
+@dataclass(frozen=True)
+class BiasOnFirstStep(BasePass):
+    """Move constants from the linear operators to the neurons."""
+
+    name: ClassVar[str] = "bias-on-first-step"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of neuron inputs that got a bias."""
+        graph = network.graph
+        moved = 0
+        for node in graph.nodes:
+            if node.domain != DOMAIN or not node.op.startswith("TSA"):
+                continue
+            for k in range(ACTIVATIONS[activation_of(node.op)].inputs):
+                taken = _take(graph, node.inputs[2 * k], lambda constant: True)
+                if np.any(taken != 0):
+                    total = np.asarray(constant(node, 2 * k + 1), np.float64) + taken * network.coding.levels
+                    node.inputs[2 * k + 1] = constant_tensor(graph, f"{node.name}_bias", compress(total))
+                    moved += 1
+        _drop_zero_sums(graph)
+        graph.cleanup().toposort()
+        return moved
+
+
+def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
+    """Remove the constant part of `tensor` from the operators that make it, and return it.
+
+    `passes` tells whether a constant on `tensor` is one at the neuron; one that is not stays where it is.
+    """
+    if not tensor.inputs or only_reader(graph, tensor) is None:
+        return ZERO
+    node = tensor.inputs[0]
+    rule = LINEAR.get(node.op)
+    if rule is None or node.domain == DOMAIN or len(node.outputs) != 1:
+        return ZERO
+    inputs = list(node.inputs)
+    total = rule.take_constant(graph, node)
+    if not passes(total):
+        node.inputs.clear()
+        node.inputs.extend(inputs)
+        total = ZERO
+    if rule.weighted:
+        return total
+    for index, source in enumerate(inputs):
+        if constant(node, index) is not None or not source.name:
+            continue
+        carry = partial(_carried, rule, node, index)
+        if carry(ZERO) is None:
+            continue
+        carried = carry(_take(graph, source, partial(_passes_behind, carry, passes)))
+        assert carried is not None
+        total = total + carried
+    return total
+
+
+def _passes_behind(carry: Callable[[Factor], Factor | None], passes: Callable[[Factor], bool], value: Factor) -> bool:
+    """Whether a constant in front of an operator may move, given where it would be behind it."""
+    carried = carry(value)
+    return carried is not None and passes(carried)
+
+
+def _carried(rule: LinearOp, node: Any, index: int, value: Factor) -> Factor | None:
+    """What a constant on input `index` is at the node's output."""
+    if isinstance(rule, Concat):
+        return rule.join(node, [value if i == index else ZERO for i in range(len(node.inputs))])
+    return rule.carry_constant(node, index, value)
+
+
+def _drop_zero_sums(graph: Any) -> None:
+    """Sums whose constant was taken away pass their other operand on."""
+    from csscc.dialect.rewrite import is_output, replace_readers
+
+    for node in list(graph.nodes):
+        if node.op not in ("Add", "Sub") or is_output(graph, node.outputs[0]):
+            continue
+        index = next((i for i in (0, 1) if (v := constant(node, i)) is not None and not np.any(v)), None)
+        if index is None or (node.op == "Sub" and index == 0):
+            continue
+        if len(node.inputs[1 - index].shape or []) == len(node.outputs[0].shape or []):
+            replace_readers(node.outputs[0], node.inputs[1 - index])
+            node.outputs.clear()

@@ -1,0 +1,79 @@
+"""Observe the ANN's activations on sample inputs, through one onnxruntime session.
+
+Per-channel statistics are taken where a channel is seen often enough (a convolution sees it at every position); the
+units of a dense layer, seen once a sample, share one histogram, as the tail of so few values says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.adapter import export_model
+from csscc.dialect.network import Network
+from csscc.io.data import Source
+from csscc.memory import release
+from csscc.passes.base import BasePass, PassError
+from csscc.passes.convert.channels import channel_axis, input_channel_axis
+from csscc.passes.convert.samples import batch_size
+from csscc.passes.convert.synthetic import standardised
+from csscc.runtime.observe import collect
+
+MIN_POSITIONS = 16
+
+
+@dataclass(frozen=True)
+class Calibrate(BasePass):
+    """Fill `Network.calibration`."""
+
+    source: Source
+    name: ClassVar[str] = "calibrate"
+    per_channel: bool = True
+    progress: Callable[[int], None] | None = field(default=None, compare=False)
+
+    def requires(self, network: Network) -> None:
+        """The regions are known."""
+        if network.regions is None:
+            raise PassError("the regions are not known")
+
+    def apply(self, network: Network) -> int:
+        """Return the number of samples seen."""
+        axes = statistics_axes(network, per_channel=self.per_channel)
+        size = batch_size(network, axes)
+        model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
+        network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
+        release()
+        remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
+        network.calibration.source = self.source.description + remembered
+        return network.calibration.samples
+
+
+def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | None]:
+    """For each tensor that spikes will carry, the axis of its channels, or None for one statistic a layer."""
+    assert network.regions is not None
+    graph, regions = network.graph, network.regions
+    tensors = graph.tensors()
+    axes: dict[str, int | None] = {}
+    for name in regions.encoded:
+        tensor = tensors[name]
+        readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
+        axes[name] = input_channel_axis(readers, tensor) if per_channel and _many_positions(tensor) else None
+    for node in regions.nodes(graph, "neuron"):
+        tensor = node.outputs[0]
+        whole = not per_channel or ACTIVATIONS[node.op].reach == "row" or not _many_positions(tensor)
+        axis = None if whole else channel_axis(tensor)
+        mixed = axis != 1 and ACTIVATIONS[node.op].reach == "window"  # a window spans every axis behind the first two
+        axes[tensor.name] = None if axis == 0 or mixed else axis
+    return axes
+
+
+def _many_positions(tensor: object) -> bool:
+    shape = tensor.shape  # type: ignore[attr-defined]
+    if len(shape) < 3:
+        return False
+    known = [d for d in shape[2:] if isinstance(d, int)]
+    return len(known) < len(shape) - 2 or int(np.prod(known)) >= MIN_POSITIONS

@@ -1,0 +1,87 @@
+"""The ANN with the resolution of spikes but not their timing: what a spiking network would compute at best.
+
+    before:  h = Conv(x)  y = Relu(h)
+    after:   h = Conv(x)  h' = h - mean(h) + mean of the ANN's h  y = Relu(h')  y' = theta * clip(round(y / theta))
+
+With a silent step or two a layer is a uniform quantiser of sum(q) levels, so this network, which costs one T-th of the
+spiking one, says what accuracy to expect. The means, per channel over the batch, stand for the bias correction; the
+ANN's means over the same batch are inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import constant_tensor, is_output, replace_readers, unique_name
+from csscc.passes.convert.channels import channel_axis
+from csscc.passes.convert.insert_neurons import amplitude_names
+
+
+def heard_tensors(network: Network) -> list[str]:
+    """What neurons and readouts take as their input, by the names in the ANN."""
+    assert network.regions is not None
+    neurons = network.regions.nodes(network.graph, "neuron")
+    heard = [t.name for n in neurons for t in n.inputs[: ACTIVATIONS[n.op].inputs]]
+    return list(dict.fromkeys([*heard, *network.regions.decoded]))
+
+
+def mean_name(tensor: str) -> str:
+    """Name of the input that holds the ANN's mean of one of `heard_tensors`, ``[...]`` without the batch axis."""
+    return f"{tensor}_mean_of_ann"
+
+
+def fake_quantised(network: Network) -> Any:
+    """A copy of the network's ANN graph with its amplitudes' resolution, and with inputs for the ANN's means."""
+    assert network.regions is not None
+    graph = network.graph.copy()
+    tensors = graph.tensors()
+    for name in heard_tensors(network):
+        _centre(graph, tensors[name], mean_name(name))
+    for name in amplitude_names(network.graph, network.regions):
+        _quantise(graph, tensors[name], network.amplitudes[name], network.coding.levels)
+    graph.cleanup().toposort()
+    return graph
+
+
+def _behind(graph: Any, tensor: Any) -> Any:
+    """A tensor that takes the place of `tensor` for its readers, and as an output of the graph."""
+    value = gs.Variable(unique_name(graph, f"{tensor.name}_quantised"), dtype=np.float32, shape=tensor.shape)
+    replace_readers(tensor, value)
+    if is_output(graph, tensor):
+        name, tensor.name = tensor.name, value.name
+        value.name = name
+        graph.outputs = [value if t is tensor else t for t in graph.outputs]
+    return value
+
+
+def _add(graph: Any, op: str, inputs: list[Any], output: Any = None, **attrs: Any) -> Any:
+    name = unique_name(graph, f"{inputs[0].name}_{op}")
+    output = output if output is not None else gs.Variable(unique_name(graph, f"{name}_out"), dtype=np.float32)
+    graph.nodes.append(gs.Node(op, name, attrs, inputs, [output]))
+    return output
+
+
+def _centre(graph: Any, tensor: Any, mean: str) -> None:
+    """``h - mean(h - mean of the ANN's h)``, the outer mean over all but the channels."""
+    axis = channel_axis(tensor)
+    value = _behind(graph, tensor)
+    wanted = gs.Variable(mean, dtype=np.float32, shape=tensor.shape[1:])
+    graph.inputs.append(wanted)
+    others = [i for i in range(len(tensor.shape)) if i != axis]
+    axes = constant_tensor(graph, f"{tensor.name}_axes", np.array(others, np.int64))
+    shift = _add(graph, "ReduceMean", [_add(graph, "Sub", [tensor, wanted]), axes], keepdims=1)
+    _add(graph, "Sub", [tensor, shift], value)
+
+
+def _quantise(graph: Any, tensor: Any, theta: NDArray[np.float64], levels: float) -> None:
+    value = _behind(graph, tensor)
+    unit = constant_tensor(graph, f"{tensor.name}_theta", theta)
+    bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-levels, levels)]
+    steps = _add(graph, "Clip", [_add(graph, "Round", [_add(graph, "Div", [tensor, unit])]), *bounds])
+    _add(graph, "Mul", [steps, unit], value)

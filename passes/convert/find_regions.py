@@ -1,0 +1,208 @@
+"""Find what becomes spiking: the core between the first and the last weighted operators.
+
+    prologue (analog)  ->  encoder  ->  core: linear and spiking operators  ->  decoder  ->  epilogue (analog)
+
+A weighted operator (constant weights, computed data) is core. Any other operator is core if one comes before it and
+one comes behind it; without one before it belongs to the prologue, without one behind it to the epilogue. Every core
+operator must be linear or have a neuron; the others are refused, all of them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.functions import ACTIVATION_DOMAIN
+from csscc.dialect.network import Event, Network
+from csscc.dialect.regions import Regions, Role
+from csscc.dialect.rewrite import constant, is_output
+from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.passes.base import BasePass
+from csscc.passes.linear import LINEAR, WEIGHTED
+from csscc.passes.linear.mixing import Reduce
+
+CORE_ROLES = ("weighted", "linear", "neuron")
+
+
+@dataclass(frozen=True)
+class FindRegions(BasePass):
+    """Assign every node its role, or refuse the model."""
+
+    name: ClassVar[str] = "find-regions"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of core nodes.
+
+        Raises:
+            RefusedError: there is no weighted operator, so nothing to convert.
+            RefusedModelError: operators inside the core are neither linear nor have a neuron.
+        """
+        regions, offenders = survey(network.graph, network.events)
+        if not any(r == "weighted" for r in regions.roles.values()):
+            raise RefusedError(
+                "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
+                "so there is nothing to make spiking"
+            )
+        if offenders:
+            raise RefusedModelError(offenders, int(network.origin.get("opset", network.graph.opset)))
+        network.regions = regions
+        return sum(r in CORE_ROLES for r in regions.roles.values())
+
+
+def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
+    """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
+    noted = {e.node: e.text for e in events}
+    weighted, before, core = _core(graph)
+    regions, offenders = Regions(), []
+    for node in graph.nodes:
+        if id(node) not in core:
+            regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
+            continue
+        data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
+        data = [i for i in data if _is_float(node.inputs[i])]
+        regions.core_inputs[node.name] = data
+        role, offender = _core_role(graph, node, data, id(node) in weighted)
+        regions.roles[node.name] = role
+        if offender is not None:
+            offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
+    _borders(graph, core, regions)
+    return regions, offenders
+
+
+def core_nodes(graph: Any) -> list[Any]:
+    """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
+    core = _core(graph)[2]
+    return [n for n in graph.nodes if id(n) in core]
+
+
+def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
+    """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
+    graph.toposort()
+    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
+    makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
+    readers: dict[int, list[Any]] = {}
+    for node in graph.nodes:
+        for maker in makers[id(node)]:
+            readers.setdefault(id(maker), []).append(node)
+    before = _reached(graph.nodes, weighted, makers)
+    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
+    return weighted, before, weighted | (before & behind)
+
+
+def is_weighted(node: Any) -> bool:
+    """Whether the node applies constant weights to computed data."""
+    if node.op not in WEIGHTED or (node.domain or "") != "":
+        return False
+    constants = [i for i in (0, 1) if constant(node, i) is not None]
+    return constants == [1] or (node.op == "MatMul" and constants == [0])
+
+
+def read_tensors(node: Any) -> list[Any]:
+    """What the node reads: its inputs, and what its subgraphs take from outside."""
+    subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
+
+
+def _taken_from_outside(graph: Any) -> list[Any]:
+    read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
+    own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
+    return [t for t in read if id(t) not in own]
+
+
+def _reached(nodes: Iterable[Any], start: set[int], neighbours: dict[int, list[Any]]) -> set[int]:
+    """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
+    found: set[int] = set()
+    for node in nodes:
+        if any(id(n) in start or id(n) in found for n in neighbours.get(id(node), [])):
+            found.add(id(node))
+    return found
+
+
+def _is_float(tensor: Any) -> bool:
+    return tensor.dtype is None or np.dtype(tensor.dtype).kind == "f"
+
+
+def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
+    role: Role = "weighted" if weighted else "linear"
+    standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
+    reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
+    reason = reason or _no_rank(node, data) or _no_weights(node)
+    if not reason and node.op in LINEAR and _may_be_linear(node, data):
+        reason = LINEAR[node.op].refuse(node, data)
+        if not reason:
+            return role, None
+    if standard and node.op in ACTIVATIONS and not _no_rank(node, data):
+        reason = refuse_neuron(graph, node, data)
+        if not reason:
+            return "neuron", None
+    read = node.inputs[data[0] if data else 0] if node.inputs else None
+    shape = "x".join(str(d) for d in read.shape) if read is not None and read.shape else "unknown"
+    reason = reason or "it is neither linear nor an activation that a neuron can send"
+    return role, Offender(node.name, node.op, reason, _advice(node), shape)
+
+
+def _may_be_linear(node: Any, data: list[int]) -> bool:
+    """A product or quotient of two core tensors is not linear; everything else in the table may be."""
+    return node.op not in ("Mul", "Div", "MatMul", "Gemm", "Conv", "ConvTranspose") or len(data) == 1
+
+
+def _no_rank(node: Any, data: list[int]) -> str:
+    if any(node.inputs[i].shape is None for i in data) or any(t.shape is None for t in node.outputs):
+        return "its shape is not known"
+    return ""
+
+
+def _no_weights(node: Any) -> str:
+    empty = any(isinstance(t, gs.Constant) and 0 in t.shape for t in node.inputs[:2])
+    return "its weights are empty" if empty and node.op in WEIGHTED else ""
+
+
+def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
+    """Why no neuron can send the node's value; empty if one can."""
+    activation = ACTIVATIONS.get(node.op)
+    assert activation is not None
+    if data != list(range(activation.inputs)):
+        return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
+    if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
+        return "its parameters are computed, not constant"
+    if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
+        return "its second output is read"
+    ranks = {len(node.inputs[i].shape) for i in data}
+    if len(ranks) > 1:
+        return "core tensors of different rank: the batch axes do not meet"
+    rank = ranks.pop()
+    axis = node.attrs.get("axis")
+    if isinstance(axis, int) and axis % rank == 0:
+        return "it acts along the batch axis"
+    return Reduce().refuse(node, data) if node.op.startswith("Reduce") else ""
+
+
+def _advice(node: Any) -> str:
+    if node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan", "If"):
+        return "recurrence and control flow cannot be spiking; export the network without it"
+    if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):
+        return "a layer follows it; move it behind the last layer, or split the model here"
+    return "replace it by an operator of the table in docs/operators.md, or split the model here"
+
+
+def _borders(graph: Any, core: set[int], regions: Regions) -> None:
+    encoded: dict[str, None] = {}
+    decoded: dict[str, None] = {}
+    for node in graph.nodes:
+        for index, tensor in enumerate(read_tensors(node)):
+            if not tensor.name or isinstance(tensor, gs.Constant):
+                continue
+            made_in_core = bool(tensor.inputs) and id(tensor.inputs[0]) in core
+            if id(node) in core and not made_in_core and index in regions.core_inputs[node.name]:
+                encoded[tensor.name] = None
+            elif id(node) not in core and made_in_core:
+                decoded[tensor.name] = None
+    for tensor in graph.outputs:
+        if tensor.inputs and id(tensor.inputs[0]) in core and is_output(graph, tensor):
+            decoded[tensor.name] = None
+    regions.encoded, regions.decoded = list(encoded), list(decoded)

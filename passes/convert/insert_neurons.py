@@ -1,0 +1,139 @@
+"""Make the core spiking: encoders, neurons and decoders, with every amplitude still visible as a factor.
+
+    before:  x -> Conv -> Relu -> y
+    after:   x -> Encode -> Mul(theta_x) -> Conv -> Mul(1/theta_y) -> TSARelu -> Mul(theta_y) -> y
+
+Between the factors all tensors are in the ANN's units, so the network is exact at this stage; the pass `Rescale`
+then moves the factors into the weights (w' = theta_in/theta_out * w, Algorithm 2). What a linear operator adds is
+divided by ``sum(q)``, since it now arrives on each of the T steps.
+
+A neuron whose activation is not positively homogeneous keeps the ANN's units at its input; its function divides by
+theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.coding import Coding
+from csscc.dialect.core import core_parts
+from csscc.dialect.functions import DOMAIN, carried_name, tsa_op
+from csscc.dialect.model import TIME_AND_BATCH
+from csscc.dialect.network import Network
+from csscc.dialect.regions import Regions
+from csscc.dialect.rewrite import constant, constant_tensor, insert_node, replace_input, set_constant, unique_name
+from csscc.passes.base import BasePass, PassError
+from csscc.passes.linear import LINEAR
+
+
+@dataclass(frozen=True)
+class InsertNeurons(BasePass):
+    """Replace the core's activations by neurons, and put encoders and decoders at its borders."""
+
+    name: ClassVar[str] = "insert-neurons"
+
+    def requires(self, network: Network) -> None:
+        """Regions found and an amplitude for every encoder and neuron."""
+        if network.regions is None:
+            raise PassError("the regions are not known")
+        missing = [t for t in amplitude_names(network.graph, network.regions) if t not in network.amplitudes]
+        if missing:
+            raise PassError(f"no amplitude for {', '.join(missing)}")
+
+    def apply(self, network: Network) -> int:
+        """Return the number of encoders and neurons inserted."""
+        assert network.regions is not None
+        network.ann = network.graph
+        graph = network.graph = network.graph.copy()
+        regions, coding = network.regions, network.coding
+        neurons = [(n, network.amplitudes[n.outputs[0].name]) for n in regions.nodes(graph, "neuron")]
+        linear = regions.nodes(graph, "linear", "weighted")
+        for node in linear:
+            for index in LINEAR[node.op].additive(node):
+                values = constant(node, index)
+                assert values is not None
+                set_constant(graph, node, index, np.asarray(values, np.float64) / coding.levels)
+        decoders = {name: graph.tensors()[name] for name in regions.decoded}
+        for tensor in decoders.values():
+            _decode(graph, tensor, regions, coding)
+        tensors = graph.tensors()
+        for name in regions.encoded:
+            _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
+        for node, theta in neurons:
+            _neuron(graph, node, theta, coding)
+        graph.cleanup()
+        for number, part in enumerate(core_parts(graph), 1):
+            first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
+            for tensor in part:
+                tensor.shape = [first, *tensor.shape[1:]]
+        return len(neurons) + len(regions.encoded)
+
+
+def amplitude_names(graph: Any, regions: Regions) -> list[str]:
+    """Names of the ANN tensors that spike trains will carry: what encoders read and what neurons send."""
+    return [*regions.encoded, *(n.outputs[0].name for n in regions.nodes(graph, "neuron"))]
+
+
+def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding) -> None:
+    readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
+    theta_tensor = constant_tensor(graph, f"{tensor.name}_theta", theta)
+    spikes = insert_node(
+        graph,
+        "Encode",
+        f"{tensor.name}_encode",
+        [tensor, theta_tensor],
+        domain=DOMAIN,
+        T=coding.T,
+        beta=float(coding.beta),
+        signed_input=int(coding.signed_input),
+    )
+    value = insert_node(graph, "Mul", f"{tensor.name}_amplitude", [spikes, theta_tensor])
+    for reader in readers:
+        for index in regions.core_inputs[reader.name]:
+            if reader.inputs[index] is tensor:
+                reader.inputs[index] = value
+
+
+def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
+    """The decoder takes the tensor's name, so that epilogue and outputs stay as they are."""
+    core = gs.Variable(unique_name(graph, f"{tensor.name}_spiking"), dtype=np.float32, shape=tensor.shape)
+    node = tensor.inputs[0]
+    position = next(i for i, t in enumerate(node.outputs) if t is tensor)
+    node.outputs[position] = core
+    for reader in list(tensor.outputs):
+        if reader.name in regions.core_inputs:
+            replace_input(reader, tensor, core)
+    attrs = {"T": coding.T, "beta": float(coding.beta)}
+    name = unique_name(graph, f"{tensor.name}_decode")
+    graph.nodes.append(gs.Node("Decode", name, attrs, inputs=[core], outputs=[tensor], domain=DOMAIN))
+
+
+def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -> None:
+    activation = ACTIVATIONS[node.op]
+    value = node.outputs[0]
+    currents = list(node.inputs)[: activation.inputs]
+    parameters = list(node.inputs)[activation.inputs :]
+    if activation.homogeneous:
+        inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta)
+        currents = [insert_node(graph, "Mul", f"{node.name}_current", [z, inverse]) for z in currents]
+    theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
+    bias = constant_tensor(graph, f"{node.name}_bias", np.zeros((), np.float32))
+    inputs = [t for z in currents for t in (z, bias)]
+    inputs += [theta_tensor, *parameters]
+    spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
+    attrs = {"T": coding.T, "beta": float(coding.beta), "silent": coding.silent, "negative": int(coding.negative)}
+    node.op, node.domain = tsa_op(node.op), DOMAIN
+    node.attrs = {carried_name(k): v for k, v in node.attrs.items()} | attrs
+    node.inputs.clear()
+    node.outputs.clear()
+    node.inputs.extend(inputs)
+    node.outputs.append(spikes)
+    graph.nodes.append(
+        gs.Node("Mul", unique_name(graph, f"{node.name}_amplitude"), inputs=[spikes, theta_tensor], outputs=[value])
+    )

@@ -1,0 +1,44 @@
+"""How many samples a run of the network takes at a time, and at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from csscc.dialect.macs import affordable_samples
+from csscc.dialect.network import Network
+from csscc.io.data import Source, limited
+from csscc.statistics import Feeds
+
+BATCH_BYTES = 192 << 20
+
+
+def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: int = 32) -> int:
+    """Samples a batch may hold so that the named tensors fit in `BATCH_BYTES`; the exported size if it is fixed.
+
+    With `share`, they get only so large a part of it, and of `limit`: half for 2, a quarter for 4.
+    """
+    if network.batch is None:
+        shapes = [t.shape for t in network.graph.inputs if t.shape]
+        return int(shapes[0][0]) if shapes and isinstance(shapes[0][0], int) else 1
+    tensors = network.graph.tensors()
+    per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
+    return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
+
+
+def layer_batches(network: Network, source: Source, samples: int, budget: float) -> list[Feeds]:
+    """Up to `samples` samples for a run of the spiking network layer by layer.
+
+    Fewer where one run would take more than `budget` multiply-accumulates, in batches of which a layer's tensors fit in
+    memory T times.
+    """
+    ann = replace(network, graph=network.ann)
+    affordable = affordable_samples(network.ann, network.coding.T, samples, budget)
+    return list(limited(source.batches(batch_size(ann, network.amplitudes, share=4)), affordable))
+
+
+def _size(shape: Any) -> int:
+    return int(np.prod([d if isinstance(d, int) else 1 for d in (shape or [])[1:]], dtype=np.int64))

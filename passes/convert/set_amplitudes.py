@@ -1,0 +1,157 @@
+"""Choose the amplitude theta of every encoder and neuron from the calibration.
+
+``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Four ways to choose p:
+
+    percentile   the 99.99th percentile of the activations that are not zero (the paper's)
+    max          the largest activation
+    mse          the p that minimises the mean squared error of sending the calibration's activations
+    entropy      the p that keeps the distribution after coding closest to the one before (Kullback-Leibler)
+
+The paper takes its percentile as Rueckauer et al. (2017) do, whose implementation leaves out zeros: how often a ReLU is
+silent says nothing of how much it sends when it is not.
+
+An encoder's p is always the largest input, since inputs are bounded and nothing corrects what an encoder loses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.dialect.network import Network
+from csscc.passes.base import BasePass, PassError
+from csscc.passes.convert.insert_neurons import amplitude_names
+from csscc.passes.linear.factors import spread
+from csscc.statistics import SMALLEST, Histogram
+
+Method = Literal["percentile", "max", "mse", "entropy"]
+CANDIDATES = np.geomspace(0.02, 1.0, 80)
+SHARE_OF_LAYER = 0.5
+AMPLE_LEVELS = 512
+HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class SetAmplitudes(BasePass):
+    """Amplitudes from the calibration's histograms."""
+
+    name: ClassVar[str] = "set-amplitudes"
+    method: Method = "mse"
+    percentile: float = 99.99
+
+    def requires(self, network: Network) -> None:
+        """A histogram for every spike train."""
+        if network.regions is None or network.calibration is None:
+            raise PassError("the network is not calibrated")
+
+    def apply(self, network: Network) -> int:
+        """Return the number of amplitudes set."""
+        assert network.regions is not None
+        assert network.calibration is not None
+        calibration, levels = network.calibration, network.coding.levels
+        tensors = network.graph.tensors()
+        for name in amplitude_names(network.graph, network.regions):
+            histogram = calibration.histograms[name]
+            encoded = name in network.regions.encoded
+            method: Method = "max" if encoded else self.method
+            tops = self.tops(histogram, method, levels)
+            axis = calibration.axes[name]
+            rank = len(tensors[name].shape)
+            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+            theta = not_too_small(tops, levels, headroom) / levels
+            network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)
+        return len(network.amplitudes)
+
+    def tops(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
+        """Largest value to be sent for each row of the histogram."""
+        if method == "max":
+            return histogram.largest.copy()
+        if method == "percentile":
+            return histogram.percentile(self.percentile, without_zeros=True)
+        return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
+
+
+def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
+    """Tops of at least a share of the layer's largest.
+
+    A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
+    somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
+    all of it and some `headroom` where there are so many levels that resolution is no concern: what is cut off is
+    lost at any T, while resolution comes back with half a step more.
+    """
+    largest = tops.max(initial=0.0)
+    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
+    return np.maximum(tops, largest * share) if largest > SMALLEST else np.ones_like(tops)
+
+
+def mse_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
+    """Top of each row that minimises the mean squared error of a uniform code of `levels` steps.
+
+    Values below half a step become zero, values between cost ``theta**2/12``, values above the top are cut off.
+    """
+    counts, centres = histogram.counts.astype(np.float64), histogram.centres
+    number = np.pad(counts.cumsum(axis=1), ((0, 0), (1, 0)))
+    first = np.pad((counts * centres).cumsum(axis=1), ((0, 0), (1, 0)))
+    second = np.pad((counts * centres**2).cumsum(axis=1), ((0, 0), (1, 0)))
+    best = np.full(histogram.channels, np.inf)
+    tops = histogram.largest.copy()
+    rows = np.arange(histogram.channels)
+    for share in CANDIDATES:
+        top = histogram.largest * share
+        theta = top / levels
+        cut = _bin(top, histogram)
+        half = np.minimum(_bin(theta / 2, histogram), cut)
+        lost = second[rows, half]
+        rounded = (number[rows, cut] - number[rows, half]) * theta**2 / 12
+        above = number[:, -1] - number[rows, cut]
+        clipped = second[:, -1] - second[rows, cut] - 2 * top * (first[:, -1] - first[rows, cut]) + top**2 * above
+        error = lost + rounded + clipped
+        better = error < best
+        best[better], tops[better] = error[better], top[better]
+    return tops
+
+
+def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
+    """Top of each row that minimises the divergence between the distribution and its coded form."""
+    tops = histogram.largest.copy()
+    for row in range(histogram.channels):
+        counts = histogram.counts[row].astype(np.float64)
+        counts[0] = 0
+        if not counts.any():
+            continue
+        best = np.inf
+        for share in CANDIDATES[20:]:
+            kept = int(_bin(histogram.largest[row : row + 1] * share, _row(histogram, row))[0])
+            if kept < 2:
+                continue
+            divergence = _divergence(counts, kept, max(1, round(min(levels, kept))))
+            if divergence < best:
+                best, tops[row] = divergence, histogram.largest[row] * share
+    return tops
+
+
+def _row(histogram: Histogram, row: int) -> Histogram:
+    single = Histogram(1, histogram.bins)
+    single.tops = histogram.tops[row : row + 1]
+    return single
+
+
+def _divergence(counts: NDArray[np.float64], kept: int, levels: int) -> float:
+    reference = counts[:kept].copy()
+    reference[-1] += counts[kept:].sum()
+    groups = np.minimum(np.arange(kept) * levels // kept, levels - 1)
+    filled = (counts[:kept] > 0).astype(np.float64)
+    total = np.bincount(groups, counts[:kept], levels)
+    used = np.bincount(groups, filled, levels)
+    coded = np.divide(total, used, out=np.zeros(levels), where=used > 0)[groups] * filled
+    p, q = reference / reference.sum(), coded / max(coded.sum(), 1e-12)
+    mask = p > 0
+    return float((p[mask] * np.log(p[mask] / np.maximum(q[mask], 1e-12))).sum())
+
+
+def _bin(values: NDArray[np.float64], histogram: Histogram) -> NDArray[np.int64]:
+    scale = np.divide(histogram.bins, histogram.tops, out=np.zeros_like(histogram.tops), where=histogram.tops > 0)
+    return np.clip(np.rint(values * scale), 0, histogram.bins).astype(np.int64)

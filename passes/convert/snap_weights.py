@@ -1,0 +1,172 @@
+"""Round the weights so that every sum of spikes is exact, and all runtimes send the same spikes.
+
+A current is a sum of weights with signs. Runtimes add in different orders and round differently; near a threshold
+that flips a spike, and each flip moves a few more in the next layer: after twenty layers one spike in forty differs.
+If the weights that meet in one neuron are multiples of ``2**-k`` and their magnitudes add up to less than
+``2**(24-k)``, every partial sum in any order is a float32, so no sum is ever rounded.
+
+    w'' = round(w' * 2**k) / 2**k,   k = 23 - ceil(log2(sum |w'|))    per output channel
+
+For typical layers k is 16 to 19: the rounding is a thousandth of the spike's own resolution. It needs currents that
+are sums of spikes: weighted operators and factors that read spikes (or selections of them, or averages over a power
+of two), added up. A neuron whose current is made in another way is left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.core import neuron_nodes
+from csscc.dialect.functions import DOMAIN, activation_of
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import constant, only_reader, producer, set_constant
+from csscc.memory import release
+from csscc.passes.base import BasePass
+from csscc.passes.convert.rescale import is_factor
+from csscc.passes.linear import LINEAR
+from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
+from csscc.passes.linear.layout import Concat, Selection
+from csscc.passes.linear.mixing import Pool
+from csscc.passes.linear.weighted import WeightedOp
+
+MANTISSA_BITS = 23
+
+
+@dataclass(frozen=True)
+class SnapWeights(BasePass):
+    """Make the sums of spikes exact."""
+
+    name: ClassVar[str] = "snap-weights"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of neuron inputs whose current is exact."""
+        exact = 0
+        for node in neuron_nodes(network.graph):
+            for i in range(ACTIVATIONS[activation_of(node.op)].inputs):
+                current = node.inputs[2 * i]
+                terms = _terms(network.graph, current)
+                if terms is None:
+                    network.report(self.name, node.name, "its current is no plain sum of spikes: left as it is")
+                    continue
+                _snap(network.graph, current, terms)
+                exact += 1
+        release()  # weights before rescaling, behind it, and in between
+        return exact
+
+
+@dataclass(frozen=True)
+class Term:
+    """A node whose result enters a current.
+
+    Attributes:
+        node: a weighted operator or a factor; None for spikes that nothing multiplies.
+        resolution: of the spikes it reads, see `spike_resolution`.
+        aligned: whether its channels are the current's; not where a selection lies between.
+    """
+
+    node: Any
+    resolution: float
+    aligned: bool = True
+
+
+def _terms(graph: Any, tensor: Any) -> list[Term] | None:
+    """Nodes whose results add up to `tensor`, with the resolution of the spikes they read; None if others do too."""
+    node = producer(tensor)
+    if node is None or node.domain == DOMAIN or only_reader(graph, tensor) is None:
+        return _bare(tensor)
+    if node.op == "Add" and all(constant(node, i) is None for i in (0, 1)):
+        parts = [_terms(graph, t) for t in node.inputs]
+        return None if any(p is None for p in parts) else [term for p in parts if p is not None for term in p]
+    rule = LINEAR.get(node.op)
+    if isinstance(rule, WeightedOp) or is_factor(node):
+        index = rule.data_index(node) if isinstance(rule, WeightedOp) else _data_index(node)
+        resolution = spike_resolution(node.inputs[index])
+        return None if resolution is None else [Term(node, resolution)]
+    if isinstance(rule, Selection | Concat):
+        found = [_terms(graph, t) for t in (node.inputs if isinstance(rule, Concat) else node.inputs[:1])]
+        if any(f is None for f in found):
+            return None
+        return [replace(term, aligned=False) for f in found if f is not None for term in f]
+    return _bare(tensor)
+
+
+def _bare(tensor: Any) -> list[Term] | None:
+    """Spikes that enter a current as they are, as on an identity shortcut."""
+    return [Term(None, 1.0)] if spike_resolution(tensor) == 1.0 else None
+
+
+def _data_index(node: Any) -> int:
+    return next(i for i in (0, 1) if constant(node, i) is None)
+
+
+def spike_resolution(tensor: Any) -> float | None:
+    """R if every value of `tensor` is a multiple of r of magnitude at most 1, r a power of two; else None."""
+    node = producer(tensor)
+    if node is None:
+        return None
+    if node.domain == DOMAIN:
+        return None if node.op == "Encode" and node.attrs["beta"] == 1 else 1.0
+    rule = LINEAR.get(node.op)
+    if node.op == "Concat":
+        parts = [spike_resolution(t) for t in node.inputs]
+        return None if any(p is None for p in parts) else min(p for p in parts if p is not None)
+    if isinstance(rule, Selection):
+        return spike_resolution(node.inputs[0])
+    size = _averaged(node) if isinstance(rule, Pool) else None
+    source = spike_resolution(node.inputs[0]) if size else None
+    return None if source is None or size is None or size & (size - 1) else source / size
+
+
+def _averaged(pool: Any) -> int | None:
+    """How many elements each average of a pool is over; None if they differ or are not known."""
+    if pool.op == "GlobalAveragePool":
+        sizes = pool.inputs[0].shape[2:]
+        return int(np.prod(sizes)) if all(isinstance(d, int) for d in sizes) else None
+    padded = any(pool.attrs.get("pads", [])) or pool.attrs.get("ceil_mode", 0)
+    padded = padded or pool.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return None if padded else int(np.prod(pool.attrs["kernel_shape"]))
+
+
+def _magnitude(node: Any) -> Factor:
+    """Largest magnitude the node's result can have for spikes of at most 1, per output channel."""
+    if node is None:
+        return ONE
+    rank = len(node.outputs[0].shape)
+    if is_factor(node):
+        return np.abs(LINEAR["Mul"].factor(node))  # type: ignore[attr-defined, no-any-return]
+    rule = LINEAR[node.op]
+    assert isinstance(rule, WeightedOp)
+    return spread(rule.output_magnitude(node), rank, rule.output_axis(node))
+
+
+def _snap(graph: Any, current: Any, terms: list[Term]) -> None:
+    rank = len(current.shape)
+    if all(t.aligned for t in terms):
+        total = sum((_magnitude(t.node) for t in terms), ZERO)
+    else:
+        total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
+    total = np.where(total > 0, total, 1.0)
+    step = 2.0 ** (np.ceil(np.log2(total)) - MANTISSA_BITS) / min(t.resolution for t in terms)
+    for term in terms:
+        node = term.node
+        if node is None:
+            continue
+        if is_factor(node):
+            index = 1 - _data_index(node)
+            set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
+            continue
+        rule = LINEAR[node.op]
+        assert isinstance(rule, WeightedOp)
+        vector = along(step, rank, rule.output_axis(node))
+        if vector is not None:
+            rule.snap(graph, node, vector)
+
+
+def rounded(values: NDArray[np.float64], step: Factor) -> NDArray[np.float64]:
+    """Multiples of `step` nearest to `values`."""
+    return np.rint(values / step) * step

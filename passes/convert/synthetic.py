@@ -1,0 +1,141 @@
+"""Calibration without data: seeded synthetic inputs, brought to the statistics that BatchNormalization remembers.
+
+A BatchNormalization layer knows mean and standard deviation of its output over the training data: its shift and its
+scale. Where a network has such layers, synthetic activations are standardised to them behind each one, so that the
+noise that goes in matters little; the input's own mean and scale follow from the first such layer. Where it has none,
+the amplitudes are those of noise, and csscc says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import constant, constant_tensor, replace_input
+from csscc.io.data import Arrays, InputSpec, Source
+from csscc.options import Options
+from csscc.passes.linear.factors import spread
+from csscc.runtime.numpy_ops import convolve, paddings
+
+SAMPLES = 64
+FREE_SIZE = 32
+CHANNEL_CORRELATION = 0.8
+
+
+def synthetic_source(network: Network, specs: tuple[InputSpec, ...], options: Options) -> Source:
+    """Seeded noise for every input: smooth in space, standard normal; small integers for integer inputs."""
+    fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
+    number = fixed if isinstance(fixed, int) else SAMPLES
+
+    def chunks() -> Iterator[Arrays]:
+        rng = np.random.default_rng(options.seed)
+        for _ in range(max(1, SAMPLES // number)):
+            yield {s.name: _noise(s, number, rng) for s in specs}
+
+    return Source(specs, chunks, "synthetic inputs", None, synthetic=True)
+
+
+def _noise(spec: InputSpec, number: int, rng: np.random.Generator) -> NDArray[Any]:
+    shape = (number, *(d if isinstance(d, int) else FREE_SIZE for d in spec.shape[1:]))
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind != "f":
+        return rng.integers(0, 2, shape).astype(dtype)
+    return smooth_noise(shape, rng).astype(dtype)
+
+
+def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Standard normal noise whose power falls with spatial frequency, as in images; white for short axes."""
+    spatial = [i for i in np.argsort(shape[1:])[::-1][:2] + 1 if shape[i] >= 8] if len(shape) >= 4 else []
+    total = np.zeros(shape)
+    size = 1
+    while True:
+        grid = list(shape)
+        for axis in spatial:
+            grid[axis] = -(-shape[axis] // size)
+        noise = rng.standard_normal(grid)
+        for axis in spatial:
+            noise = np.repeat(noise, size, axis=axis).take(range(shape[axis]), axis=axis)
+        total += noise
+        size *= 2
+        if not spatial or size > min(shape[a] for a in spatial):
+            break
+    return np.asarray(total / total.std())
+
+
+def standardised(network: Network) -> Any:
+    """A copy of the graph in which every tensor with known statistics is brought to them, batch by batch."""
+    graph = network.graph.copy()
+    tensors = graph.tensors()
+    statistics = dict(network.statistics)
+    assert network.regions is not None
+    for name in network.regions.encoded:
+        known = _input_statistics(tensors[name], statistics)
+        if known is not None:
+            statistics[name] = known
+    for name, (mean, deviation) in statistics.items():
+        tensor = tensors.get(name)
+        if tensor is not None and tensor.shape is not None:
+            _standardise(graph, tensor, mean, deviation)
+    graph.cleanup().toposort()
+    return graph
+
+
+def _standardise(graph: Any, tensor: Any, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+    """``(x - mean(x)) / std(x) * deviation + mean`` over batch and space; the result takes the tensor's name."""
+    rank = len(tensor.shape)
+    axes = constant_tensor(graph, f"{tensor.name}_axes", np.array([0, *range(2, rank)], np.int64))
+    raw = gs.Variable(f"{tensor.name}_raw", dtype=np.float32, shape=tensor.shape)
+    if tensor.inputs:
+        node = tensor.inputs[0]
+        node.outputs[next(i for i, t in enumerate(node.outputs) if t is tensor)] = raw
+        target = tensor
+    else:
+        raw, target = tensor, gs.Variable(f"{tensor.name}_standard", dtype=np.float32, shape=tensor.shape)
+        for reader in list(tensor.outputs):
+            replace_input(reader, tensor, target)
+
+    def add(op: str, inputs: list[Any], out: Any = None, **attrs: Any) -> Any:
+        out = out if out is not None else gs.Variable(f"{tensor.name}_{len(graph.nodes)}", dtype=np.float32)
+        graph.nodes.append(gs.Node(op, f"{tensor.name}_standard_{len(graph.nodes)}", attrs, inputs, [out]))
+        return out
+
+    centred = add("Sub", [raw, add("ReduceMean", [raw, axes], keepdims=1)])
+    variance = add("ReduceMean", [add("Mul", [centred, centred]), axes], keepdims=1)
+    spread_out = add("Sqrt", [add("Add", [variance, constant_tensor(graph, "tiny", np.float32(1e-12))])])
+    scale = constant_tensor(graph, f"{tensor.name}_deviation", spread(deviation, rank, 1))
+    shift = constant_tensor(graph, f"{tensor.name}_mean", spread(mean, rank, 1))
+    add("Add", [add("Mul", [add("Div", [centred, spread_out]), scale]), shift], target)
+
+
+def _input_statistics(
+    tensor: Any, statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Mean and deviation per channel of what a convolution reads, from those of what it makes."""
+    reader = next((r for r in tensor.outputs if r.op == "Conv" and r.outputs[0].name in statistics), None)
+    if reader is None or len(tensor.shape) != 4:
+        return None
+    weights = np.asarray(constant(reader, 1), np.float64)
+    bias = constant(reader, 2)
+    channels = tensor.shape[1]
+    if weights.shape[1] != channels:
+        return None
+    mean_out, deviation_out = statistics[reader.outputs[0].name]
+    offset = np.zeros(len(weights)) if bias is None else np.asarray(bias, np.float64)
+    mean = np.linalg.lstsq(weights.sum(axis=(2, 3)), mean_out - offset, rcond=1e-2)[0]
+    rng = np.random.default_rng(0)
+    size = [d if isinstance(d, int) else FREE_SIZE for d in tensor.shape[2:]]
+    shared = smooth_noise((8, 1, *size), rng)
+    own = smooth_noise((8, channels, *size), rng)
+    noise = np.sqrt(CHANNEL_CORRELATION) * shared + np.sqrt(1 - CHANNEL_CORRELATION) * own
+    strides, dilations = reader.attrs.get("strides", [1, 1]), reader.attrs.get("dilations", [1, 1])
+    around = paddings(
+        reader.attrs.get("auto_pad", "NOTSET"), reader.attrs.get("pads"), size, weights.shape[2:], strides, dilations
+    )
+    made = convolve(noise, weights, None, pads=around, strides=strides, dilations=dilations, group=1)
+    ratios = deviation_out / np.maximum(made.std(axis=(0, 2, 3)), 1e-9)
+    return mean, np.full(channels, float(np.median(ratios)))
