@@ -14,7 +14,9 @@ from onnx import numpy_helper
 import csscc
 from csscc import api
 from csscc.errors import RefusedError
-from csscc.measure.diagnose import JUMP_FACTOR, JUMP_LIMIT, LIMITS, LayerDiagnosis, diagnose, judged
+from csscc.measure.causes import JUMP_FACTOR, JUMP_LIMIT, LIMITS, judged
+from csscc.measure.diagnose import diagnose
+from csscc.measure.layers import LayerDiagnosis
 from csscc.models import digits_data, digits_model
 from csscc.options import make_options
 from csscc.pipeline import run_pipeline, spiking_passes
@@ -251,3 +253,21 @@ def test_a_diagnosis_becomes_json(healthy: onnx.ModelProto, x: np.ndarray) -> No
     assert told["samples"] == 8
     assert len(told["layers"][1]["positive_by_step"]) == 12
     assert told["first"] is None
+
+
+def test_fewer_samples_than_the_networks_take_at_a_time_are_refused() -> None:
+    model = parse(
+        """g (float[4,3] x) => (float[4,2] y) <float[3,5] w1, float[5,2] w2> {
+            a = MatMul(x, w1)
+            [layer] b = Relu(a)
+            c = MatMul(b, w2)
+            y = Softmax <axis = 0> (c)
+        }""",
+        w1=np.ones((3, 5)),
+        w2=np.ones((5, 2)),
+    )
+    x = np.random.default_rng(0).uniform(0, 1, (8, 3)).astype(np.float32)
+    snn = csscc.compile(model, x).model
+    assert diagnose(model, snn, x).samples == 8
+    with pytest.raises(RefusedError, match="4 samples at a time"):
+        diagnose(model, snn, x[:3])

@@ -1,0 +1,119 @@
+"""From what the layers do wrong to why, and to what a person should change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from csscc.dialect.metadata import Facts
+from csscc.measure.agreement import Agreement
+from csscc.measure.layers import Cause, LayerDiagnosis
+
+# What the largest part of a layer's own error may be (RMS, share of its signal). Rounding and a few values beyond the
+# range are what a calibration weighs against each other; spikes that come too late are never intended.
+LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "resolution": 0.05}
+JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by more than this share of its signal
+JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
+SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
+HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
+
+
+def judged(layers: Sequence[LayerDiagnosis]) -> tuple[LayerDiagnosis, ...]:
+    """The layers with their causes, by the limits at the top of this module."""
+    result = []
+    before = 0.0
+    for layer in layers:
+        result.append(replace(layer, cause=_cause(layer, before)))
+        before = max(before, layer.error)
+    return tuple(result)
+
+
+def _cause(layer: LayerDiagnosis, before: float) -> Cause:
+    """Why a layer goes wrong; `before` is the largest error of a layer in front of it."""
+    if layer.inherited > max(JUMP_LIMIT, JUMP_FACTOR * before):
+        return "shift" if layer.wanted_bias**2 > SHIFT_SHARE * layer.inherited**2 else "foreign"
+    cause = main_part(layer)
+    if parts_of(layer)[cause] <= LIMITS[cause]:
+        return ""
+    if not layer.positive + layer.negative:
+        return "dead"
+    return "headroom" if cause == "resolution" and layer.reach < HEADROOM else cause
+
+
+def parts_of(layer: LayerDiagnosis) -> dict[Cause, float]:
+    """What a layer's own error consists of."""
+    return {"range": layer.range, "timing": layer.timing, "resolution": layer.resolution}
+
+
+def main_part(layer: LayerDiagnosis) -> Cause:
+    """What most of a layer's own error comes from."""
+    parts = parts_of(layer)
+    return max(parts, key=lambda cause: parts[cause])
+
+
+def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool) -> tuple[str, ...]:
+    """What happened, where it starts, and what to change."""
+    worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
+    told = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of {worst})"
+    if outputs.agreement is not None:
+        told += f", and both networks name the same class for {outputs.agreement:.1f} %"
+    told += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."
+    wrong = [i for i, layer in enumerate(layers) if layer.cause]
+    if not wrong:
+        return (told, *_nothing_wrong(layers))
+    layer = layers[wrong[0]]
+    where = f"'{layer.name}', layer {wrong[0] + 1} of {len(layers)},"
+    others = sum(layers[i].cause == layer.cause for i in wrong[1:])
+    also = f" {others} later layer(s) go wrong for the same reason." if others else ""
+    return (told, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
+
+
+def _nothing_wrong(layers: Sequence[LayerDiagnosis]) -> tuple[str, str]:
+    layer = max(layers, key=lambda layer: layer.own)
+    advice: dict[Cause, str] = {
+        "range": "calibration on more samples, or --method max,",
+        "timing": "another silent step",
+        "resolution": "a larger T",
+    }
+    return (
+        f"No layer goes wrong by itself: the largest own error is {layer.own:.2%} of the signal, in '{layer.name}', "
+        f"mostly by {main_part(layer)}; what errors there are add up from layer to layer.",
+        f"If that is too much, {advice[main_part(layer)]} is the first thing to try.",
+    )
+
+
+def _reason(layer: LayerDiagnosis) -> str:
+    own = f"which adds an error of {layer.own:.1%} of its signal by itself"
+    jump = f"which wants to send values that are {layer.inherited:.1%} off, though the layers before it are right"
+    reasons: dict[Cause, str] = {
+        "range": f"{own}: {layer.saturated:.2%} of the ANN's values lie beyond the largest it can send, up to "
+        f"{layer.reach:.2f} times",
+        "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes came too late to be answered",
+        "resolution": f"{own}: theta, its smallest spike, is too coarse",
+        "headroom": f"{own}: the ANN's values use {layer.reach:.1%} of its range, so theta is too coarse",
+        "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.reach:.1%} of its range",
+        "shift": f"{jump}: their mean is shifted by {layer.wanted_bias:+.1%}",
+        "foreign": f"{jump}, and not by a shift of the mean",
+    }
+    return reasons[layer.cause]
+
+
+def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Facts) -> str:
+    coding = facts.coding
+    if layer.cause in ("timing", "resolution") and layer.kind != "encoder" and not coding.negative:
+        return "Change: allow negative spikes (compile without --no-negative), which take back what was sent too early."
+    if layer.cause == "range" and layer.kind == "encoder" and not coding.signed_input:
+        return "Change: inputs are negative here, so compile with --signed-input."
+    coarsest = max(other.resolution for other in layers) / LIMITS["resolution"]
+    enough = coding.T + max(1, math.ceil(math.log(max(coarsest, 1.0), coding.beta)))  # theta falls as beta**-T
+    advice: dict[Cause, str] = {
+        "range": "Change: calibrate with more samples like these, or with --method max.",
+        "timing": f"Change: --silent {coding.silent + 1}, so that the layers hear more before they speak.",
+        "resolution": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['resolution']:.0%}.",
+        "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
+        "dead": "Change: the calibration; its samples make this layer larger than these do.",
+        "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",
+        "foreign": "Change: compile this ANN again; the weights in the file are not those of the ANN.",
+    }
+    return advice[layer.cause]
