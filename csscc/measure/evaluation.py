@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,42 +12,21 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from csscc.dialect.macs import behind_batch, multiply_accumulates, samples_at_once
+from csscc.dialect.macs import samples_at_once
+from csscc.dialect.metadata import Facts
 from csscc.dialect.metadata import read as read_facts
-from csscc.dialect.model import attributes_of, copy_of, spike_sources, with_residuals
 from csscc.errors import RefusedError
 from csscc.io.data import ImageOptions, open_source
 from csscc.measure.agreement import Agreement
 from csscc.measure.comparison import source_session
+from csscc.measure.meter import LayerActivity, Meter, joined
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.steps import by_layer
 from csscc.runtime.session import Session
 
 TIMED_BATCHES = 5
 SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-@dataclass(frozen=True)
-class LayerActivity:
-    """What one layer did, averaged over the samples.
-
-    Attributes:
-        name: node name.
-        kind: ``encoder`` or the activation the neurons send.
-        positive, negative: spikes per neuron and inference.
-        encoded: share of residuals with |u| <= 1, in units of theta (Theorem 1); 1 for encoders.
-        largest: largest |u|.
-    """
-
-    name: str
-    kind: str
-    positive: float
-    negative: float
-    encoded: float = 1.0
-    largest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,24 +93,34 @@ def evaluate(
     ann_session, plain = source_session(ann_model), Session(given, native=native)
     _check_pair(ann_session, plain)
     source = open_source(data, plain.specs, images=images, limit=limit)
-    fixed = ann_session.fixed_batch
-    meter, compared = _Meter(snn_model, native), Agreement(source.labels)
+    at_once = max(ann_session.fixed_batch or 1, plain.fixed_batch or 1)
+    meter, compared = Meter(snn_model, native), Agreement(source.labels)
     seconds: list[tuple[float, float]] = []
-    at_once = max(fixed or 1, plain.fixed_batch or 1)
-    trains = 4 * facts.coding.T * sum(layer.neurons for layer in facts.layers)  # bytes; counters read them at the end
-    size = samples_at_once(snn_model, facts.coding.T, min(32, SPIKE_TRAINS // max(trains, 1)))
-    for feeds in source.batches(max(at_once, size - size % at_once)):
+    for feeds in source.batches(_batch(snn_model, facts, at_once)):
         number = len(next(iter(feeds.values())))
         if number % at_once:
             raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
-        expected, ann_seconds = _timed(partial(_run, ann_session, feeds, fixed))
+        expected, ann_seconds = _timed(partial(_run, ann_session, feeds))
         got = meter.run(feeds, plain.fixed_batch)
         if len(seconds) < TIMED_BATCHES:
-            _, snn_seconds = _timed(partial(_run, plain, feeds, plain.fixed_batch))
+            _, snn_seconds = _timed(partial(_run, plain, feeds))
             seconds.append((ann_seconds / number, snn_seconds / number))
         compared.add(expected, got, number)
         if progress is not None:
             progress(compared.samples, source.size)
+    return _evaluation(compared, meter, facts, seconds, plain.native)
+
+
+def _batch(snn: onnx.ModelProto, facts: Facts, at_once: int) -> int:
+    """Samples at a time: a multiple of `at_once`, so few that the spikes of all layers fit in memory."""
+    trains = 4 * facts.coding.T * sum(layer.neurons for layer in facts.layers)  # bytes; counters read them at the end
+    size = samples_at_once(snn, facts.coding.T, min(32, SPIKE_TRAINS // max(trains, 1)))
+    return max(at_once, size - size % at_once)
+
+
+def _evaluation(
+    compared: Agreement, meter: Meter, facts: Facts, seconds: list[tuple[float, float]], native: Iterable[str]
+) -> Evaluation:
     layers = meter.activities(compared.samples)
     ann_seconds, snn_seconds = np.median(seconds, axis=0)
     return Evaluation(
@@ -151,7 +140,7 @@ def evaluate(
         encoded=min((a.encoded for a in layers), default=1.0),
         ann_milliseconds=1000 * float(ann_seconds),
         snn_milliseconds=1000 * float(snn_seconds),
-        native=tuple(sorted(plain.native)),
+        native=tuple(sorted(native)),
         layers=layers,
     )
 
@@ -164,148 +153,17 @@ def _check_pair(ann: Session, snn: Session) -> None:
         )
 
 
-def _run(session: Session, feeds: Any, fixed: int | None) -> dict[str, NDArray[Any]]:
-    """Outputs for a batch, `fixed` samples at a time where the network takes no other number."""
+def _run(session: Session, feeds: Any) -> dict[str, NDArray[Any]]:
+    """Outputs for a batch, so many samples at a time as the network takes where it takes no other number."""
+    fixed = session.fixed_batch
     number = len(next(iter(feeds.values())))
     if fixed is None or fixed == number:
         return session.run(feeds)
     parts = [session.run({n: a[i : i + fixed] for n, a in feeds.items()}) for i in range(0, number - fixed + 1, fixed)]
-    return {n: _joined([p[n] for p in parts]) for n in parts[0]}
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(parts) if parts[0].ndim else np.stack(parts)
+    return {n: joined([p[n] for p in parts]) for n in parts[0]}
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
-
-
-class _Meter:
-    """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do."""
-
-    def __init__(self, model: onnx.ModelProto, native: bool) -> None:
-        model = copy_of(model)
-        self._outputs = [o.name for o in model.graph.output]
-        self._kinds = {n.name: n for n in spike_sources(model)}
-        self._spikes = {n.name: n.output[0] for n in spike_sources(model)}
-        residuals = with_residuals(model)
-        self._counters: dict[str, str] = {}
-        for name, tensor in self._spikes.items():
-            self._count(model, f"sum:{name}", [("ReduceSum", tensor)])
-            self._count(model, f"all:{name}", [("ReduceL1", tensor)])
-            self._count(model, f"size:{name}", [("Size", tensor)])
-        for name, tensor in residuals.items():
-            self._count(model, f"over:{name}", [("Abs", tensor), ("Greater", "one"), ("Cast", ""), ("ReduceSum", "")])
-            self._count(model, f"top:{name}", [("Abs", tensor), ("ReduceMax", "")])
-            self._count(model, f"cells:{name}", [("Size", tensor)])
-        self._fan_out = _fan_outs(model)
-        trains = {tensor: name for name, tensor in self._spikes.items()}
-        for name, (tensor, _) in self._fan_out.items():
-            if tensor in trains:  # of spikes that are 1 or -1 each
-                self._counters[f"work:{name}"] = self._counters[f"all:{trains[tensor]}"]
-            else:
-                self._count(model, f"work:{name}", [("Sign", tensor), ("ReduceL1", "")])
-        model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
-        self._session = Session(model, native=native)
-        self._sums: dict[str, float] = {}
-        self.ann_operations = float(sum(m for _, m in _weighted(model)))
-
-    def _count(self, model: onnx.ModelProto, key: str, chain: list[tuple[str, str]]) -> None:
-        """Append nodes that reduce a tensor to one number; the first operator names the tensor it reads."""
-        last = chain[0][1]
-        for op, _ in chain:
-            output = f"csscc_count_{len(model.graph.node)}"
-            inputs = [last, "csscc_one"] if op == "Greater" else [last]
-            attributes: dict[str, Any] = {"to": TensorProto.FLOAT} if op == "Cast" else {}
-            if op.startswith("Reduce"):
-                attributes["keepdims"] = 0
-            model.graph.node.append(helper.make_node(op, inputs, [output], **attributes))
-            last = output
-        model.graph.output.append(onnx.ValueInfoProto(name=last))
-        self._counters[key] = last
-
-    def run(self, feeds: Any, fixed: int | None) -> dict[str, NDArray[Any]]:
-        """Outputs of a batch; the counters go to the sums."""
-        number = len(next(iter(feeds.values())))
-        size = fixed or number
-        results = []
-        for start in range(0, number - size + 1, size):
-            values = self._session.run({n: a[start : start + size] for n, a in feeds.items()})
-            for key, output in self._counters.items():
-                value = float(values[output])
-                old = self._sums.get(key, 0.0)
-                self._sums[key] = max(old, value) if key.startswith("top:") else old + value
-            results.append({n: values[n] for n in self._outputs})
-        return results[0] if len(results) == 1 else {n: _joined([r[n] for r in results]) for n in self._outputs}
-
-    @property
-    def operations(self) -> float:
-        """Synaptic operations so far: for each spike that weights read, the multiply-accumulates it causes."""
-        return sum(self._sums[f"work:{n}"] * fan_out for n, (_, fan_out) in self._fan_out.items())
-
-    def spikes_per_neuron(self, samples: int) -> float:
-        """Spikes per neuron and inference over all layers, encoders included."""
-        spikes = sum(self._sums[f"all:{n}"] for n in self._spikes)
-        return spikes / max(sum(self._neurons(n, samples) for n in self._spikes) * samples, 1.0)
-
-    def _neurons(self, name: str, samples: int) -> float:
-        steps = float(attributes_of(self._kinds[name])["T"])
-        return self._sums[f"size:{name}"] / steps / samples
-
-    def activities(self, samples: int) -> tuple[LayerActivity, ...]:
-        """Per layer, in order."""
-        result = []
-        for name, node in self._kinds.items():
-            total, signed = self._sums[f"all:{name}"], self._sums[f"sum:{name}"]
-            cells = self._neurons(name, samples) * samples
-            kind = "encoder" if node.op_type == "Encode" else node.op_type.removeprefix("TSA")
-            positive, negative = (total + signed) / 2 / cells, (total - signed) / 2 / cells
-            if f"over:{name}" not in self._sums:
-                result.append(LayerActivity(name, kind, positive, negative))
-                continue
-            over = self._sums[f"over:{name}"] / self._sums[f"cells:{name}"]
-            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self._sums[f"top:{name}"]))
-        return tuple(result)
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
-    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    return {
-        v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
-        for v in values
-        if v.type.tensor_type.HasField("shape")
-    }
-
-
-def _weighted(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
-    """Nodes with constant weights, and their multiply-accumulates for one sample."""
-    shapes = _shapes(model)
-    weights = {t.name: list(t.dims) for t in model.graph.initializer}
-    found = []
-    for node in model.graph.node:
-        if node.domain or node.op_type not in WEIGHTED:
-            continue
-        index = next((i for i in (1, 0) if node.input[i] in weights), None)
-        if index is not None:
-            data = shapes.get(node.input[1 - index])
-            shape = weights[node.input[index]]
-            found.append(
-                (node, multiply_accumulates(node.op_type, attributes_of(node), data, shapes.get(node.output[0]), shape))
-            )
-    return found
-
-
-def _fan_outs(model: onnx.ModelProto) -> dict[str, tuple[str, float]]:
-    """For each node with weights that reads spikes: the tensor, and the operations one spike causes."""
-    shapes = _shapes(model)
-    weights = {t.name for t in model.graph.initializer}
-    result = {}
-    for node, macs in _weighted(model):
-        data = next(i for i in node.input[:2] if i not in weights)
-        cells = behind_batch(shapes.get(data))
-        if cells and macs:
-            result[node.name] = (data, macs / cells)
-    return result

@@ -1,0 +1,170 @@
+"""Counters in the graph of a spiking network: spikes, residuals, and what the weights had to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from csscc.dialect.macs import behind_batch, multiply_accumulates
+from csscc.dialect.model import attributes_of, copy_of, spike_sources, with_residuals
+from csscc.runtime.session import Session
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """What one layer did, averaged over the samples.
+
+    Attributes:
+        name: node name.
+        kind: ``encoder`` or the activation the neurons send.
+        positive, negative: spikes per neuron and inference.
+        encoded: share of residuals with |u| <= 1, in units of theta (Theorem 1); 1 for encoders.
+        largest: largest |u|.
+    """
+
+    name: str
+    kind: str
+    positive: float
+    negative: float
+    encoded: float = 1.0
+    largest: float = 0.0
+
+
+class Meter:
+    """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do."""
+
+    def __init__(self, model: onnx.ModelProto, native: bool) -> None:
+        model = copy_of(model)
+        self._outputs = [o.name for o in model.graph.output]
+        self._kinds = {n.name: n for n in spike_sources(model)}
+        self._spikes = {n.name: n.output[0] for n in spike_sources(model)}
+        residuals = with_residuals(model)
+        self._counters: dict[str, str] = {}
+        for name, tensor in self._spikes.items():
+            self._count(model, f"sum:{name}", [("ReduceSum", tensor)])
+            self._count(model, f"all:{name}", [("ReduceL1", tensor)])
+            self._count(model, f"size:{name}", [("Size", tensor)])
+        for name, tensor in residuals.items():
+            self._count(model, f"over:{name}", [("Abs", tensor), ("Greater", "one"), ("Cast", ""), ("ReduceSum", "")])
+            self._count(model, f"top:{name}", [("Abs", tensor), ("ReduceMax", "")])
+            self._count(model, f"cells:{name}", [("Size", tensor)])
+        self._fan_out = _fan_outs(model)
+        trains = {tensor: name for name, tensor in self._spikes.items()}
+        for name, (tensor, _) in self._fan_out.items():
+            if tensor in trains:  # of spikes that are 1 or -1 each
+                self._counters[f"work:{name}"] = self._counters[f"all:{trains[tensor]}"]
+            else:
+                self._count(model, f"work:{name}", [("Sign", tensor), ("ReduceL1", "")])
+        model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
+        self._session = Session(model, native=native)
+        self._sums: dict[str, float] = {}
+        self.ann_operations = float(sum(m for _, m in _weighted(model)))
+
+    def _count(self, model: onnx.ModelProto, key: str, chain: list[tuple[str, str]]) -> None:
+        """Append nodes that reduce a tensor to one number; the first operator names the tensor it reads."""
+        last = chain[0][1]
+        for op, _ in chain:
+            output = f"csscc_count_{len(model.graph.node)}"
+            inputs = [last, "csscc_one"] if op == "Greater" else [last]
+            attributes: dict[str, Any] = {"to": TensorProto.FLOAT} if op == "Cast" else {}
+            if op.startswith("Reduce"):
+                attributes["keepdims"] = 0
+            model.graph.node.append(helper.make_node(op, inputs, [output], **attributes))
+            last = output
+        model.graph.output.append(onnx.ValueInfoProto(name=last))
+        self._counters[key] = last
+
+    def run(self, feeds: Any, fixed: int | None) -> dict[str, NDArray[Any]]:
+        """Outputs of a batch; the counters go to the sums."""
+        number = len(next(iter(feeds.values())))
+        size = fixed or number
+        results = []
+        for start in range(0, number - size + 1, size):
+            values = self._session.run({n: a[start : start + size] for n, a in feeds.items()})
+            for key, output in self._counters.items():
+                value = float(values[output])
+                old = self._sums.get(key, 0.0)
+                self._sums[key] = max(old, value) if key.startswith("top:") else old + value
+            results.append({n: values[n] for n in self._outputs})
+        return results[0] if len(results) == 1 else {n: joined([r[n] for r in results]) for n in self._outputs}
+
+    @property
+    def operations(self) -> float:
+        """Synaptic operations so far: for each spike that weights read, the multiply-accumulates it causes."""
+        return sum(self._sums[f"work:{n}"] * fan_out for n, (_, fan_out) in self._fan_out.items())
+
+    def spikes_per_neuron(self, samples: int) -> float:
+        """Spikes per neuron and inference over all layers, encoders included."""
+        spikes = sum(self._sums[f"all:{n}"] for n in self._spikes)
+        return spikes / max(sum(self._neurons(n, samples) for n in self._spikes) * samples, 1.0)
+
+    def _neurons(self, name: str, samples: int) -> float:
+        steps = float(attributes_of(self._kinds[name])["T"])
+        return self._sums[f"size:{name}"] / steps / samples
+
+    def activities(self, samples: int) -> tuple[LayerActivity, ...]:
+        """Per layer, in order."""
+        result = []
+        for name, node in self._kinds.items():
+            total, signed = self._sums[f"all:{name}"], self._sums[f"sum:{name}"]
+            cells = self._neurons(name, samples) * samples
+            kind = "encoder" if node.op_type == "Encode" else node.op_type.removeprefix("TSA")
+            positive, negative = (total + signed) / 2 / cells, (total - signed) / 2 / cells
+            if f"over:{name}" not in self._sums:
+                result.append(LayerActivity(name, kind, positive, negative))
+                continue
+            over = self._sums[f"over:{name}"] / self._sums[f"cells:{name}"]
+            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self._sums[f"top:{name}"]))
+        return tuple(result)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    return {
+        v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
+        for v in values
+        if v.type.tensor_type.HasField("shape")
+    }
+
+
+def _weighted(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
+    """Nodes with constant weights, and their multiply-accumulates for one sample."""
+    shapes = _shapes(model)
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.domain or node.op_type not in WEIGHTED:
+            continue
+        index = next((i for i in (1, 0) if node.input[i] in weights), None)
+        if index is not None:
+            data = shapes.get(node.input[1 - index])
+            shape = weights[node.input[index]]
+            found.append(
+                (node, multiply_accumulates(node.op_type, attributes_of(node), data, shapes.get(node.output[0]), shape))
+            )
+    return found
+
+
+def _fan_outs(model: onnx.ModelProto) -> dict[str, tuple[str, float]]:
+    """For each node with weights that reads spikes: the tensor, and the operations one spike causes."""
+    shapes = _shapes(model)
+    weights = {t.name for t in model.graph.initializer}
+    result = {}
+    for node, macs in _weighted(model):
+        data = next(i for i in node.input[:2] if i not in weights)
+        cells = behind_batch(shapes.get(data))
+        if cells and macs:
+            result[node.name] = (data, macs / cells)
+    return result
+
+
+def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """An output of several batches as one array; outputs without a batch axis are stacked."""
+    return np.concatenate(parts) if parts[0].ndim else np.stack(parts)
