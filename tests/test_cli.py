@@ -19,7 +19,7 @@ import pytest
 import csscc
 from csscc import cli
 from csscc.models import digits_data, digits_model
-from csscc.search.sweep import Row, Setting
+from csscc.search.settings import Row, Setting
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>

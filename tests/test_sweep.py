@@ -18,7 +18,9 @@ from csscc.errors import Offender, RefusedError, RefusedModelError, UsageError
 from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.search import plots
-from csscc.search.sweep import JOURNAL, Job, Row, Setting, grid, sweep
+from csscc.search.journal import JOURNAL
+from csscc.search.settings import Row, Setting, grid
+from csscc.search.sweep import Job, sweep
 from tests.helpers import corrupted, parse
 
 SMALL = grid(T=(3, 4), silent=(0, 1), adjust=(False,))

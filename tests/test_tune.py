@@ -11,7 +11,8 @@ import pytest
 
 from csscc.errors import UsageError
 from csscc.models import digits_data, digits_model
-from csscc.search.tune import Candidate, Tuning, tune
+from csscc.search.candidates import Candidate
+from csscc.search.tune import Tuning, tune
 
 
 @pytest.fixture(scope="module")

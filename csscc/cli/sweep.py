@@ -23,7 +23,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.search.sweep import Row, Setting
+    from csscc.search.settings import Row, Setting
 
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
 
@@ -89,9 +89,9 @@ def sweep_command(
     given again; other settings of the same network and data are added. To share the work between machines, give each
     its --shard, concatenate their settings.jsonl, and run the command without --shard.
     """  # noqa: D301 (click wants the character, not its spelling)
-    from csscc.errors import RefusedError, UsageError
-    from csscc.search.plots import plot
-    from csscc.search.sweep import Job, grid, sweep
+    from csscc.errors import RefusedError
+    from csscc.search.settings import grid
+    from csscc.search.sweep import Job, sweep
 
     images = take_images(options)
     job = Job(model, data, calibration, preset, samples, limit, images)
@@ -109,11 +109,7 @@ def sweep_command(
     except KeyboardInterrupt:
         click.echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
         return INTERRUPTED
-    try:
-        plots = plot(rows, Path(output))
-    except UsageError as error:
-        plots = []
-        warn(str(error))
+    plots = _plotted(rows, Path(output))
     if calibration is None:
         warn("no calibration data: accuracy may suffer; pass --calibration with a few hundred sample inputs")
     if as_json:
@@ -123,6 +119,18 @@ def sweep_command(
     if rows and all(row.error for row in rows):
         raise RefusedError(f"no setting could be measured: {rows[0].error}")
     return 0
+
+
+def _plotted(rows: list[Row], folder: Path) -> list[Path]:
+    """Draw what can be drawn, and say what is missing for it."""
+    from csscc.errors import UsageError
+    from csscc.search.plots import plot
+
+    try:
+        return plot(rows, folder)
+    except UsageError as error:
+        warn(str(error))
+        return []
 
 
 def show(rows: list[Row], plots: list[Path], output: str) -> None:

@@ -22,7 +22,8 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from csscc.search.tune import Candidate, Tuning
+    from csscc.search.candidates import Candidate
+    from csscc.search.tune import Tuning
 
 
 @click.command("tune")

@@ -11,7 +11,8 @@ from csscc.errors import UsageError
 from csscc.io.files import replacing
 
 if TYPE_CHECKING:
-    from csscc.search.sweep import Row
+    from csscc.search.candidates import Candidate
+    from csscc.search.settings import Row
     from csscc.search.tune import Tuning
 
 DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjustment; dashes are the ANN's
@@ -142,8 +143,6 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
         RefusedError: the file cannot be written.
     """
-    from csscc.search.tune import Candidate
-
     figure = _figure(9, 4)
     if Path(path).suffix not in KINDS:
         raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")

@@ -9,113 +9,31 @@ model and the data: results of different networks never mix.
 from __future__ import annotations
 
 import contextlib
-import csv
-import hashlib
-import itertools
-import json
 import multiprocessing
 import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from csscc import api
 from csscc.errors import CssccError, RefusedError, UsageError
 from csscc.io.data import ImageOptions, open_source
-from csscc.io.files import replacing
-from csscc.io.weights import pieces
-from csscc.measure.evaluation import Evaluation, evaluate
+from csscc.measure.evaluation import evaluate
 from csscc.options import make_options
 from csscc.runtime.session import set_threads
-
-JOURNAL = "settings.jsonl"
-Progress = Callable[[str, int, int | None], None]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One point of the grid."""
-
-    T: int = 12
-    beta: float = 1.5
-    silent: int = 1
-    negative: bool = True
-    adjust: bool = True
-
-    def __lt__(self, other: Setting) -> bool:
-        """The order of tables and of lines in a plot: by T within a line, ablations behind the full method."""
-        return self._place < other._place
-
-    @property
-    def _place(self) -> tuple[float, ...]:
-        return (self.beta, self.silent, not self.negative, not self.adjust, self.T)
-
-    def __str__(self) -> str:
-        """As a person would say it."""
-        return f"T={self.T}, {self.line}"
-
-    @property
-    def line(self) -> str:
-        """The setting without T: what is one line in a plot."""
-        ablations = ("" if self.negative else ", no negative spikes") + ("" if self.adjust else ", not adjusted")
-        return f"β={self.beta:g}, L={self.silent}{ablations}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was measured at one setting, or why nothing was.
-
-    Attributes:
-        setting: where.
-        latency: time steps from the first input spike to the answer.
-        samples: samples evaluated.
-        ann_accuracy, snn_accuracy, agreement: percent; None without labels, or without classes.
-        loss: percentage points of accuracy.
-        output_error: RMS of SNN minus ANN relative to the ANN's, of the output where it is largest; percent.
-        spikes_per_neuron: for one inference, encoders included, both signs.
-        synaptic_operations, ann_operations: additions caused by spikes, multiply-accumulates of the ANN; a sample.
-        encoded: share of residuals with |u| <= 1 in the worst layer; percent.
-        seconds: to compile and evaluate; the calibration that all settings share is not in it.
-        error: why the setting was refused; empty if it was not.
-    """
-
-    setting: Setting
-    latency: int | None = None
-    samples: int | None = None
-    ann_accuracy: float | None = None
-    snn_accuracy: float | None = None
-    loss: float | None = None
-    agreement: float | None = None
-    output_error: float | None = None
-    spikes_per_neuron: float | None = None
-    synaptic_operations: float | None = None
-    ann_operations: float | None = None
-    encoded: float | None = None
-    seconds: float | None = None
-    error: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """One flat dictionary of plain values."""
-        flat = asdict(self.setting) | asdict(self)
-        del flat["setting"]
-        return flat
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Row:
-        """The row that `as_dict` made."""
-        names = [f.name for f in fields(Setting)]
-        return Row(Setting(**{n: values[n] for n in names}), **{n: v for n, v in values.items() if n not in names})
+from csscc.search import Progress
+from csscc.search.journal import JOURNAL, Journal, digest, write_results
+from csscc.search.settings import Row, Setting
 
 
 @dataclass(frozen=True)
@@ -134,9 +52,9 @@ class Job:
         """What results depend on besides the setting: digests of contents, so that a copied file is the same file."""
         return {
             "csscc": version("csscc"),
-            "model": _digest(self.model),
-            "data": _digest(self.data),
-            "calibration": _digest(self.calibration),
+            "model": digest(self.model),
+            "data": digest(self.data),
+            "calibration": digest(self.calibration),
             "options": f"preset={self.preset} samples={self.samples} limit={self.limit} images={self.images}",
         }
 
@@ -161,36 +79,7 @@ class Job:
             result = evaluate(self.model, snn.emitted(), self.data, images=self.images, limit=self.limit)
         except CssccError as error:
             return Row(setting, error=" ".join(str(error).split()))
-        return _row(setting, result, time.perf_counter() - started)
-
-
-def _row(setting: Setting, result: Evaluation, seconds: float) -> Row:
-    return Row(
-        setting,
-        latency=result.latency,
-        samples=result.samples,
-        ann_accuracy=result.ann_accuracy,
-        snn_accuracy=result.snn_accuracy,
-        loss=result.loss,
-        agreement=result.agreement,
-        output_error=100 * max(result.output_error.values(), default=0.0),
-        spikes_per_neuron=result.spikes_per_neuron,
-        synaptic_operations=result.synaptic_operations,
-        ann_operations=result.ann_operations,
-        encoded=100 * result.encoded,
-        seconds=round(seconds, 3),
-    )
-
-
-def grid(
-    T: Iterable[int] = (12,),  # noqa: N803
-    beta: Iterable[float] = (1.5,),
-    silent: Iterable[int] = (1,),
-    negative: Iterable[bool] = (True,),
-    adjust: Iterable[bool] = (True,),
-) -> list[Setting]:
-    """Every combination, once, sorted."""
-    return sorted({Setting(*values) for values in itertools.product(T, beta, silent, negative, adjust)})
+        return Row.of(setting, result, time.perf_counter() - started)
 
 
 def sweep(
@@ -308,92 +197,3 @@ def _calibrated_in_worker() -> api.Calibrated:
 
 def _measure_in_worker(setting: Setting) -> Row:
     return _job.measure(_calibrated_in_worker(), setting)
-
-
-class Journal:
-    """``settings.jsonl``: one line for each finished setting, appended as soon as it is known."""
-
-    def __init__(self, path: Path, fingerprint: Mapping[str, str]) -> None:
-        self.path, self.fingerprint = path, dict(fingerprint)
-
-    def rows(self) -> list[Row]:
-        """What is there; a line that was torn when its writer was stopped is not.
-
-        Raises:
-            RefusedError: the results are those of another model, data or preset.
-        """
-        rows = []
-        for line in self.path.read_bytes().splitlines() if self.path.exists() else ():
-            try:
-                entry = json.loads(line)
-                row, fingerprint = Row.from_dict(entry["row"]), entry["fingerprint"]
-            except (ValueError, KeyError, TypeError):
-                continue
-            if fingerprint != self.fingerprint:
-                other = [k for k, v in self.fingerprint.items() if fingerprint.get(k) != v]
-                raise RefusedError(
-                    f"{self.path}: holds results of another sweep, with other {', '.join(other)}; give another folder"
-                )
-            rows.append(row)
-        return rows
-
-    def append(self, row: Row) -> None:
-        """Write one line, in one write, behind whatever is there.
-
-        Raises:
-            RefusedError: the file cannot be written.
-        """
-        line = json.dumps({"fingerprint": self.fingerprint, "row": row.as_dict()}).encode() + b"\n"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            there = self.path.read_bytes() if self.path.exists() else b""
-            torn = not there.endswith(b"\n") and bool(there)
-            with self.path.open("ab") as file:
-                file.write(b"\n" * torn + line)
-        except OSError as error:
-            raise RefusedError(f"{self.path}: cannot be written ({error.strerror}); give another folder") from error
-
-
-def write_results(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``results.csv`` and ``results.json``, one row a setting."""
-    flat = [row.as_dict() for row in rows]
-    with replacing(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(flat, indent=2) + "\n")
-    with replacing(folder / "results.csv") as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(flat[0]) if flat else [])
-        writer.writeheader()
-        writer.writerows(flat)
-
-
-def _digest(data: Any) -> str:
-    """Short SHA-256 of what a model, a path to data, or arrays hold."""
-    digest = hashlib.sha256()
-    for part in _contents(data):
-        digest.update(part)
-    return digest.hexdigest()[:16]
-
-
-def _contents(data: Any) -> Iterator[bytes]:
-    if isinstance(data, str | Path):
-        path, _, function = str(data).rpartition(":")
-        file = Path(path) if path.endswith(".py") else Path(data)
-        if file.is_dir():
-            for inner in sorted(p for p in file.rglob("*") if p.is_file()):
-                yield f"{inner.relative_to(file)} {inner.stat().st_size}".encode()
-        elif file.is_file():
-            yield function.encode() if file.suffix == ".py" else b""
-            with file.open("rb") as opened:
-                yield hashlib.file_digest(opened, "sha256").digest()
-        else:
-            yield str(data).encode()
-    elif isinstance(data, onnx.ModelProto):
-        yield from pieces(data)
-    elif isinstance(data, np.ndarray):
-        yield f"{data.dtype} {data.shape}".encode()
-        yield np.ascontiguousarray(data).tobytes()
-    elif isinstance(data, Mapping):
-        for name in sorted(data):
-            yield name.encode()
-            yield from _contents(np.asarray(data[name]))
-    else:
-        yield getattr(data, "__qualname__", type(data).__name__).encode()
