@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import itertools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.errors import RefusedError, UsageError
+from csscc.io.images import ImageOptions as ImageOptions
+from csscc.io.images import image_files, labels_for, read_images
 
 Arrays = Mapping[str, NDArray[Any]]
 LABELS = "y"
 ONLY_INPUT = "x"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,6 @@ class InputSpec:
     name: str
     shape: tuple[int | str | None, ...]
     dtype: str
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """How image files become inputs: ``(pixel / scale - mean) / std``."""
-
-    size: int | None = None
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: float = 255.0
-    layout: str = "NCHW"
-    channel_order: str = "RGB"
 
 
 @dataclass
@@ -239,54 +227,10 @@ def _load_function(file: str, function: str) -> Any:
 
 
 def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:limit]
-    if not files:
-        raise RefusedError(f"{folder}: no images in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    labels = _labels_for(folder, files)
+    files = image_files(folder)[:limit]
 
     def chunks() -> Iterator[Arrays]:
-        for group in itertools.batched(files, 16) if hasattr(itertools, "batched") else _grouped(files, 16):
-            yield {specs[0].name: np.stack([_read_image(f, options) for f in group])}
+        for start in range(0, len(files), IMAGES_AT_ONCE):
+            yield {specs[0].name: read_images(files[start : start + IMAGES_AT_ONCE], options)}
 
-    return Source(specs, chunks, str(folder), len(files), _labels=labels)
-
-
-def _grouped(items: list[Path], size: int) -> Iterator[list[Path]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _labels_for(folder: Path, files: list[Path]) -> NDArray[np.int64] | None:
-    """Class numbers from a ``labels.csv`` of file and class, in the folder or above it."""
-    table = next((p for p in (folder / "labels.csv", folder.parent / "labels.csv") if p.is_file()), None)
-    if table is None:
-        return None
-    classes: dict[str, int] = {}
-    with table.open(newline="") as handle:
-        for row in csv.reader(handle):
-            if len(row) >= 2 and row[-1].strip().lstrip("-").isdigit():
-                classes[Path(row[0].strip()).name] = int(row[-1])
-    if not all(f.name in classes for f in files):
-        return None
-    return np.array([classes[f.name] for f in files], np.int64)
-
-
-def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise UsageError("reading images needs Pillow: pip install 'csscc[images]'") from error
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("L" if options.channel_order == "GRAY" else "RGB")
-            if options.size is not None:
-                image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image, np.float32)
-    except OSError as error:
-        raise RefusedError(f"{file}: not a readable image ({error})") from error
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if options.channel_order == "BGR":
-        pixels = pixels[:, :, ::-1]
-    ready = (pixels / options.scale - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
-    return np.ascontiguousarray(ready.transpose(2, 0, 1) if options.layout == "NCHW" else ready, np.float32)
+    return Source(specs, chunks, str(folder), len(files), _labels=labels_for(folder, files))
