@@ -13,5 +13,5 @@ def digits_model() -> Path:
 
 
 def digits_data() -> Path:
-    """Return the path of the archive with ``x_calib``, the test images ``x`` and their labels ``y``."""
+    """Return the path of the archive: ``x`` and ``y`` to test with, ``x_calib`` and ``y_calib`` to calibrate."""
     return _HERE / "digits.npz"

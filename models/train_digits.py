@@ -139,7 +139,9 @@ def main() -> None:
         images, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SEED
     )
     # Calibration images come from the training set, so that the test set stays unseen.
-    x_calib, _ = train_test_split(x_train, train_size=CALIBRATION_IMAGES, stratify=y_train, random_state=SEED)
+    x_calib, _, y_calib, _ = train_test_split(
+        x_train, y_train, train_size=CALIBRATION_IMAGES, stratify=y_train, random_state=SEED
+    )
 
     model = build()
     train(model, torch.from_numpy(x_train), torch.from_numpy(y_train))
@@ -149,7 +151,7 @@ def main() -> None:
     print(f"test accuracy {(predicted == y_test).mean():.2%} of {len(y_test)}, {parameters} parameters")
 
     export(model, HERE / "digits_resnet.onnx")
-    np.savez_compressed(HERE / "digits.npz", x_calib=x_calib, x=x_test, y=y_test)
+    np.savez_compressed(HERE / "digits.npz", x_calib=x_calib, y_calib=y_calib, x=x_test, y=y_test)
 
 
 if __name__ == "__main__":

@@ -360,8 +360,10 @@ def test_demo_loses_next_to_nothing(run: Run) -> None:
 
 
 def test_tune_writes_the_network_the_table_and_the_plot(run: Run, tmp_path: Path) -> None:
-    output, plot = tmp_path / "snn.onnx", tmp_path / "front.svg"
-    arguments = ("tune", digits_model(), "--calibration", digits_data(), "--samples", 128, "--T", 4, "-o", output)
+    output, plot, labelled = tmp_path / "snn.onnx", tmp_path / "front.svg", tmp_path / "calib.npz"
+    with np.load(digits_data()) as archive:
+        np.savez(labelled, x=archive["x_calib"], y=archive["y_calib"])
+    arguments = ("tune", digits_model(), "--calibration", labelled, "--samples", 128, "--T", 4, "-o", output)
     code, out, _ = run(*arguments, "--max-loss", 1, "--plot", plot)
     assert code == 0
     assert "Pareto" in out
