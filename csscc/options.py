@@ -30,6 +30,8 @@ class Options:
         percentile: for the method ``percentile``.
         bias_on_first_step: neurons know their bias from the start; else it arrives in T parts (paper).
         adjust: raise amplitudes where residuals are too large (A.3).
+        residual_percentile: of a layer's residuals, which A.3 compares with theta. The paper's is 99.9; the default
+            leaves a margin for inputs that calibration has not seen.
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
@@ -46,6 +48,7 @@ class Options:
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
+    residual_percentile: float = 99.95
     residual_rms: float | None = 0.5
     trim_silence: bool = False
     correct_bias: bool = True
@@ -61,7 +64,12 @@ class Options:
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
     "paper": Options(
-        per_channel=False, method="percentile", bias_on_first_step=False, residual_rms=None, correct_bias=False
+        per_channel=False,
+        method="percentile",
+        bias_on_first_step=False,
+        residual_percentile=99.9,
+        residual_rms=None,
+        correct_bias=False,
     ),
 }
 

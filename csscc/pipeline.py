@@ -98,7 +98,8 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     improve: tuple[Pass, ...] = ()
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")
-        improve += (AdjustAmplitudes(source, convert, rms=options.residual_rms, progress=told),)
+        percentile, rms = options.residual_percentile, options.residual_rms
+        improve += (AdjustAmplitudes(source, convert, percentile=percentile, rms=rms, progress=told),)
     if options.trim_silence:
         improve += (TrimSilence(source, progress=_named(progress, "trimming silence")),)
     if options.correct_bias:

@@ -10,6 +10,9 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.errors import UsageError
 from csscc.options import PRESETS, Options, make_options
+from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
+from csscc.pipeline import spiking_passes
+from tests.helpers import parse, source_of
 
 
 def test_presets() -> None:
@@ -24,6 +27,13 @@ def test_presets() -> None:
         False,
     )
     assert paper.adjust
+
+
+@pytest.mark.parametrize(("preset", "percentile", "rms"), [("default", 99.95, 0.5), ("paper", 99.9, None)])
+def test_the_preset_says_what_residuals_raise_an_amplitude(preset: str, percentile: float, rms: float | None) -> None:
+    source = source_of(parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), samples=1)
+    (adjust,) = (p for p in spiking_passes(make_options(preset), source) if isinstance(p, AdjustAmplitudes))
+    assert (adjust.percentile, adjust.rms) == (percentile, rms)
 
 
 def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:

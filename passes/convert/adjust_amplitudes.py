@@ -1,7 +1,8 @@
 """Enlarge the amplitudes of layers whose residuals are too large (paper, A.3).
 
-The converted network runs on calibration data; where the 99.9th percentile of a layer's final residual |u| exceeds 1,
-its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A bounded number of rounds.
+The converted network runs on calibration data; where a percentile of a layer's final residual |u| exceeds 1 (the
+99.9th in the paper), its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A
+bounded number of rounds.
 Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
 
 A percentile is blind to the few neurons behind it, whose inputs turn so late that they cannot catch up: their residuals
@@ -38,16 +39,15 @@ MAX_FACTOR = 1.5
 class AdjustAmplitudes(BasePass):
     """Raise theta where the residuals ask for it; `convert` makes the spiking network again.
 
-    The `percentile` is the paper's 99.9 with a margin for inputs that calibration has not seen; `rms` of None leaves it
-    at that. A round uses up to
-    `samples` samples, fewer where they would take more than `budget` multiply-accumulates.
+    With `rms` of None only the `percentile` asks. A round uses up to `samples` samples, fewer where they would take
+    more than `budget` multiply-accumulates.
     """
 
     source: Source
     convert: tuple[Pass, ...]
     name: ClassVar[str] = "adjust-amplitudes"
     rounds: int = 4
-    percentile: float = 99.95
+    percentile: float = 99.9
     rms: float | None = None
     samples: int = 64
     budget: float = 1e11
