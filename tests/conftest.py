@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -10,3 +12,11 @@ import pytest
 def rng() -> np.random.Generator:
     """A seeded generator."""
     return np.random.default_rng(20240817)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_without_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder that stays empty: what a test runs does not depend on what was compiled before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnxruntime as ort
@@ -13,11 +12,11 @@ from onnx import numpy_helper
 
 import csscc
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
-from csscc.passes.lower.nchwc import in_blocks, lanes_of_blocks, uses_blocks
+from csscc.passes.lower.nchwc import in_blocks, uses_blocks
 from csscc.runtime import native
 from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
-from tests.runtime.test_native import assert_same, kernels  # noqa: F401
+from tests.runtime.test_native import assert_same
 
 RESIDUAL = """g (float[N,3,9,9] x) => (float[N,4] y)
 <float[32,3,3,3] w1, float[32] b1, float[32,32,3,3] w2, float[32] b2, float[32,32,3,3] w3, float[4,32] w4>
@@ -66,55 +65,45 @@ def reorders(model: onnx.ModelProto) -> int:
     return sum(n.op_type.startswith("Reorder") for n in model.graph.node)
 
 
-@pytest.fixture
-def blocks(kernels: Any) -> None:  # noqa: F811
-    """Skip where onnxruntime convolves in rows."""
-    try:
-        lanes_of_blocks()
-    except Exception as error:
-        pytest.skip(f"onnxruntime has no blocks here: {error}")
+def test_lanes(blocks: int) -> None:
+    assert blocks in (8, 16)
 
 
-def test_lanes(blocks: None) -> None:
-    assert lanes_of_blocks() in (8, 16)
-
-
-def test_outputs_and_spikes_are_the_same(blocks: None, network: onnx.ModelProto) -> None:
+def test_outputs_and_spikes_are_the_same(blocks: int, network: onnx.ModelProto) -> None:
     feeds = random_feeds(network, batch=5)
     assert_same(network, feeds)
     assert_same(network, feeds, threads=2)
     assert_same(with_outputs(copy_of(network), [n.output[0] for n in spike_sources(network)]), feeds)
 
 
-def test_fewer_passes_change_the_layout(blocks: None, network: onnx.ModelProto, tmp_path: Path) -> None:
+def test_fewer_passes_change_the_layout(blocks: int, network: onnx.ModelProto, tmp_path: Path) -> None:
     model = optimised(network, tmp_path / "m.onnx")
-    if not uses_blocks(model):
-        pytest.skip("onnxruntime keeps this network in rows")
+    assert uses_blocks(model)
     before = reorders(model)
-    converted = in_blocks(model, lanes_of_blocks(), native.operators())
+    converted = in_blocks(model, blocks, native.operators())
     assert converted > 0
     assert reorders(model) < before
 
 
-def test_a_chain_needs_no_reordering_inside(blocks: None, tmp_path: Path) -> None:
+def test_a_chain_needs_no_reordering_inside(blocks: int, tmp_path: Path) -> None:
     model = parse(RESIDUAL)
     snn = csscc.compile(model, random_feeds(model, batch=16), T=6).model
     made = optimised(snn, tmp_path / "m.onnx")
-    in_blocks(made, lanes_of_blocks(), native.operators())
+    in_blocks(made, blocks, native.operators())
     count = Counter(n.op_type for n in made.graph.node)
     assert count["ReorderInput"] == 0
     assert count["ReorderOutput"] <= 1  # for the pooling that the optimiser left in rows
-    assert {a.i for n in made.graph.node for a in n.attribute if a.name == "lanes"} == {lanes_of_blocks()}
+    assert {a.i for n in made.graph.node for a in n.attribute if a.name == "lanes"} == {blocks}
 
 
-def test_what_has_no_kernel_stays_in_rows(blocks: None, network: onnx.ModelProto, tmp_path: Path) -> None:
+def test_what_has_no_kernel_stays_in_rows(blocks: int, network: onnx.ModelProto, tmp_path: Path) -> None:
     """Without neurons nothing between two convolutions can be converted."""
     model = optimised(network, tmp_path / "m.onnx")
-    in_blocks(model, lanes_of_blocks(), frozenset())
+    in_blocks(model, blocks, frozenset())
     assert not any(a.name == "lanes" for n in model.graph.node if n.op_type.startswith("TSA") for a in n.attribute)
 
 
-def test_a_network_without_blocks_is_left_alone(blocks: None, tmp_path: Path) -> None:
+def test_a_network_without_blocks_is_left_alone(blocks: int, tmp_path: Path) -> None:
     model = parse(
         """g (float[N,4] x) => (float[N,3] y) <float[4,5] w, float[5,3] v>
         { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"""
@@ -128,7 +117,7 @@ def test_a_network_without_blocks_is_left_alone(blocks: None, tmp_path: Path) ->
     assert_same(snn, random_feeds(model, batch=3))
 
 
-def test_the_comparison_notices_a_wrong_layout(blocks: None) -> None:
+def test_the_comparison_notices_a_wrong_layout(blocks: int) -> None:
     """A bias read channel by channel as if in rows gives other spikes: the tests above would see it."""
     model = parse(RESIDUAL)
     snn = csscc.compile(model, random_feeds(model, batch=16), T=6).model
@@ -145,5 +134,5 @@ def test_the_comparison_notices_a_wrong_layout(blocks: None) -> None:
     assert (Session(snn, native=True).run(feeds)["y"] != Session(wrong, native=True).run(feeds)["y"]).any()
 
 
-def test_without_optimisations_kernels_run_in_rows(blocks: None, network: onnx.ModelProto) -> None:
+def test_without_optimisations_kernels_run_in_rows(blocks: int, network: onnx.ModelProto) -> None:
     assert_same(network, random_feeds(network), optimise=False)

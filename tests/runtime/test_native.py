@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,19 +42,6 @@ from tests.runtime.test_functions import (
 
 CODING = Coding(5, 1.5, 1)
 Array = NDArray[Any]
-
-
-@pytest.fixture(scope="module")
-def kernels() -> frozenset[str]:
-    """The operators of the compiled library."""
-    try:
-        native.build()
-        native.library()
-    except RefusedError as error:
-        if os.environ.get("CSSCC_REQUIRE_NATIVE") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    return native.operators()
 
 
 def both(model: onnx.ModelProto, feeds: dict[str, Array], **options: Any) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -355,7 +341,7 @@ def test_a_folder_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch
         native.build()
 
 
-def test_a_damaged_library_is_a_reason(elsewhere: Path, kernels: frozenset[str], digits: csscc.SNN) -> None:
+def test_a_damaged_library_is_a_reason(elsewhere: Path, digits: csscc.SNN) -> None:
     elsewhere.mkdir(parents=True)
     Path(native._path()).write_bytes(b"damaged")
     assert "does not take" in native.reason()
