@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from csscc.dialect.functions import DOMAIN, DOMAIN_VERSION
@@ -38,9 +39,10 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     network = Network(graph=gs.import_onnx(model))
     tensors = network.graph.tensors()
     for name, tensor in (weights or {}).items():
-        if name in tensors:
-            values = onnx.numpy_helper.to_array(tensor).astype(tensors[name].dtype, copy=False)
-            tensors[name].values, tensors[name].data_location = values, None
+        declared = tensors.get(name)
+        if isinstance(declared, gs.Constant):
+            declared.values = onnx.numpy_helper.to_array(tensor).astype(declared.dtype, copy=False)
+            declared.data_location = None
     network.metadata = {p.key: p.value for p in model.metadata_props}
     name_uniquely(network.graph)
     _type_constants(network.graph)
@@ -50,7 +52,7 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     return network
 
 
-def _type_constants(graph: Any) -> None:
+def _type_constants(graph: gs.Graph) -> None:
     """Give ``Constant`` nodes tensors: the library takes their Python numbers for 64-bit floats."""
     for node in graph.nodes:
         for subgraph in (v for v in node.attrs.values() if isinstance(v, gs.Graph)):
@@ -61,7 +63,7 @@ def _type_constants(graph: Any) -> None:
                 node.attrs = {"value": gs.Constant(f"{node.name}_value", values)}
 
 
-def _name_nodes(graph: Any, taken: set[str]) -> None:
+def _name_nodes(graph: gs.Graph, taken: set[str]) -> None:
     for index, node in enumerate(graph.nodes):
         name = node.name or f"{node.op}_{index}"
         while name in taken:
@@ -72,7 +74,7 @@ def _name_nodes(graph: Any, taken: set[str]) -> None:
         _name_nodes(subgraph, taken)
 
 
-def name_uniquely(graph: Any) -> None:
+def name_uniquely(graph: gs.Graph) -> None:
     """Give every node a name of its own, and every tensor: branches of several ``If`` may use the same ones."""
     _name_nodes(graph, set())
     named = {t.name: t for t in (*graph.inputs, *graph.outputs)}
@@ -98,7 +100,7 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     if weights:
         del model.graph.input[len(graph.inputs) :]
         for tensor in left_out:  # not earlier: each further step of the export would copy them
-            model.graph.initializer.add().CopyFrom(gs.exporters.onnx_exporter.OnnxExporter.export_tensor_proto(tensor))
+            model.graph.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
     model.ir_version = max(8, min(model.ir_version, 10))
     for node in model.graph.node:
         for key, value in network.node_metadata.get(node.name, {}).items():
@@ -111,7 +113,7 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     return model
 
 
-def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
+def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.ModelProto:
     """Export with `constants` declared as inputs, by exporting a graph whose readers see placeholders."""
     shown = graph.copy()
     tensors = shown.tensors()
@@ -119,8 +121,7 @@ def _export_without(graph: Any, constants: list[Any]) -> onnx.ModelProto:
         placeholder = gs.Variable(constant.name, dtype=constant.dtype, shape=list(constant.shape))
         replace_readers(tensors[constant.name], placeholder)
         shown.inputs.append(placeholder)
-    model: onnx.ModelProto = gs.export_onnx(shown)
-    return model
+    return gs.export_onnx(shown)
 
 
 def infer_shapes(network: Network) -> None:
@@ -150,19 +151,20 @@ def infer_shapes(network: Network) -> None:
         ) from error
     tensors = graph.tensors()
     for info in (*model.graph.value_info, *model.graph.output):
-        tensor = tensors.get(info.name)
-        if isinstance(tensor, gs.Variable) and info.type.HasField("tensor_type"):
+        inferred = tensors.get(info.name)
+        if isinstance(inferred, gs.Variable) and info.type.HasField("tensor_type"):
             kind = info.type.tensor_type
-            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else tensor.dtype
+            if kind.elem_type:
+                inferred.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             if kind.HasField("shape"):
-                tensor.shape = [
+                inferred.shape = [
                     d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
                 ]
 
 
-def single_node_model(node: Any, dtype: np.dtype[Any]) -> onnx.ModelProto:
+def single_node_model(node: gs.Node, dtype: np.dtype[Any]) -> onnx.ModelProto:
     """Model of one standard node whose input 0 is the model's input ``data`` and whose others are constants."""
-    proto = gs.exporters.onnx_exporter.OnnxExporter.export_node(node)
+    proto = OnnxExporter.export_node(node)
     proto.input[0] = "data"
     data = onnx.helper.make_tensor_value_info("data", onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
     outputs = [onnx.helper.make_tensor_value_info(name, data.type.tensor_type.elem_type, None) for name in proto.output]
@@ -174,13 +176,13 @@ def single_node_model(node: Any, dtype: np.dtype[Any]) -> onnx.ModelProto:
     )
 
 
-def evaluate_nodes(nodes: list[Any], source: Any, result: Any, values: np.ndarray) -> np.ndarray | None:
+def evaluate_nodes(nodes: list[gs.Node], source: gs.Tensor, result: gs.Tensor, values: np.ndarray) -> np.ndarray | None:
     """Value of tensor `result` that the standard `nodes` make of `source` = `values`; None where they cannot run."""
-    export = gs.exporters.onnx_exporter.OnnxExporter.export_node
+    protos = [OnnxExporter.export_node(n) for n in nodes]
     constants = {t.name: t for n in nodes for t in n.inputs if isinstance(t, gs.Constant)}
     data, output = (onnx.helper.make_tensor_value_info(t.name, onnx.TensorProto.FLOAT, None) for t in (source, result))
     initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
-    graph = onnx.helper.make_graph([export(n) for n in nodes], "nodes", [data], [output], initializers)
+    graph = onnx.helper.make_graph(protos, "nodes", [data], [output], initializers)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", MIN_OPSET)])
     try:
         with np.errstate(all="ignore"):

@@ -14,6 +14,7 @@ from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
 from csscc.dialect.functions import DOMAIN, activation_of
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import attribute
 from csscc.errors import RefusedError
 
 PREFIX = "csscc."
@@ -71,7 +72,7 @@ def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
         here = before
         if node.domain == DOMAIN:
             if node.op.startswith("TSA"):
-                here += int(node.attrs["silent"])
+                here += attribute(node, "silent", 0)
             elif node.op == "Decode":
                 made_by = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
                 here += 0 if made_by is not None and made_by.domain == DOMAIN else network.coding.silent

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.coding.coding import Coding
@@ -41,7 +41,7 @@ class Network:
         events: what the passes report.
     """
 
-    graph: Any
+    graph: gs.Graph
     coding: Coding = field(default_factory=Coding)
     origin: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Network:
     calibration: Calibration | None = None
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    ann: Any = None
+    ann: gs.Graph | None = None
     events: list[Event] = field(default_factory=list)
 
     def report(self, source: str, node: str, text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+import onnx_graphsurgeon as gs
 
 Role = Literal["weighted", "linear", "neuron", "prologue", "epilogue"]
 
@@ -24,6 +26,6 @@ class Regions:
     decoded: list[str] = field(default_factory=list)
     core_inputs: dict[str, list[int]] = field(default_factory=dict)
 
-    def nodes(self, graph: Any, *roles: Role) -> list[Any]:
+    def nodes(self, graph: gs.Graph, *roles: Role) -> list[gs.Node]:
         """The graph's nodes of these roles, in order."""
         return [n for n in graph.nodes if self.roles[n.name] in roles]

@@ -1,43 +1,69 @@
-"""Small edits of a graph that several passes need."""
+"""Small edits of a graph that several passes need, and questions they ask of its nodes and tensors."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import ArrayLike, NDArray
 
+Shape = Sequence[int | str | None]
+T = TypeVar("T")
 
-def replace_input(node: Any, old: Any, new: Any) -> None:
+
+def shape_of(tensor: gs.Tensor) -> Shape:
+    """The shape of a tensor whose rank is known, as it is of every core tensor."""
+    assert tensor.shape is not None, f"the shape of '{tensor.name}' is not known"
+    return tensor.shape
+
+
+def rank_of(tensor: gs.Tensor) -> int:
+    """Number of axes of a tensor whose rank is known, as it is of every core tensor."""
+    return len(shape_of(tensor))
+
+
+def sizes_behind_batch(shape: Shape | None) -> list[int] | None:
+    """All dimensions but the first as numbers; None where one is not known."""
+    sizes = [d for d in (shape or [])[1:] if isinstance(d, int)]
+    return sizes if shape is not None and len(sizes) == len(shape[1:]) else None
+
+
+def attribute(node: gs.Node, name: str, default: T) -> T:
+    """The node's attribute `name`, or else `default`, whose type it has: ONNX's checker has seen to that."""
+    return cast(T, node.attrs.get(name, default))
+
+
+def replace_input(node: gs.Node, old: gs.Tensor, new: gs.Tensor) -> None:
     """Let `node` read `new` wherever it reads `old`."""
     for index, tensor in enumerate(node.inputs):
         if tensor is old:
             node.inputs[index] = new
 
 
-def replace_readers(old: Any, new: Any) -> None:
+def replace_readers(old: gs.Tensor, new: gs.Tensor) -> None:
     """Let every node that reads `old` read `new`."""
     for reader in list(old.outputs):
         replace_input(reader, old, new)
 
 
-def producer(tensor: Any) -> Any:
+def producer(tensor: gs.Tensor) -> gs.Node | None:
     """The node that makes `tensor`, or None for an input or a constant."""
     return tensor.inputs[0] if tensor.inputs else None
 
 
-def is_output(graph: Any, tensor: Any) -> bool:
+def is_output(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     """Whether `tensor` is an output of `graph`."""
     return any(tensor is t for t in graph.outputs)
 
 
-def only_reader(graph: Any, tensor: Any) -> Any:
+def only_reader(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     """The node that alone reads `tensor`, once; None if there are several or it is an output of the graph."""
     return tensor.outputs[0] if len(tensor.outputs) == 1 and not is_output(graph, tensor) else None
 
 
-def constant(node: Any, index: int) -> NDArray[Any] | None:
+def constant(node: gs.Node, index: int) -> NDArray[Any] | None:
     """Values of the node's constant input `index`, or None where it is absent or computed."""
     if index >= len(node.inputs):
         return None
@@ -45,7 +71,7 @@ def constant(node: Any, index: int) -> NDArray[Any] | None:
     return tensor.values if isinstance(tensor, gs.Constant) else None
 
 
-def constant_tensor(graph: Any, name: str, values: ArrayLike) -> Any:
+def constant_tensor(graph: gs.Graph, name: str, values: ArrayLike) -> gs.Constant:
     """A new float32 or integer constant whose name starts with `name` and is not taken."""
     array = np.asarray(values)
     if array.dtype == np.float64:
@@ -53,7 +79,7 @@ def constant_tensor(graph: Any, name: str, values: ArrayLike) -> Any:
     return gs.Constant(unique_name(graph, name), np.ascontiguousarray(array))
 
 
-def set_constant(graph: Any, node: Any, index: int, values: ArrayLike) -> None:
+def set_constant(graph: gs.Graph, node: gs.Node, index: int, values: ArrayLike) -> None:
     """Give the node a constant of its own at `index`; one that others share stays as it is."""
     old = node.inputs[index] if index < len(node.inputs) else None
     name = old.name if old is not None and old.name else f"{node.name}_input{index}"
@@ -68,17 +94,17 @@ def set_constant(graph: Any, node: Any, index: int, values: ArrayLike) -> None:
         new.name = name
 
 
-def set_inputs(node: Any, tensors: list[Any]) -> None:
+def set_inputs(node: gs.Node, tensors: Sequence[gs.Tensor]) -> None:
     """Let the node read `tensors` instead of its inputs."""
     node.inputs.clear()
     node.inputs.extend(tensors)
 
 
-def unique_name(graph: Any, name: str) -> str:
+def unique_name(graph: gs.Graph, name: str) -> str:
     """A tensor or node name made from `name` that the graph does not use yet."""
     taken = graph.__dict__.get("csscc_names")
     if taken is None:
-        given = [*graph.tensors().values(), *graph.inputs, *graph.outputs, *graph.nodes]
+        given: list[gs.Tensor | gs.Node] = [*graph.tensors().values(), *graph.inputs, *graph.outputs, *graph.nodes]
         taken = graph.__dict__["csscc_names"] = {t.name for t in given}
     candidate, number = name, 1
     while candidate in taken:
@@ -87,7 +113,9 @@ def unique_name(graph: Any, name: str) -> str:
     return candidate
 
 
-def insert_node(graph: Any, op: str, name: str, inputs: list[Any], *, domain: str | None = None, **attrs: Any) -> Any:
+def insert_node(
+    graph: gs.Graph, op: str, name: str, inputs: Sequence[gs.Tensor], *, domain: str | None = None, **attrs: object
+) -> gs.Variable:
     """Append a node and return its output, typed float32 with the shape of the first input."""
     output = gs.Variable(unique_name(graph, f"{name}_out"), dtype=np.float32, shape=inputs[0].shape)
     graph.nodes.append(

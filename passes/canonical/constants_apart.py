@@ -11,16 +11,17 @@ known, for constants that differ between samples, or where several computed tens
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, insert_node, set_inputs
+from csscc.dialect.rewrite import constant_tensor, insert_node, producer, set_inputs, sizes_behind_batch
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import core_nodes
+from csscc.passes.linear.layout import concat_axis
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,23 @@ class ConstantsApart(BasePass):
         return changed
 
 
-def _apart(graph: Any, node: Any) -> int:
+def _apart(graph: gs.Graph, node: gs.Node) -> int:
     after = node.outputs[0].shape
-    if not after or not all(isinstance(d, int) for d in after[1:]) or any(not t.shape for t in node.inputs):
+    if not after or sizes_behind_batch(after) is None or any(not t.shape for t in node.inputs):
         return 0
-    axis = node.attrs["axis"] % len(after)
+    axis = concat_axis(node)
     parts = [_one_sample(t) for t in node.inputs]
     computed = [i for i, p in enumerate(parts) if p is None]
     if axis == 0 or len(computed) != 1 or len(parts) == 1:
         return 0
     place = computed[0]
-    own = (1, *node.inputs[place].shape[1:])
-    values = np.concatenate([np.zeros(own) if p is None else p for p in parts], axis)
+    own = sizes_behind_batch(node.inputs[place].shape)
+    if own is None:
+        return 0
+    values = np.concatenate([np.zeros((1, *own)) if p is None else p for p in parts], axis)
     front = sum(p.shape[axis] for p in parts[:place] if p is not None)
     pads = np.zeros((2, len(after)), np.int64)
-    pads[:, axis] = front, after[axis] - front - own[axis]
+    pads[:, axis] = front, values.shape[axis] - front - own[axis - 1]
     tensor = constant_tensor(graph, f"{node.name}_pads", pads.reshape(-1))
     padded = insert_node(graph, "Pad", f"{node.name}_pad", [node.inputs[place], tensor])
     padded.shape = after
@@ -60,13 +63,14 @@ def _apart(graph: Any, node: Any) -> int:
     return 1
 
 
-def _one_sample(tensor: Any) -> NDArray[Any] | None:
+def _one_sample(tensor: gs.Tensor) -> NDArray[np.generic] | None:
     """What a constant holds for each sample, ``[1, ...]``; None for what is computed or differs between samples."""
-    maker = tensor.inputs[0] if tensor.inputs else None
+    maker = producer(tensor)
     if maker is not None and maker.op == "Expand" and isinstance(maker.inputs[0], gs.Constant):
-        values, shape = maker.inputs[0].values, (1, *tensor.shape[1:])
-        fits = all(isinstance(d, int) for d in shape) and (values.ndim < len(shape) or values.shape[0] == 1)
-        return np.broadcast_to(values, shape) if fits else None
+        values, sizes = maker.inputs[0].values, sizes_behind_batch(tensor.shape)
+        if sizes is None or (values.ndim > len(sizes) and values.shape[0] != 1):
+            return None
+        return np.broadcast_to(values, (1, *sizes))
     if not isinstance(tensor, gs.Constant) or tensor.values.dtype.kind != "f":
         return None
     same = np.isfinite(tensor.values).all() and (tensor.values == tensor.values[:1]).all()

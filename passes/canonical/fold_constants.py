@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes, name_uniquely
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import Shape, attribute, producer, sizes_behind_batch
 from csscc.io import weights
 from csscc.passes.base import BasePass
 
@@ -62,13 +63,13 @@ def _quiet_onnxruntime() -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
-def _partitioning(graph: Any) -> str | None:
+def _partitioning(graph: gs.Graph) -> str | None:
     """The graph library evaluates what it folds as one message; where that may be too large, piece by piece."""
     size = sum(t.values.nbytes for t in graph.tensors().values() if isinstance(t, gs.Constant))
     return "recursive" if size > weights.MAX_BYTES else None
 
 
-def _constant_target(node: Any) -> int:
+def _constant_target(node: gs.Node) -> int:
     if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
         return 0
     rest = _behind_batch(node.inputs[0].shape, node.outputs[0].shape)
@@ -78,46 +79,47 @@ def _constant_target(node: Any) -> int:
     return 1
 
 
-def _constant_sizes(node: Any) -> int:
+def _constant_sizes(node: gs.Node) -> int:
     if node.op != "Resize" or len(node.inputs) < 4 or "axes" in node.attrs:
         return 0
     before, after = node.inputs[0].shape, node.outputs[0].shape
-    if not before or not after or before[1] != after[1] or not all(isinstance(d, int) for d in after[2:]):
+    sizes = sizes_behind_batch((after or [])[1:])
+    if not before or not after or before[1] != after[1] or sizes is None:
         return 0
-    stretched = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
-    roi_read = node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    stretched = attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch"
+    roi_read = attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
     if not stretched or roi_read or not (before[0] == after[0] or _holds_batch_alone(node.inputs[3], before)):
         return 0
     node.attrs["axes"] = list(range(2, len(after)))
-    node.inputs[3] = gs.Constant(f"{node.name}_sizes", np.array(after[2:], dtype=np.int64))
+    node.inputs[3] = gs.Constant(f"{node.name}_sizes", np.array(sizes, dtype=np.int64))
     return 1
 
 
-def _holds_batch_alone(sizes: Any, shape: Any) -> bool:
+def _holds_batch_alone(sizes: gs.Tensor, shape: Shape) -> bool:
     """Whether the only number in `sizes` that is not known can be the first one of `shape`."""
     if isinstance(sizes, gs.Constant):
         return True
-    node = sizes.inputs[0] if sizes.inputs else None
+    node = producer(sizes)
     if node is None or node.op not in ("Shape", *_LAYOUT):
         return False
     if node.op == "Shape":
         read = node.inputs[0].shape
-        return bool(read) and read[0] == shape[0] is not None and all(isinstance(d, int) for d in read[1:])
+        return bool(read and read[0] == shape[0] is not None and sizes_behind_batch(read) is not None)
     return all(_holds_batch_alone(t, shape) for t in node.inputs)
 
 
 _LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
 
 
-def _behind_batch(before: Any, after: Any) -> list[int] | None:
+def _behind_batch(before: Shape | None, after: Shape | None) -> list[int] | None:
     """What a Reshape with a free batch makes of the other dimensions; None if that is not known."""
     if not after or isinstance(after[0], int):
         return None
     known = [d for d in after[1:] if isinstance(d, int)]
     if len(known) == len(after) - 1:
         return known
-    same_batch = bool(before) and after[0] is not None and before[0] == after[0]
-    if not same_batch or len(known) != len(after) - 2 or not all(isinstance(d, int) for d in before[1:]):
+    read = sizes_behind_batch(before)
+    if not before or before[0] is None or before[0] != after[0] or read is None or len(known) != len(after) - 2:
         return None
-    missing = int(np.prod(before[1:])) // max(1, int(np.prod(known)))
+    missing = int(np.prod(read)) // max(1, int(np.prod(known)))
     return [d if isinstance(d, int) else missing for d in after[1:]]

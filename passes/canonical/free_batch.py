@@ -11,19 +11,23 @@ batch at a time. Where it does not (an output without a batch axis, say), the ba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model, infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import attribute, shape_of, sizes_behind_batch
 from csscc.errors import CssccError
 from csscc.passes.base import BasePass
 from csscc.runtime.session import Session
+from csscc.statistics import Feeds
 
 BATCH = "batch"
 TOLERANCE = 1e-3
+Values = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,21 @@ class FreeBatch(BasePass):
         sizes = {t.shape[0] for t in network.graph.inputs if t.shape}
         if not sizes or not all(t.shape for t in network.graph.inputs):
             return rewritten
-        if all(not isinstance(s, int) for s in sizes):
-            network.batch = next((s for s in sizes if s), BATCH)
+        fixed = [s for s in sizes if isinstance(s, int)]
+        if not fixed:
+            network.batch = next((s for s in sizes if isinstance(s, str) and s), BATCH)
             return rewritten
         if len(sizes) > 1:
             network.report(self.name, "inputs", f"the inputs' first dimensions differ ({sizes}): batch left fixed")
             return rewritten
-        return rewritten + self._free(network, int(sizes.pop()))
+        return rewritten + self._free(network, fixed[0])
 
     def _free(self, network: Network, size: int) -> int:
         graph = network.graph
         try:
             feeds, expected = _results(Session(export_model(network), optimise=False), size)
             for tensor in graph.inputs:
-                tensor.shape = [BATCH, *tensor.shape[1:]]
+                tensor.shape = [BATCH, *shape_of(tensor)[1:]]
             infer_shapes(network)
             got = Session(export_model(network), optimise=False).run(feeds)
             if all(_close(got[n], v) for n, v in expected.items()):
@@ -61,30 +66,31 @@ class FreeBatch(BasePass):
         except (CssccError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
         for tensor in graph.inputs:
-            tensor.shape = [size, *tensor.shape[1:]]
+            tensor.shape = [size, *shape_of(tensor)[1:]]
         infer_shapes(network)
         network.report(self.name, "inputs", f"batch left fixed at {size}: {reason}")
         return 0
 
 
-def _keep_batch(node: Any) -> int:
+def _keep_batch(node: gs.Node) -> int:
     """Rewrite a node that states the batch size; exact for the size it states."""
-    if node.op == "Flatten" and node.attrs.get("axis", 1) == 0 and (node.inputs[0].shape or [None])[0] == 1:
+    if node.op == "Flatten" and attribute(node, "axis", 1) == 0 and (node.inputs[0].shape or [None])[0] == 1:
         node.attrs["axis"] = 1
         return 1
     if node.op != "Reshape" or not isinstance(node.inputs[1], gs.Constant):
         return 0
     before, after = node.inputs[0].shape, node.outputs[0].shape
-    if not before or not after or before[0] != after[0] or not all(isinstance(d, int) for d in after[1:]):
+    sizes = sizes_behind_batch(after)
+    if not before or not after or before[0] != after[0] or sizes is None:
         return 0
-    target = np.array([-1, *after[1:]], dtype=np.int64)
+    target = np.array([-1, *sizes], dtype=np.int64)
     if 0 in target or np.array_equal(target, node.inputs[1].values):
         return 0
     node.inputs[1] = gs.Constant(f"{node.name}_shape", target)
     return 1
 
 
-def _results(original: Session, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _results(original: Session, size: int) -> tuple[Feeds, Feeds]:
     """Samples for the freed network, and what the original network of batches of `size` makes of them."""
     if size == 1:
         samples = [original.random_inputs(1, seed) for seed in range(3)]
@@ -97,14 +103,14 @@ def _results(original: Session, size: int) -> tuple[dict[str, Any], dict[str, An
     return {n: v[:1] for n, v in feeds.items()}, expected
 
 
-def _close(got: Any, expected: Any) -> bool:
+def _close(got: Values, expected: Values) -> bool:
     if got.shape != expected.shape:
         return False
     tolerance = TOLERANCE * _scale(expected)
     return bool(np.allclose(got, expected, rtol=TOLERANCE, atol=tolerance, equal_nan=True))
 
 
-def _scale(values: Any) -> float:
+def _scale(values: Values) -> float:
     """Largest finite magnitude; random inputs may be outside an operator's domain."""
     if values.dtype.kind != "f":
         return 0.0

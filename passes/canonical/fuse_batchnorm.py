@@ -16,18 +16,20 @@ Neither fires where another node, or an output of the graph, reads the tensor in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import (
+    attribute,
     constant,
     constant_tensor,
     insert_node,
     only_reader,
     producer,
+    rank_of,
     replace_readers,
 )
 from csscc.passes.base import BasePass
@@ -35,6 +37,7 @@ from csscc.passes.convert.find_regions import is_weighted
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale, operand_factor
 from csscc.passes.linear.factors import Factor, along, spread
+from csscc.passes.linear.mixing import is_padded
 from csscc.passes.linear.weighted import WeightedOp
 
 
@@ -59,7 +62,7 @@ class FuseBatchNorm(BasePass):
             if not folded:
                 return changed
 
-    def _fuse(self, network: Network, node: Any) -> int:
+    def _fuse(self, network: Network, node: gs.Node) -> int:
         reason = _no_affine(node)
         if reason:
             network.report(self.name, node.name, f"not fused: {reason}")
@@ -78,9 +81,9 @@ class FuseBatchNorm(BasePass):
         return 1
 
 
-def _no_affine(node: Any) -> str:
+def _no_affine(node: gs.Node) -> str:
     """Why the node is not a constant affine; empty if it is one."""
-    if node.attrs.get("training_mode", 0):
+    if attribute(node, "training_mode", 0):
         return "it is in training mode and computes its statistics; export the model in evaluation mode"
     if any(constant(node, i) is None for i in range(1, 5)):
         return "its parameters are computed, not constant"
@@ -89,14 +92,14 @@ def _no_affine(node: Any) -> str:
     return "" if node.inputs[0].shape is not None else "the rank of its input is not known"
 
 
-def affine(node: Any) -> tuple[Factor, Factor]:
+def affine(node: gs.Node) -> tuple[Factor, Factor]:
     """Scale and shift per channel that an inference BatchNormalization applies, in float64."""
     gamma, beta, mean, variance = (np.asarray(constant(node, i), np.float64) for i in range(1, 5))
-    scale = gamma / np.sqrt(variance + node.attrs.get("epsilon", 1e-5))
+    scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
     return scale, beta - scale * mean
 
 
-def _fuse_before(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
+def _fuse_before(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -> str:
     """Fold into the weighted operator that makes the input; returns why not, or nothing if done."""
     source = node.inputs[0]
     maker = producer(source)
@@ -104,7 +107,7 @@ def _fuse_before(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
         return "no weighted operator makes its input"
     if only_reader(graph, source) is not node:
         return "its input has a second reader"
-    rank = len(source.shape)
+    rank = rank_of(source)
     rule = LINEAR[maker.op]
     assert isinstance(rule, WeightedOp)
     if rule.output_axis(maker) % rank != 1:
@@ -118,7 +121,7 @@ def _fuse_before(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
     return ""
 
 
-def _fuse_behind(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
+def _fuse_behind(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -> str:
     """Fold into the weighted operator that reads the output; returns why not, or nothing if done."""
     output = node.outputs[0]
     reader = only_reader(graph, output)
@@ -126,11 +129,10 @@ def _fuse_behind(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
         return "not only a weighted operator reads its output"
     rule = LINEAR[reader.op]
     assert isinstance(rule, WeightedOp)
-    rank = len(node.inputs[0].shape)
+    rank = rank_of(node.inputs[0])
     if rule.data_index(reader) != 0 or rule.input_axis(reader) % rank != 1:
         return f"the channels of {reader.op} '{reader.name}' lie along another axis"
-    padded = any(reader.attrs.get("pads", [])) or reader.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    if reader.op == "ConvTranspose" or (padded and np.any(shift)):
+    if reader.op == "ConvTranspose" or (is_padded(reader) and np.any(shift)):
         return f"{reader.op} '{reader.name}' pads its input"
     bias = _through_weights(reader, shift)
     if bias is None or not rule.add_bias(graph, reader, bias):
@@ -141,21 +143,21 @@ def _fuse_behind(graph: Any, node: Any, scale: Factor, shift: Factor) -> str:
     return ""
 
 
-def _through_weights(node: Any, shift: Factor) -> Factor | None:
+def _through_weights(node: gs.Node, shift: Factor) -> Factor | None:
     """What a constant per input channel becomes behind the weights."""
     weights = np.asarray(constant(node, 1), np.float64)
     if node.op == "Conv":
-        group = node.attrs.get("group", 1)
+        group = attribute(node, "group", 1)
         per_output = np.repeat(shift.reshape(group, -1), weights.shape[0] // group, axis=0)
         return np.asarray((weights.reshape(*weights.shape[:2], -1).sum(axis=2) * per_output).sum(axis=1))
     if node.op == "Gemm":
-        matrix = weights.T if node.attrs.get("transB", 0) else weights
-        return np.asarray(node.attrs.get("alpha", 1.0) * (shift @ matrix))
+        matrix = weights.T if attribute(node, "transB", 0) else weights
+        return np.asarray(attribute(node, "alpha", 1.0) * (shift @ matrix))
     return shift @ weights if weights.ndim == 2 else None
 
 
-def _as_affine(graph: Any, node: Any, scale: Factor, shift: Factor) -> None:
-    rank = len(node.inputs[0].shape)
+def _as_affine(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -> None:
+    rank = rank_of(node.inputs[0])
     scaled = insert_node(
         graph,
         "Mul",
@@ -166,9 +168,9 @@ def _as_affine(graph: Any, node: Any, scale: Factor, shift: Factor) -> None:
     _as_sum(graph, node, shift)
 
 
-def _as_sum(graph: Any, node: Any, shift: Factor) -> None:
+def _as_sum(graph: gs.Graph, node: gs.Node, shift: Factor) -> None:
     """Turn a BatchNormalization whose scale is applied into an Add."""
-    rank = len(node.inputs[0].shape)
+    rank = rank_of(node.inputs[0])
     source = node.inputs[0]
     node.op = "Add"
     node.attrs.clear()
@@ -178,14 +180,14 @@ def _as_sum(graph: Any, node: Any, shift: Factor) -> None:
         del node.outputs[-1]
 
 
-def _take_output(maker: Any, node: Any) -> None:
+def _take_output(maker: gs.Node, node: gs.Node) -> None:
     """Let `maker` make the output of `node`, which disappears."""
     output = node.outputs[0]
     node.outputs.clear()
     maker.outputs[0] = output
 
 
-def _fold_affine(graph: Any, node: Any) -> int:
+def _fold_affine(graph: gs.Graph, node: gs.Node) -> int:
     """Fold arithmetic with a constant into the weighted operator that makes the other operand."""
     if node.op not in ("Mul", "Div", "Add", "Sub") or not node.outputs:
         return 0
@@ -198,7 +200,7 @@ def _fold_affine(graph: Any, node: Any) -> int:
         return 0
     if node.op == "Div" and index == 0:
         return 0
-    values, rank = constant(node, index), len(source.shape)
+    values, rank = constant(node, index), rank_of(source)
     assert values is not None
     if values.ndim > rank or (values.ndim == rank and values.shape[0] != 1) or node.outputs[0].shape != source.shape:
         return 0

@@ -11,7 +11,9 @@ pool's indices are read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import onnx_graphsurgeon as gs
 
 from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
@@ -43,11 +45,11 @@ class FuseReluMaxPool(BasePass):
         return fused
 
 
-def _indices(*nodes: Any) -> list[Any]:
-    return [t for node in nodes for t in list(node.outputs)[1:]]
+def _indices(*nodes: gs.Node) -> list[gs.Variable]:
+    return [t for node in nodes for t in node.outputs[1:]]
 
 
-def _fuse(first: Any, second: Any) -> None:
+def _fuse(first: gs.Node, second: gs.Node) -> None:
     pool = first if first.op == "MaxPool" else second
     second.op, second.domain = "ReluMaxPool", ACTIVATION_DOMAIN
     second.attrs = dict(pool.attrs)

@@ -11,10 +11,12 @@ back the shape of x.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import only_reader
+from csscc.dialect.rewrite import attribute, only_reader, rank_of
 from csscc.passes.base import BasePass
 
 ALONG_ROWS = ("Softmax", "LogSoftmax", "Hardmax")
@@ -34,7 +36,7 @@ class MergeSoftmax(BasePass):
         return merged
 
 
-def _merge(graph: Any, flatten: Any) -> int:
+def _merge(graph: gs.Graph, flatten: gs.Node) -> int:
     if flatten.op != "Flatten" or not flatten.outputs:
         return 0
     softmax = only_reader(graph, flatten.outputs[0])
@@ -44,9 +46,9 @@ def _merge(graph: Any, flatten: Any) -> int:
     source, result = flatten.inputs[0], reshape.outputs[0]
     if source.shape is None or list(source.shape) != list(result.shape or []):
         return 0
-    rank = len(source.shape)
-    last = flatten.attrs.get("axis", 1) % rank == rank - 1
-    if not last or softmax.attrs.get("axis", -1) not in (1, -1):
+    rank = rank_of(source)
+    last = attribute(flatten, "axis", 1) % rank == rank - 1
+    if not last or attribute(softmax, "axis", -1) not in (1, -1):
         return 0
     reshape.outputs.clear()
     softmax.inputs[0], softmax.outputs[0] = source, result

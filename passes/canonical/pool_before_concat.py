@@ -12,13 +12,13 @@ else reads one of the tensors in between, where the pool's indices are read, or 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import only_reader, producer, unique_name
+from csscc.dialect.rewrite import attribute, only_reader, producer, unique_name
 from csscc.passes.base import BasePass
 
 
@@ -32,7 +32,7 @@ class PoolBeforeConcat(BasePass):
         """Return the number of pools moved."""
         graph = network.graph
         moved = 0
-        for concat in [n for n in graph.nodes if n.op == "Concat" and n.attrs.get("axis") == 1]:
+        for concat in [n for n in graph.nodes if n.op == "Concat" and attribute(n, "axis", 0) == 1]:
             pool = only_reader(graph, concat.outputs[0])
             if pool is None or pool.op != "MaxPool" or any(t.outputs for t in list(pool.outputs)[1:]):
                 continue
@@ -43,12 +43,12 @@ class PoolBeforeConcat(BasePass):
         return moved
 
 
-def _is_lone_relu(graph: Any, tensor: Any, concat: Any) -> bool:
+def _is_lone_relu(graph: gs.Graph, tensor: gs.Tensor, concat: gs.Node) -> bool:
     maker = producer(tensor)
     return maker is not None and maker.op == "Relu" and only_reader(graph, tensor) is concat
 
 
-def _move(graph: Any, concat: Any, pool: Any) -> None:
+def _move(graph: gs.Graph, concat: gs.Node, pool: gs.Node) -> None:
     output = pool.outputs[0]
     for index, part in enumerate(list(concat.inputs)):
         shape = None if output.shape is None or part.shape is None else [*part.shape[:2], *output.shape[2:]]

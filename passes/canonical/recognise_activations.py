@@ -11,9 +11,9 @@ silent step. It does not fire where the values differ anywhere on the grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from csscc.dialect.adapter import evaluate_nodes
 from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, is_output, set_inputs
+from csscc.dialect.rewrite import constant, constant_tensor, is_output, producer, set_inputs
 from csscc.passes.base import BasePass
 
 Array = NDArray[np.float64]
@@ -38,6 +38,9 @@ GRID = np.unique(np.concatenate([np.linspace(-12, 12, 481), SMALL, -SMALL, np.ou
 TOLERANCE = 2e-5
 
 
+Attributes = Mapping[str, float | str]
+
+
 @dataclass(frozen=True)
 class Known:
     """An activation to be recognised: its values, and the node that stands for it.
@@ -51,7 +54,7 @@ class Known:
     op: str
     values: Callable[..., Array]
     domain: str | None = None
-    fit: Callable[[Array], dict[str, Any]] = lambda values: {}
+    fit: Callable[[Array], Attributes] = lambda values: {}
 
 
 def _sigmoid(x: Array) -> Array:
@@ -130,7 +133,7 @@ class RecogniseActivations(BasePass):
         return found
 
 
-def _recognise(graph: Any, last: Any) -> bool:
+def _recognise(graph: gs.Graph, last: gs.Node) -> bool:
     for source, nodes in reversed(cones(graph, last, is_elementwise)):
         if len(nodes) == 1 and last.op not in ("Max", "Min"):
             continue
@@ -150,29 +153,30 @@ def _recognise(graph: Any, last: Any) -> bool:
     return False
 
 
-def _stand_in(graph: Any, last: Any, source: Any, known: Known, attributes: dict[str, Any]) -> None:
+def _stand_in(graph: gs.Graph, last: gs.Node, source: gs.Tensor, known: Known, attributes: Attributes) -> None:
     """Let `last` compute the known activation of `source`; the bounds of a Clip are inputs."""
-    last.op, last.domain, inputs = known.op, known.domain, [source]
-    if known.op == "Clip":
-        for name in ("min", "max"):
-            value = attributes.pop(name, None)
-            tensor = gs.Variable.empty() if value is None else constant_tensor(graph, f"{last.name}_{name}", value)
-            inputs.append(tensor)
-    last.attrs = attributes
-    set_inputs(last, inputs)
+    last.op, last.domain = known.op, known.domain
+    if known.op != "Clip":
+        last.attrs = dict(attributes)
+        set_inputs(last, [source])
+        return
+    last.attrs = {}
+    bounds = ((f"{last.name}_{name}", attributes.get(name)) for name in ("min", "max"))
+    tensors = [gs.Variable.empty() if v is None else constant_tensor(graph, name, v) for name, v in bounds]
+    set_inputs(last, [source, *tensors])
 
 
-def cones(graph: Any, last: Any, allowed: Callable[[Any], bool]) -> list[tuple[Any, list[Any]]]:
+def cones(graph: gs.Graph, last: gs.Node, allowed: Callable[[gs.Node], bool]) -> list[tuple[gs.Tensor, list[gs.Node]]]:
     """Pairs of a tensor and the `allowed` nodes between it and `last`, smaller first, where only that tensor enters."""
-    nodes: list[Any] = []
-    open_tensors = [last.outputs[0]]
+    nodes: list[gs.Node] = []
+    open_tensors: list[gs.Tensor] = [last.outputs[0]]
     cones = []
     while open_tensors and len(nodes) < MAX_NODES:
         order = {id(n): i for i, n in enumerate(graph.nodes)}
         # Expand the open tensor that is made last, so that the set of open tensors stays a cut.
         open_tensors.sort(key=lambda t: order.get(id(t.inputs[0]), -1) if t.inputs else -1)
         tensor = open_tensors.pop()
-        node = tensor.inputs[0] if tensor.inputs else None
+        node = producer(tensor)
         if node is None or not allowed(node) or (node is not last and is_output(graph, tensor)):
             break
         nodes.insert(0, node)
@@ -184,7 +188,7 @@ def cones(graph: Any, last: Any, allowed: Callable[[Any], bool]) -> list[tuple[A
     return cones
 
 
-def is_elementwise(node: Any, *, vectors: bool = False) -> bool:
+def is_elementwise(node: gs.Node, *, vectors: bool = False) -> bool:
     """Whether the node computes each element of its result from one of a tensor, and scalar constants.
 
     With `vectors`, constants may vary along the last axis.

@@ -15,15 +15,16 @@ anywhere, or where the length of a row is not known.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.adapter import evaluate_nodes
 from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, set_inputs
+from csscc.dialect.rewrite import attribute, constant, constant_tensor, rank_of, set_inputs
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.recognise_activations import cones, is_elementwise
 
@@ -54,13 +55,13 @@ class RecogniseNormalizations(BasePass):
         return found
 
 
-def _recognise(graph: Any, last: Any) -> bool:
+def _recognise(graph: gs.Graph, last: gs.Node) -> bool:
     for source, nodes in reversed(cones(graph, last, _in_normalization)):
         length = source.shape[-1] if source.shape else None
         if not isinstance(length, int) or length < 2 or all(n.op != "ReduceMean" for n in nodes):
             continue
         x = _rows(length)
-        shape = (len(x), *(1,) * (len(source.shape) - 2), length)
+        shape = (len(x), *(1,) * (rank_of(source) - 2), length)
         values = evaluate_nodes(nodes, source, last.outputs[0], x.reshape(shape).astype(np.float32))
         if values is None or not np.isfinite(values).all():
             continue
@@ -84,12 +85,12 @@ def _rows(length: int) -> Array:
     return np.asarray(x * MAGNITUDES[:, None] + OFFSETS[:, None])
 
 
-def _in_normalization(node: Any) -> bool:
+def _in_normalization(node: gs.Node) -> bool:
     if node.op != "ReduceMean":
         return is_elementwise(node, vectors=True)
     axes, rank = constant(node, 1), len(node.inputs[0].shape or ())
     along_row = axes is not None and rank > 1 and list(axes % rank) == [rank - 1]
-    return along_row and bool(node.attrs.get("keepdims", 1))
+    return along_row and bool(attribute(node, "keepdims", 1))
 
 
 def _fit(centred: Array, y: Array) -> tuple[Array, Array, float]:
@@ -106,7 +107,9 @@ def _normalised(centred: Array, epsilon: float) -> Array:
     return np.asarray(centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + epsilon))
 
 
-def _stand_in(graph: Any, last: Any, source: Any, op: str, scale: Array, shift: Array, epsilon: float) -> None:
+def _stand_in(
+    graph: gs.Graph, last: gs.Node, source: gs.Tensor, op: str, scale: Array, shift: Array, epsilon: float
+) -> None:
     last.op = op
     if op == "LayerNormalization":
         last.attrs = {"axis": -1, "epsilon": epsilon}

@@ -7,7 +7,7 @@ A node stays where its removal would join a graph input to a graph output, and w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -35,7 +35,7 @@ class RemoveIdentities(BasePass):
         return removed
 
 
-def passes_on(graph: Any, node: Any) -> bool:
+def passes_on(graph: gs.Graph, node: gs.Node) -> bool:
     """Whether the node's first output is its first input, and nothing else of it is read."""
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return False
@@ -55,7 +55,7 @@ def passes_on(graph: Any, node: Any) -> bool:
     return False
 
 
-def _bypass(graph: Any, node: Any) -> bool:
+def _bypass(graph: gs.Graph, node: gs.Node) -> bool:
     source, output = node.inputs[0], node.outputs[0]
     if is_output(graph, output):
         made = producer(source)

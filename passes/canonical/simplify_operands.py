@@ -12,21 +12,21 @@ behind this pass factors and constants fit both sides. Prologue and epilogue sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, insert_node, set_inputs
+from csscc.dialect.rewrite import Shape, constant_tensor, insert_node, set_inputs
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import core_nodes
 
-BOUNDS: dict[str, tuple[str, Callable[..., Any]]] = {"Max": ("AtLeast", np.maximum), "Min": ("AtMost", np.minimum)}
+BOUNDS: dict[str, tuple[str, np.ufunc]] = {"Max": ("AtLeast", np.maximum), "Min": ("AtMost", np.minimum)}
 CONSTANT_FIRST = {"Div": "DividedInto", "Pow": "PowerOf"}
 REPEATING = frozenset(["Add", "Sub", "Mul", "Div", "Max", "Min"])
 
@@ -51,7 +51,7 @@ class SimplifyOperands(BasePass):
         return changed
 
 
-def _few_operands(graph: Any, node: Any) -> int:
+def _few_operands(graph: gs.Graph, node: gs.Node) -> int:
     constants = [t for t in node.inputs if isinstance(t, gs.Constant)]
     computed = [t for t in node.inputs if not isinstance(t, gs.Constant)]
     if not computed:
@@ -71,7 +71,7 @@ def _few_operands(graph: Any, node: Any) -> int:
     return 0
 
 
-def _chain(graph: Any, node: Any, computed: list[Any], constants: Sequence[Any]) -> None:
+def _chain(graph: gs.Graph, node: gs.Node, computed: list[gs.Tensor], constants: Sequence[gs.Constant]) -> None:
     """Two operands at a time; the constants, as one, at the end."""
     bound, unite = BOUNDS[node.op]
     last = computed.pop() if not constants and len(computed) > 1 else None
@@ -85,18 +85,18 @@ def _chain(graph: Any, node: Any, computed: list[Any], constants: Sequence[Any])
         set_inputs(node, [result, last])
 
 
-def _with_parameter(node: Any, op: str, data: Any, parameter: Any) -> None:
+def _with_parameter(node: gs.Node, op: str, data: gs.Tensor, parameter: gs.Tensor) -> None:
     node.op, node.domain = op, ACTIVATION_DOMAIN
     set_inputs(node, [data, parameter])
 
 
-def _insert(graph: Any, node: Any, op: str, inputs: list[Any], shape: Any) -> Any:
+def _insert(graph: gs.Graph, node: gs.Node, op: str, inputs: Sequence[gs.Tensor], shape: Shape | None) -> gs.Variable:
     value = insert_node(graph, op, f"{node.name}_{op.lower()}", inputs)
     value.shape = shape
     return value
 
 
-def _broadcast(a: Any, b: Any) -> Any:
+def _broadcast(a: Shape | None, b: Shape | None) -> Shape | None:
     """Shape of an operation on two tensors, or None where it is not known."""
     if a is None or b is None:
         return None
@@ -105,7 +105,7 @@ def _broadcast(a: Any, b: Any) -> Any:
     return [y if x == 1 else x for x, y in zip(longer, padded, strict=True)]
 
 
-def _expand(graph: Any, node: Any) -> int:
+def _expand(graph: gs.Graph, node: gs.Node) -> int:
     """Repeat the computed operands that the node repeats behind the batch, where a factor would meet the repeated axis.
 
     Sums and products of two computed tensors need it not: their factors pass or stay in front.

@@ -56,6 +56,7 @@ class AdjustAmplitudes(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of amplitudes raised."""
         assert network.calibration is not None
+        assert network.ann is not None
         raised: dict[str, float] = {}
         levels = network.coding.levels
         neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]

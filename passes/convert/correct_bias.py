@@ -49,6 +49,7 @@ class CorrectBias(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of neuron inputs and readouts corrected."""
         assert network.regions is not None
+        assert network.ann is not None
         originals = {n.name: n for n in network.ann.nodes}
         activations = [n for n in network.ann.nodes if network.regions.roles[n.name] == "neuron"]
         heard = {t.name for n in activations for t in n.inputs[: ACTIVATIONS[n.op].inputs]}
@@ -86,8 +87,8 @@ def _correct_neuron(network: Network, node: Any, run: LayerRun, expected: list[N
 def _correct_readout(network: Network, node: Any, run: LayerRun, wanted: NDArray[np.float64]) -> int:
     """A readout has no bias of its own; what makes its current takes the correction in T parts."""
     maker = producer(node.inputs[0])
-    rule = LINEAR.get(maker.op)
-    if not isinstance(rule, WeightedOp) or only_reader(network.graph, node.inputs[0]) is None:
+    rule = LINEAR.get(maker.op) if maker is not None else None
+    if maker is None or not isinstance(rule, WeightedOp) or only_reader(network.graph, node.inputs[0]) is None:
         return 0
     heard = np.tensordot(network.coding.weights, run.mean_currents()[0], axes=1)
     shift = along(_per_channel(node.inputs[0], heard - wanted), wanted.ndim + 1, rule.output_axis(maker))

@@ -15,13 +15,14 @@ take turns until nothing moves, at most `rounds` times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import only_reader, producer
+from csscc.dialect.rewrite import only_reader, producer, rank_of
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import is_weighted
 from csscc.passes.linear import LINEAR
@@ -51,7 +52,7 @@ class Equalise(BasePass):
         return len(changed)
 
 
-def _pair(graph: Any, node: Any) -> tuple[Any, Any] | None:
+def _pair(graph: gs.Graph, node: gs.Node) -> tuple[gs.Node, gs.Node] | None:
     """The weighted nodes around an activation that nothing else listens to."""
     activation = ACTIVATIONS.get(node.op)
     if activation is None or not activation.homogeneous or activation.inputs != 1 or activation.reach == "row":
@@ -61,20 +62,20 @@ def _pair(graph: Any, node: Any) -> tuple[Any, Any] | None:
         return None
     if not is_weighted(before) or not is_weighted(behind):
         return None
-    rank = len(node.outputs[0].shape)
+    rank = rank_of(node.outputs[0])
     made, read = _rule(before).output_axis(before) % rank, _rule(behind).input_axis(behind) % rank
-    if made != read or len(node.inputs[0].shape) != rank or (activation.reach == "window" and made != 1):
+    if made != read or rank_of(node.inputs[0]) != rank or (activation.reach == "window" and made != 1):
         return None
     return before, behind
 
 
-def _rule(node: Any) -> WeightedOp:
+def _rule(node: gs.Node) -> WeightedOp:
     rule = LINEAR[node.op]
     assert isinstance(rule, WeightedOp)
     return rule
 
 
-def _equalise(graph: Any, before: Any, behind: Any) -> bool:
+def _equalise(graph: gs.Graph, before: gs.Node, behind: gs.Node) -> bool:
     """Make both ranges of every channel their geometric mean; False where they are close to it already."""
     made, read = _largest(_rule(before).outputs_first(before)), _largest(_rule(behind).inputs_first(behind))
     alive = (made > 0) & (read > 0)

@@ -9,7 +9,7 @@ operators of `csscc.passes.linear` know. A factor that no weights can absorb sta
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -23,6 +23,7 @@ from csscc.dialect.rewrite import (
     insert_node,
     is_output,
     only_reader,
+    producer,
     replace_input,
     replace_readers,
 )
@@ -59,20 +60,20 @@ class Rescale(BasePass):
         return moves
 
 
-def is_factor(node: Any) -> bool:
+def is_factor(node: gs.Node) -> bool:
     """Whether the node multiplies one tensor by a constant."""
     return node.op == "Mul" and sum(constant(node, i) is not None for i in (0, 1)) == 1
 
 
-def _data(node: Any) -> Any:
+def _data(node: gs.Node) -> gs.Tensor:
     return next(t for t in node.inputs if not isinstance(t, gs.Constant))
 
 
-def _factor(node: Any) -> Factor:
+def _factor(node: gs.Node) -> Factor:
     return Scale().factor(node)
 
 
-def _push(graph: Any, node: Any, core: set[int]) -> int:
+def _push(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
     """Move the factor at `node` into each of its readers that can take it."""
     source, output, factor = _data(node), node.outputs[0], _factor(node)
     if np.array_equal(factor, ONE):
@@ -97,10 +98,10 @@ def _push(graph: Any, node: Any, core: set[int]) -> int:
     return moves
 
 
-def _push_concat(graph: Any, concat: Any, core: set[int]) -> int:
+def _push_concat(graph: gs.Graph, concat: gs.Node, core: set[int]) -> int:
     """Where every input of a concatenation is a factor, one behind it does their work."""
-    makers = [t.inputs[0] if t.inputs else None for t in concat.inputs]
-    if not all(m is not None and is_factor(m) for m in makers):
+    makers = [m for t in concat.inputs if (m := producer(t)) is not None and is_factor(m)]
+    if len(makers) != len(concat.inputs):
         return 0
     joined = Concat().join(concat, [_factor(m) for m in makers])
     if joined is None:
@@ -111,7 +112,7 @@ def _push_concat(graph: Any, concat: Any, core: set[int]) -> int:
     return 1
 
 
-def _factor_behind(graph: Any, node: Any, factor: Factor, core: set[int]) -> None:
+def _factor_behind(graph: gs.Graph, node: gs.Node, factor: Factor, core: set[int]) -> None:
     """Put a factor between the node and its readers; outputs of the graph are never core tensors."""
     for output in node.outputs:
         readers = list({id(r): r for r in output.outputs}.values())
@@ -124,12 +125,12 @@ def _factor_behind(graph: Any, node: Any, factor: Factor, core: set[int]) -> Non
             replace_input(reader, output, value)
 
 
-def _pull(graph: Any, node: Any, core: set[int]) -> int:
+def _pull(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
     """Move the factor at `node` into what made its data, if nothing else reads that."""
     source, factor = _data(node), _factor(node)
     if np.array_equal(factor, ONE):
         return _drop(graph, node)
-    maker = source.inputs[0] if source.inputs else None
+    maker = producer(source)
     if maker is None or maker.domain == DOMAIN or maker.op not in LINEAR or only_reader(graph, source) is not node:
         return 0
     if len(maker.outputs) != 1:
@@ -149,7 +150,7 @@ def _pull(graph: Any, node: Any, core: set[int]) -> int:
     return 1
 
 
-def _drop(graph: Any, node: Any) -> int:
+def _drop(graph: gs.Graph, node: gs.Node) -> int:
     if is_output(graph, node.outputs[0]):
         return 0
     replace_readers(node.outputs[0], _data(node))

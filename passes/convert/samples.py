@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import Shape
 from csscc.io.data import Source, limited
 from csscc.statistics import Feeds
 
@@ -22,8 +22,8 @@ def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: in
     With `share`, they get only so large a part of it, and of `limit`: half for 2, a quarter for 4.
     """
     if network.batch is None:
-        shapes = [t.shape for t in network.graph.inputs if t.shape]
-        return int(shapes[0][0]) if shapes and isinstance(shapes[0][0], int) else 1
+        first = next((t.shape[0] for t in network.graph.inputs if t.shape), None)
+        return first if isinstance(first, int) else 1
     tensors = network.graph.tensors()
     per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
     return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
@@ -35,10 +35,11 @@ def layer_batches(network: Network, source: Source, samples: int, budget: float)
     Fewer where one run would take more than `budget` multiply-accumulates, in batches of which a layer's tensors fit in
     memory T times.
     """
+    assert network.ann is not None
     ann = replace(network, graph=network.ann)
     affordable = affordable_samples(network.ann, network.coding.T, samples, budget)
     return list(limited(source.batches(batch_size(ann, network.amplitudes, share=4)), affordable))
 
 
-def _size(shape: Any) -> int:
+def _size(shape: Shape | None) -> int:
     return int(np.prod([d if isinstance(d, int) else 1 for d in (shape or [])[1:]], dtype=np.int64))

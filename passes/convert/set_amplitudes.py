@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import rank_of
 from csscc.passes.base import BasePass, PassError
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.linear.factors import spread
@@ -59,7 +60,7 @@ class SetAmplitudes(BasePass):
             method: Method = "max" if encoded else self.method
             tops = self.tops(histogram, method, levels)
             axis = calibration.axes[name]
-            rank = len(tensors[name].shape)
+            rank = rank_of(tensors[name])
             headroom = 1.0 if encoded or method == "percentile" else HEADROOM
             theta = not_too_small(tops, levels, headroom) / levels
             network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)

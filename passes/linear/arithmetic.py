@@ -3,62 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
-from csscc.dialect.rewrite import constant, set_constant
+from csscc.dialect.rewrite import Shape, constant, rank_of, set_constant, shape_of
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import ONE, ZERO, Factor, compress
 
 
-def _operand(node: Any) -> int | None:
+def _operand(node: gs.Node) -> int | None:
     """Index of the constant operand of a binary node; None if both are computed."""
     return next((i for i in (0, 1) if constant(node, i) is not None), None)
 
 
-def _refuse_operand(node: Any) -> str:
+def _refuse_operand(node: gs.Node) -> str:
     """Why a constant operand cannot act on a core tensor."""
     index = _operand(node)
     if index is None:
         return ""
-    values, rank = constant(node, index), len(node.inputs[1 - index].shape)
+    values, rank = constant(node, index), rank_of(node.inputs[1 - index])
     assert values is not None
     if values.ndim > rank or (values.ndim == rank and values.shape[0] != 1):
         return "its constant differs along the batch axis"
-    return _refuse_growth(node.inputs[1 - index].shape, node.outputs[0].shape)
+    return _refuse_growth(shape_of(node.inputs[1 - index]), shape_of(node.outputs[0]))
 
 
-def _refuse_growth(before: Any, after: Any) -> str:
+def _refuse_growth(before: Shape, after: Shape) -> str:
     """A constant that is the same for all of an axis is later written as one number, which would not repeat it."""
     grows = any(b == 1 and a != 1 for b, a in zip(before[1:], after[1:], strict=True))
     return "its constant repeats the core tensor along an axis" if grows else ""
 
 
-def operand_factor(node: Any, index: int) -> Factor:
+def operand_factor(node: gs.Node, index: int) -> Factor:
     """The constant operand as a factor: without the batch axis, in float64."""
     values = np.asarray(constant(node, index), np.float64)
-    rank = len(node.outputs[0].shape)
+    rank = rank_of(node.outputs[0])
     return compress(values.reshape(values.shape[1:]) if values.ndim == rank else values)
 
 
-def _refuse_broadcast(node: Any, core: Sequence[int]) -> str:
-    ranks = {len(node.inputs[i].shape) for i in core}
+def _refuse_broadcast(node: gs.Node, core: Sequence[int]) -> str:
+    ranks = {rank_of(node.inputs[i]) for i in core}
     return "" if len(ranks) == 1 else "core tensors of different rank: the batch axes do not meet"
 
 
 class Sum(LinearOp):
     """``Add``, ``Sub`` and ``Sum``: of core tensors, or of one and a constant."""
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """Ranks must agree, and a constant must not differ along the batch."""
         return _refuse_broadcast(node, core) or _refuse_operand(node)
 
-    def additive(self, node: Any) -> list[int]:
+    def additive(self, node: gs.Node) -> list[int]:
         """The constant operands."""
         return [i for i in range(len(node.inputs)) if constant(node, i) is not None]
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """With a constant c: ``x*f + c = (x + c/f)*f``. A sum of more than two waits for `pull`."""
         other = _operand(node)
         if other is None or len(node.inputs) != 2 or np.any(factor == 0):
@@ -66,21 +66,21 @@ class Sum(LinearOp):
         self._scale(graph, node, other, 1 / factor)
         return factor
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """``(x + y)*f = x*f + y*f``."""
         constants = self.additive(node)
         dynamic = [i for i in range(len(node.inputs)) if i not in constants]
-        shape = node.outputs[0].shape[1:]
-        if any(node.inputs[i].shape[1:] != shape for i in dynamic):
+        shape = shape_of(node.outputs[0])[1:]
+        if any(shape_of(node.inputs[i])[1:] != shape for i in dynamic):
             return None
         for index in constants:
             self._scale(graph, node, index, factor)
         return dict.fromkeys(dynamic, factor)
 
-    def _scale(self, graph: Any, node: Any, index: int, factor: Factor) -> None:
+    def _scale(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> None:
         set_constant(graph, node, index, operand_factor(node, index) * factor)
 
-    def take_constant(self, graph: Any, node: Any) -> Factor:
+    def take_constant(self, graph: gs.Graph, node: gs.Node) -> Factor:
         """The constant operand, replaced by zero."""
         index = _operand(node)
         if index is None:
@@ -89,7 +89,7 @@ class Sum(LinearOp):
         set_constant(graph, node, index, np.zeros((), np.float32))
         return -value if node.op == "Sub" and index == 1 else value
 
-    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+    def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """A constant on a summand is one on the sum."""
         return -value if node.op == "Sub" and index == 1 else value
 
@@ -97,13 +97,13 @@ class Sum(LinearOp):
 class Scale(LinearOp):
     """``Mul`` and ``Div`` by a constant, and ``Neg``."""
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """One core input; a constant must not differ along the batch."""
         if node.op == "Div" and list(core) == [1]:
             return "division by a core tensor is not linear"
         return _refuse_operand(node)
 
-    def factor(self, node: Any) -> Factor:
+    def factor(self, node: gs.Node) -> Factor:
         """What the node multiplies by."""
         if node.op == "Neg":
             return -ONE
@@ -112,7 +112,7 @@ class Scale(LinearOp):
         value = operand_factor(node, index)
         return 1 / value if node.op == "Div" else value
 
-    def multiply(self, graph: Any, node: Any, factor: Factor) -> None:
+    def multiply(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> None:
         """Multiply the node's own factor."""
         product = compress(self.factor(node) * factor)
         data = next(i for i in range(len(node.inputs)) if constant(node, i) is None)
@@ -124,16 +124,16 @@ class Scale(LinearOp):
             node.attrs.clear()
         set_constant(graph, node, 1 - data, product)
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """Two factors in a row are one."""
         self.multiply(graph, node, factor)
         return ONE
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """Two factors in a row are one."""
         self.multiply(graph, node, factor)
         return {}
 
-    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+    def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """Multiplied."""
         return value * self.factor(node)

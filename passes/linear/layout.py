@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
-from csscc.dialect.rewrite import constant
+from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
 
@@ -20,7 +19,7 @@ class Selection(LinearOp):
     A factor passes as the operator's own result on it: the operator is run on one batch of the factor.
     """
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """Parameters constant, and the batch axis kept in front, whole and in order."""
         if list(core) != [0]:
             return "its parameters are computed, not constant"
@@ -29,7 +28,7 @@ class Selection(LinearOp):
         before, after = node.inputs[0].shape, node.outputs[0].shape
         if before is None or after is None:
             return "its shape is not known"
-        if node.op == "Pad" and node.attrs.get("mode", "constant") == "constant":
+        if node.op == "Pad" and attribute(node, "mode", "constant") == "constant":
             value = constant(node, 2)
             if value is not None and np.any(value != 0):
                 return "it pads with a value other than zero"
@@ -37,12 +36,12 @@ class Selection(LinearOp):
             return "it cuts the batch axis"
         return self._refuse_batch(node)
 
-    def _refuse_batch(self, node: Any) -> str:
+    def _refuse_batch(self, node: gs.Node) -> str:
         """Run on three samples: each must come out as it does alone."""
-        shape = node.inputs[0].shape
-        if any(not isinstance(d, int) for d in shape[1:]):
+        sizes = sizes_behind_batch(node.inputs[0].shape)
+        if sizes is None:
             return "" if node.op in _SAFE_WITHOUT_SHAPE else "its shape is not known"
-        samples = np.arange(3 * int(np.prod(shape[1:]))).reshape(3, *shape[1:]).astype(np.float32) + 1
+        samples = np.arange(3 * int(np.prod(sizes))).reshape(3, *sizes).astype(np.float32) + 1
         try:
             together = _run(node, samples)
             alone = [_run(node, s[None]) for s in samples]
@@ -53,52 +52,62 @@ class Selection(LinearOp):
                 return "it mixes or reorders the batch axis"
         return ""
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """The operator's own result on the factor, where it is known and the same for each output."""
-        if factor.ndim == 0:
-            return factor
-        shape = node.inputs[0].shape
-        if any(not isinstance(d, int) for d in shape[1:]):
-            return None
-        full = np.broadcast_to(factor, shape[1:])[None]
-        results = _run(_continued(node) if node.op == "Pad" else node, full)
-        return compress(results[0][0]) if len(results) == 1 else None
+        return _selected(node, factor)
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """Through a transposition, transposed back; elsewhere only a factor that does not vary."""
         if factor.ndim == 0:
             return {0: factor} if len(node.outputs) == 1 else None
         if node.op != "Transpose":
             return None
-        rank = len(node.inputs[0].shape)
-        order = [a - 1 for a in node.attrs["perm"][1:]]
+        rank = rank_of(node.inputs[0])
+        order = [a - 1 for a in permutation(node)[1:]]
         return {0: compress(behind_batch(factor, rank).transpose(np.argsort(order)))}
 
-    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+    def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """As a factor, except that padding brings in zeros."""
-        return None if node.op == "Pad" else self.push(None, node, index, value)
+        return None if node.op == "Pad" else _selected(node, value)
+
+
+def permutation(transpose: gs.Node) -> list[int]:
+    """Which axis of the input each axis of a Transpose's output is."""
+    return attribute(transpose, "perm", list(reversed(range(rank_of(transpose.inputs[0])))))
+
+
+def _selected(node: gs.Node, factor: Factor) -> Factor | None:
+    """The operator's own result on the factor; None where it is not known, or differs from output to output."""
+    if factor.ndim == 0:
+        return factor
+    sizes = sizes_behind_batch(node.inputs[0].shape)
+    if sizes is None:
+        return None
+    full = np.broadcast_to(factor, sizes)[None]
+    results = _run(_continued(node) if node.op == "Pad" else node, full)
+    return compress(results[0][0]) if len(results) == 1 else None
 
 
 _SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
 
 
-def _continued(pad: Any) -> Any:
+def _continued(pad: gs.Node) -> gs.Node:
     """The same padding for a factor: whatever multiplies padded zeros is right, and its edge keeps it per channel."""
-    if pad.attrs.get("mode", "constant") != "constant":
+    if attribute(pad, "mode", "constant") != "constant":
         return pad
-    inputs = [gs.Variable("data"), *(gs.Variable.empty() for _ in pad.inputs[1:])]
+    inputs: list[gs.Tensor] = [gs.Variable("data"), *(gs.Variable.empty() for _ in pad.inputs[1:])]
     for index in {1, 3} & set(range(len(inputs))):
         values = constant(pad, index)
         inputs[index] = inputs[index] if values is None else gs.Constant(pad.inputs[index].name, values)
     return gs.Node("Pad", pad.name, {**pad.attrs, "mode": "edge"}, inputs, [gs.Variable("padded")])
 
 
-def _cuts_batch(node: Any) -> bool:
+def _cuts_batch(node: gs.Node) -> bool:
     """Whether a Slice names the batch axis and does not take all of it, whatever its size."""
     starts, ends, axes, steps = (constant(node, i) for i in range(1, 5))
     if starts is None or ends is None:
         return True
-    rank = len(node.inputs[0].shape)
+    rank = rank_of(node.inputs[0])
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = int(axes[i]) % rank if axes is not None else i
         if axis == 0 and (start != 0 or end < np.iinfo(np.int32).max or (steps is not None and steps[i] != 1)):
@@ -106,7 +115,7 @@ def _cuts_batch(node: Any) -> bool:
     return False
 
 
-def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
+def _run(node: gs.Node, values: np.ndarray) -> list[np.ndarray]:
     """Outputs of one node with constant parameters, by onnx's reference implementation."""
     from csscc.dialect.adapter import single_node_model
 
@@ -118,37 +127,46 @@ def _run(node: Any, values: np.ndarray) -> list[np.ndarray]:
 class Concat(LinearOp):
     """``Concat`` of core tensors along an axis behind the batch."""
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """The batch axis must not be the one."""
-        axis = node.attrs["axis"] % len(node.outputs[0].shape)
-        if axis == 0:
+        if concat_axis(node) == 0:
             return "it concatenates along the batch axis"
         if len(core) != len(node.inputs):
             return "it concatenates a core tensor and a constant"
         return ""
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """A factor of one input is none of the others; `join` takes the factors of all."""
         return None
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """Each input takes its part."""
-        rank = len(node.outputs[0].shape)
+        rank = rank_of(node.outputs[0])
         if factor.ndim == 0:
             return dict.fromkeys(range(len(node.inputs)), factor)
-        vector = along(factor, rank, node.attrs["axis"])
-        sizes = [t.shape[node.attrs["axis"]] for t in node.inputs]
-        if vector is None or not all(isinstance(s, int) for s in sizes):
+        axis, sizes = concat_axis(node), concat_sizes(node)
+        vector = along(factor, rank, axis)
+        if vector is None or sizes is None:
             return None
         parts = np.split(vector, np.cumsum(sizes)[:-1])
-        return {i: compress(spread(p, rank, node.attrs["axis"])) for i, p in enumerate(parts)}
+        return {i: compress(spread(p, rank, axis)) for i, p in enumerate(parts)}
 
-    def join(self, node: Any, values: list[Factor]) -> Factor | None:
+    def join(self, node: gs.Node, values: list[Factor]) -> Factor | None:
         """One factor or constant per input, as one of the output; None where they vary along other axes."""
-        rank, axis = len(node.outputs[0].shape), node.attrs["axis"]
-        parts = [along(v, rank, axis) for v in values]
-        sizes = [t.shape[axis] for t in node.inputs]
-        if any(p is None for p in parts) or not all(isinstance(s, int) for s in sizes):
+        rank, axis, sizes = rank_of(node.outputs[0]), concat_axis(node), concat_sizes(node)
+        parts = [p for v in values if (p := along(v, rank, axis)) is not None]
+        if len(parts) != len(values) or sizes is None:
             return None
-        joined = np.concatenate([np.broadcast_to(p, s) for p, s in zip(parts, sizes, strict=True) if p is not None])
+        joined = np.concatenate([np.broadcast_to(p, s) for p, s in zip(parts, sizes, strict=True)])
         return compress(spread(joined, rank, axis))
+
+
+def concat_axis(concat: gs.Node) -> int:
+    """The axis of a Concat, counted from the front."""
+    return attribute(concat, "axis", 0) % rank_of(concat.outputs[0])
+
+
+def concat_sizes(concat: gs.Node) -> list[int] | None:
+    """What each input of a Concat brings to its axis; None where that is not known."""
+    sizes = [s for t in concat.inputs if isinstance(s := shape_of(t)[concat_axis(concat)], int)]
+    return sizes if len(sizes) == len(concat.inputs) else None

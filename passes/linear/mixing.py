@@ -6,11 +6,11 @@ A factor passes where it is constant over the mixed axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
-from csscc.dialect.rewrite import constant
+from csscc.dialect.rewrite import attribute, constant, rank_of
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, behind_batch, compress, constant_over
 
@@ -18,55 +18,52 @@ from csscc.passes.linear.factors import Factor, behind_batch, compress, constant
 class Pool(LinearOp):
     """``AveragePool``, ``GlobalAveragePool``: mix the spatial axes."""
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """A factor per channel passes."""
-        rank = len(node.inputs[index].shape)
+        rank = rank_of(node.inputs[index])
         return factor if constant_over(factor, rank, range(2, rank)) else None
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """A factor per channel passes."""
         passed = self.push(graph, node, 0, factor)
         return None if passed is None else {0: passed}
 
-    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+    def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """An average keeps a constant per channel where no padding enters it."""
-        rank = len(node.inputs[index].shape)
-        padded = any(node.attrs.get("pads", [])) or node.attrs.get("ceil_mode", 0)
-        padded = padded or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+        rank = rank_of(node.inputs[index])
+        padded = is_padded(node) or attribute(node, "ceil_mode", 0)
         return None if padded or not constant_over(value, rank, range(2, rank)) else value
 
 
 class Reduce(LinearOp):
     """``ReduceMean`` and ``ReduceSum`` over axes behind the batch."""
 
-    def axes(self, node: Any) -> list[int] | None:
+    def axes(self, node: gs.Node) -> list[int] | None:
         """The reduced axes, counted from the front; None if they are not constant."""
-        rank = len(node.inputs[0].shape)
+        rank = rank_of(node.inputs[0])
         if len(node.inputs) > 1 and node.inputs[1].name:
             values = constant(node, 1)
             if values is None:
                 return None
             if values.size:
                 return [int(a) % rank for a in values]
-        named = node.attrs.get("axes")
-        if named:
-            return [a % rank for a in named]
-        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
+        whole = [] if attribute(node, "noop_with_empty_axes", 0) else list(range(rank))
+        return [a % rank for a in attribute(node, "axes", whole) or whole]
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """The batch must stay."""
         axes = self.axes(node)
         if axes is None:
             return "its axes are computed, not constant"
         return "it reduces the batch axis" if 0 in axes else ""
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """A factor that is constant over the reduced axes passes."""
         axes = self.axes(node) or []
-        rank = len(node.inputs[0].shape)
+        rank = rank_of(node.inputs[0])
         if not constant_over(factor, rank, axes):
             return None
-        if node.attrs.get("keepdims", 1) or factor.ndim == 0:
+        if attribute(node, "keepdims", 1) or factor.ndim == 0:
             return factor
         return compress(np.squeeze(behind_batch(factor, rank), axis=tuple(a - 1 for a in axes)))
 
@@ -74,31 +71,36 @@ class Reduce(LinearOp):
 class Resize(LinearOp):
     """``Resize`` and ``Upsample`` of the spatial axes, by nearest or linear interpolation."""
 
-    def refuse(self, node: Any, core: Sequence[int]) -> str:
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """Interpolation must be linear, its scales constant, and leave batch and channels alone."""
-        if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
             return "tf_crop_and_resize may bring in values from outside"
         before, after = node.inputs[0].shape, node.outputs[0].shape
-        if list(core) != [0] or after is None or before[1] != after[1]:
+        if list(core) != [0] or not before or not after or before[1] != after[1]:
             return "it resizes the channels or its sizes are computed"
-        axes = [a % len(before) for a in node.attrs.get("axes", range(len(before)))]
+        axes = [a % len(before) for a in attribute(node, "axes", list(range(len(before))))]
         if constant(node, 3) is not None:
             return "it fixes the batch size; give it scales instead of sizes" if 0 in axes else ""
         scales = constant(node, 2)
         resizes = scales is not None and any(a == 0 and s != 1 for a, s in zip(axes, scales, strict=True))
         return "it resizes the batch axis" if resizes else ""
 
-    def push(self, graph: Any, node: Any, index: int, factor: Factor) -> Factor | None:
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """A factor per channel passes."""
-        rank = len(node.inputs[0].shape)
+        rank = rank_of(node.inputs[0])
         return factor if constant_over(factor, rank, range(2, rank)) else None
 
-    def pull(self, graph: Any, node: Any, factor: Factor) -> dict[int, Factor] | None:
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """A factor per channel passes."""
         passed = self.push(graph, node, 0, factor)
         return None if passed is None else {0: passed}
 
-    def carry_constant(self, node: Any, index: int, value: Factor) -> Factor | None:
+    def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """Interpolation weights add up to one."""
-        rank = len(node.inputs[0].shape)
+        rank = rank_of(node.inputs[0])
         return value if constant_over(value, rank, range(2, rank)) else None
+
+
+def is_padded(node: gs.Node) -> bool:
+    """Whether a convolution or pool puts anything around its input."""
+    return any(attribute(node, "pads", [0])) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
