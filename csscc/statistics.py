@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,12 @@ class Histogram:
         self.squares = np.zeros(self.channels)
         self.largest = np.zeros(self.channels)
         self.zeros = np.zeros(self.channels, np.int64)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have counted the same."""
+        return isinstance(other, Histogram) and all(
+            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        )
 
     def add(self, values: NDArray[np.floating]) -> None:
         """Count ``[channels, n]`` values."""

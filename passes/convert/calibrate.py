@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
+from csscc.dialect.rewrite import shape_of
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass, PassError
@@ -41,15 +43,16 @@ class Calibrate(BasePass):
             raise PassError("the regions are not known")
 
     def apply(self, network: Network) -> int:
-        """Return the number of samples seen."""
+        """Return the number of tensors whose statistics are new."""
         axes = statistics_axes(network, per_channel=self.per_channel)
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
+        known = network.calibration.histograms if network.calibration is not None else {}
         network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.description + remembered
-        return network.calibration.samples
+        return sum(histogram != known.get(name) for name, histogram in network.calibration.histograms.items())
 
 
 def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | None]:
@@ -71,8 +74,8 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
     return axes
 
 
-def _many_positions(tensor: object) -> bool:
-    shape = tensor.shape  # type: ignore[attr-defined]
+def _many_positions(tensor: gs.Tensor) -> bool:
+    shape = shape_of(tensor)
     if len(shape) < 3:
         return False
     known = [d for d in shape[2:] if isinstance(d, int)]

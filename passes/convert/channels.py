@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.rewrite import producer, rank_of
 from csscc.passes.linear import LINEAR
+from csscc.passes.linear.layout import permutation
 from csscc.passes.linear.weighted import WeightedOp
 
 _KEEP_LAYOUT = {
@@ -27,33 +27,33 @@ _KEEP_LAYOUT = {
 }
 
 
-def channel_axis(tensor: Any) -> int:
+def channel_axis(tensor: gs.Tensor) -> int:
     """Channel axis of a core tensor of known rank; 1 where nothing says otherwise."""
-    return _found(tensor) % len(tensor.shape)
+    return _found(tensor) % rank_of(tensor)
 
 
-def input_channel_axis(readers: list[Any], tensor: Any) -> int:
+def input_channel_axis(readers: list[gs.Node], tensor: gs.Tensor) -> int:
     """Channel axis of an analog tensor, from the weighted operator that reads it; 1 where none does."""
     for reader in readers:
         rule = LINEAR.get(reader.op)
         if isinstance(rule, WeightedOp):
-            return rule.input_axis(reader) % len(tensor.shape)
+            return rule.input_axis(reader) % rank_of(tensor)
     return 1
 
 
-def _found(tensor: Any) -> int:
-    if not tensor.inputs:
+def _found(tensor: gs.Tensor) -> int:
+    node = producer(tensor)
+    if node is None:
         return 1
-    node = tensor.inputs[0]
     rule = LINEAR.get(node.op)
     if isinstance(rule, WeightedOp) and any(isinstance(t, gs.Constant) for t in node.inputs[:2]):
         return rule.output_axis(node)
     source = next((t for t in node.inputs if not isinstance(t, gs.Constant)), None)
-    if source is None or source.shape is None or len(source.shape) != len(tensor.shape):
+    if source is None or source.shape is None or rank_of(source) != rank_of(tensor):
         return 1
     if node.op == "Transpose":
-        before = _found(source) % len(source.shape)
-        return list(node.attrs["perm"]).index(before)
+        before = _found(source) % rank_of(source)
+        return permutation(node).index(before)
     if node.op in _KEEP_LAYOUT or (node.op in ACTIVATIONS and ACTIVATIONS[node.op].reach != "row"):
         return _found(source)
     return 1

@@ -10,7 +10,7 @@ ANN's means over the same batch are inputs.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, is_output, replace_readers, unique_name
+from csscc.dialect.rewrite import constant_tensor, is_output, rank_of, replace_readers, shape_of, unique_name
 from csscc.passes.convert.channels import channel_axis
 from csscc.passes.convert.insert_neurons import amplitude_names
 
@@ -36,7 +36,7 @@ def mean_name(tensor: str) -> str:
     return f"{tensor}_mean_of_ann"
 
 
-def fake_quantised(network: Network) -> Any:
+def fake_quantised(network: Network) -> gs.Graph:
     """A copy of the network's ANN graph with its amplitudes' resolution, and with inputs for the ANN's means."""
     assert network.regions is not None
     graph = network.graph.copy()
@@ -49,7 +49,7 @@ def fake_quantised(network: Network) -> Any:
     return graph
 
 
-def _behind(graph: Any, tensor: Any) -> Any:
+def _behind(graph: gs.Graph, tensor: gs.Tensor) -> gs.Variable:
     """A tensor that takes the place of `tensor` for its readers, and as an output of the graph."""
     value = gs.Variable(unique_name(graph, f"{tensor.name}_quantised"), dtype=np.float32, shape=tensor.shape)
     replace_readers(tensor, value)
@@ -60,26 +60,28 @@ def _behind(graph: Any, tensor: Any) -> Any:
     return value
 
 
-def _add(graph: Any, op: str, inputs: list[Any], output: Any = None, **attrs: Any) -> Any:
+def _add(
+    graph: gs.Graph, op: str, inputs: Sequence[gs.Tensor], output: gs.Variable | None = None, **attrs: object
+) -> gs.Variable:
     name = unique_name(graph, f"{inputs[0].name}_{op}")
     output = output if output is not None else gs.Variable(unique_name(graph, f"{name}_out"), dtype=np.float32)
     graph.nodes.append(gs.Node(op, name, attrs, inputs, [output]))
     return output
 
 
-def _centre(graph: Any, tensor: Any, mean: str) -> None:
+def _centre(graph: gs.Graph, tensor: gs.Tensor, mean: str) -> None:
     """``h - mean(h - mean of the ANN's h)``, the outer mean over all but the channels."""
     axis = channel_axis(tensor)
     value = _behind(graph, tensor)
-    wanted = gs.Variable(mean, dtype=np.float32, shape=tensor.shape[1:])
+    wanted = gs.Variable(mean, dtype=np.float32, shape=shape_of(tensor)[1:])
     graph.inputs.append(wanted)
-    others = [i for i in range(len(tensor.shape)) if i != axis]
+    others = [i for i in range(rank_of(tensor)) if i != axis]
     axes = constant_tensor(graph, f"{tensor.name}_axes", np.array(others, np.int64))
     shift = _add(graph, "ReduceMean", [_add(graph, "Sub", [tensor, wanted]), axes], keepdims=1)
     _add(graph, "Sub", [tensor, shift], value)
 
 
-def _quantise(graph: Any, tensor: Any, theta: NDArray[np.float64], levels: float) -> None:
+def _quantise(graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], levels: float) -> None:
     value = _behind(graph, tensor)
     unit = constant_tensor(graph, f"{tensor.name}_theta", theta)
     bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-levels, levels)]

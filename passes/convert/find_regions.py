@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -20,7 +20,7 @@ from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Event, Network
 from csscc.dialect.regions import Regions, Role
-from csscc.dialect.rewrite import constant, is_output
+from csscc.dialect.rewrite import constant, is_output, rank_of
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, WEIGHTED
@@ -36,7 +36,7 @@ class FindRegions(BasePass):
     name: ClassVar[str] = "find-regions"
 
     def apply(self, network: Network) -> int:
-        """Return the number of core nodes.
+        """Return the number of core nodes; 0 if the regions are those known already.
 
         Raises:
             RefusedError: there is no weighted operator, so nothing to convert.
@@ -50,11 +50,11 @@ class FindRegions(BasePass):
             )
         if offenders:
             raise RefusedModelError(offenders, int(network.origin.get("opset", network.graph.opset)))
-        network.regions = regions
-        return sum(r in CORE_ROLES for r in regions.roles.values())
+        known, network.regions = network.regions, regions
+        return 0 if regions == known else sum(r in CORE_ROLES for r in regions.roles.values())
 
 
-def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
+def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
     """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
     noted = {e.node: e.text for e in events}
     weighted, before, core = _core(graph)
@@ -74,18 +74,18 @@ def survey(graph: Any, events: Iterable[Event] = ()) -> tuple[Regions, list[Offe
     return regions, offenders
 
 
-def core_nodes(graph: Any) -> list[Any]:
+def core_nodes(graph: gs.Graph) -> list[gs.Node]:
     """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
     core = _core(graph)[2]
     return [n for n in graph.nodes if id(n) in core]
 
 
-def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
+def _core(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
     """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
     graph.toposort()
     weighted = {id(n) for n in graph.nodes if is_weighted(n)}
     makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
-    readers: dict[int, list[Any]] = {}
+    readers: dict[int, list[gs.Node]] = {}
     for node in graph.nodes:
         for maker in makers[id(node)]:
             readers.setdefault(id(maker), []).append(node)
@@ -94,7 +94,7 @@ def _core(graph: Any) -> tuple[set[int], set[int], set[int]]:
     return weighted, before, weighted | (before & behind)
 
 
-def is_weighted(node: Any) -> bool:
+def is_weighted(node: gs.Node) -> bool:
     """Whether the node applies constant weights to computed data."""
     if node.op not in WEIGHTED or (node.domain or "") != "":
         return False
@@ -102,19 +102,19 @@ def is_weighted(node: Any) -> bool:
     return constants == [1] or (node.op == "MatMul" and constants == [0])
 
 
-def read_tensors(node: Any) -> list[Any]:
+def read_tensors(node: gs.Node) -> list[gs.Tensor]:
     """What the node reads: its inputs, and what its subgraphs take from outside."""
     subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
     return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
 
 
-def _taken_from_outside(graph: Any) -> list[Any]:
+def _taken_from_outside(graph: gs.Graph) -> list[gs.Tensor]:
     read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
     own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
     return [t for t in read if id(t) not in own]
 
 
-def _reached(nodes: Iterable[Any], start: set[int], neighbours: dict[int, list[Any]]) -> set[int]:
+def _reached(nodes: Iterable[gs.Node], start: set[int], neighbours: dict[int, list[gs.Node]]) -> set[int]:
     """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
     found: set[int] = set()
     for node in nodes:
@@ -123,11 +123,11 @@ def _reached(nodes: Iterable[Any], start: set[int], neighbours: dict[int, list[A
     return found
 
 
-def _is_float(tensor: Any) -> bool:
+def _is_float(tensor: gs.Tensor) -> bool:
     return tensor.dtype is None or np.dtype(tensor.dtype).kind == "f"
 
 
-def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
+def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
     standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
@@ -146,23 +146,23 @@ def _core_role(graph: Any, node: Any, data: list[int], weighted: bool) -> tuple[
     return role, Offender(node.name, node.op, reason, _advice(node), shape)
 
 
-def _may_be_linear(node: Any, data: list[int]) -> bool:
+def _may_be_linear(node: gs.Node, data: list[int]) -> bool:
     """A product or quotient of two core tensors is not linear; everything else in the table may be."""
     return node.op not in ("Mul", "Div", "MatMul", "Gemm", "Conv", "ConvTranspose") or len(data) == 1
 
 
-def _no_rank(node: Any, data: list[int]) -> str:
+def _no_rank(node: gs.Node, data: list[int]) -> str:
     if any(node.inputs[i].shape is None for i in data) or any(t.shape is None for t in node.outputs):
         return "its shape is not known"
     return ""
 
 
-def _no_weights(node: Any) -> str:
+def _no_weights(node: gs.Node) -> str:
     empty = any(isinstance(t, gs.Constant) and 0 in t.shape for t in node.inputs[:2])
     return "its weights are empty" if empty and node.op in WEIGHTED else ""
 
 
-def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
+def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
     """Why no neuron can send the node's value; empty if one can."""
     activation = ACTIVATIONS.get(node.op)
     assert activation is not None
@@ -172,7 +172,7 @@ def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
         return "its parameters are computed, not constant"
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"
-    ranks = {len(node.inputs[i].shape) for i in data}
+    ranks = {rank_of(node.inputs[i]) for i in data}
     if len(ranks) > 1:
         return "core tensors of different rank: the batch axes do not meet"
     rank = ranks.pop()
@@ -182,7 +182,7 @@ def refuse_neuron(graph: Any, node: Any, data: list[int]) -> str:
     return Reduce().refuse(node, data) if node.op.startswith("Reduce") else ""
 
 
-def _advice(node: Any) -> str:
+def _advice(node: gs.Node) -> str:
     if node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan", "If"):
         return "recurrence and control flow cannot be spiking; export the network without it"
     if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):
@@ -190,7 +190,7 @@ def _advice(node: Any) -> str:
     return "replace it by an operator of the table in docs/operators.md, or split the model here"
 
 
-def _borders(graph: Any, core: set[int], regions: Regions) -> None:
+def _borders(graph: gs.Graph, core: set[int], regions: Regions) -> None:
     encoded: dict[str, None] = {}
     decoded: dict[str, None] = {}
     for node in graph.nodes:

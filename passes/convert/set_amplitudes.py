@@ -49,11 +49,12 @@ class SetAmplitudes(BasePass):
             raise PassError("the network is not calibrated")
 
     def apply(self, network: Network) -> int:
-        """Return the number of amplitudes set."""
+        """Return the number of amplitudes that are new."""
         assert network.regions is not None
         assert network.calibration is not None
         calibration, levels = network.calibration, network.coding.levels
         tensors = network.graph.tensors()
+        changed = 0
         for name in amplitude_names(network.graph, network.regions):
             histogram = calibration.histograms[name]
             encoded = name in network.regions.encoded
@@ -63,8 +64,11 @@ class SetAmplitudes(BasePass):
             rank = rank_of(tensors[name])
             headroom = 1.0 if encoded or method == "percentile" else HEADROOM
             theta = not_too_small(tops, levels, headroom) / levels
-            network.amplitudes[name] = theta.reshape(()) if axis is None else spread(theta, rank, axis)
-        return len(network.amplitudes)
+            theta = theta.reshape(()) if axis is None else spread(theta, rank, axis)
+            known = network.amplitudes.get(name)
+            changed += known is None or not np.array_equal(theta, known)
+            network.amplitudes[name] = theta
+        return changed
 
     def tops(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""

@@ -8,15 +8,14 @@ the amplitudes are those of noise, and csscc says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, replace_input
+from csscc.dialect.rewrite import attribute, constant, constant_tensor, producer, rank_of, replace_readers, shape_of
 from csscc.io.data import Arrays, InputSpec, Source
 from csscc.options import Options
 from csscc.passes.linear.factors import spread
@@ -40,7 +39,7 @@ def synthetic_source(network: Network, specs: tuple[InputSpec, ...], options: Op
     return Source(specs, chunks, "synthetic inputs", None, synthetic=True)
 
 
-def _noise(spec: InputSpec, number: int, rng: np.random.Generator) -> NDArray[Any]:
+def _noise(spec: InputSpec, number: int, rng: np.random.Generator) -> NDArray[np.generic]:
     shape = (number, *(d if isinstance(d, int) else FREE_SIZE for d in spec.shape[1:]))
     dtype = np.dtype(spec.dtype)
     if dtype.kind != "f":
@@ -67,7 +66,7 @@ def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np
     return np.asarray(total / total.std())
 
 
-def standardised(network: Network) -> Any:
+def standardised(network: Network) -> gs.Graph:
     """A copy of the graph in which every tensor with known statistics is brought to them, batch by batch."""
     graph = network.graph.copy()
     tensors = graph.tensors()
@@ -85,21 +84,20 @@ def standardised(network: Network) -> Any:
     return graph
 
 
-def _standardise(graph: Any, tensor: Any, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
+def _standardise(graph: gs.Graph, tensor: gs.Tensor, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> None:
     """``(x - mean(x)) / std(x) * deviation + mean`` over batch and space; the result takes the tensor's name."""
-    rank = len(tensor.shape)
+    rank = rank_of(tensor)
     axes = constant_tensor(graph, f"{tensor.name}_axes", np.array([0, *range(2, rank)], np.int64))
-    raw = gs.Variable(f"{tensor.name}_raw", dtype=np.float32, shape=tensor.shape)
-    if tensor.inputs:
-        node = tensor.inputs[0]
-        node.outputs[next(i for i, t in enumerate(node.outputs) if t is tensor)] = raw
-        target = tensor
+    raw, node = tensor, producer(tensor)
+    if node is not None:
+        position = next(i for i, t in enumerate(node.outputs) if t is tensor)
+        target = node.outputs[position]
+        raw = node.outputs[position] = gs.Variable(f"{tensor.name}_raw", dtype=np.float32, shape=tensor.shape)
     else:
-        raw, target = tensor, gs.Variable(f"{tensor.name}_standard", dtype=np.float32, shape=tensor.shape)
-        for reader in list(tensor.outputs):
-            replace_input(reader, tensor, target)
+        target = gs.Variable(f"{tensor.name}_standard", dtype=np.float32, shape=tensor.shape)
+        replace_readers(tensor, target)
 
-    def add(op: str, inputs: list[Any], out: Any = None, **attrs: Any) -> Any:
+    def add(op: str, inputs: Sequence[gs.Tensor], out: gs.Variable | None = None, **attrs: object) -> gs.Variable:
         out = out if out is not None else gs.Variable(f"{tensor.name}_{len(graph.nodes)}", dtype=np.float32)
         graph.nodes.append(gs.Node(op, f"{tensor.name}_standard_{len(graph.nodes)}", attrs, inputs, [out]))
         return out
@@ -113,29 +111,29 @@ def _standardise(graph: Any, tensor: Any, mean: NDArray[np.float64], deviation: 
 
 
 def _input_statistics(
-    tensor: Any, statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    tensor: gs.Tensor, statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Mean and deviation per channel of what a convolution reads, from those of what it makes."""
     reader = next((r for r in tensor.outputs if r.op == "Conv" and r.outputs[0].name in statistics), None)
-    if reader is None or len(tensor.shape) != 4:
+    shape = shape_of(tensor)
+    if reader is None or len(shape) != 4:
         return None
     weights = np.asarray(constant(reader, 1), np.float64)
     bias = constant(reader, 2)
-    channels = tensor.shape[1]
-    if weights.shape[1] != channels:
+    channels = weights.shape[1]
+    if channels != shape[1]:
         return None
     mean_out, deviation_out = statistics[reader.outputs[0].name]
     offset = np.zeros(len(weights)) if bias is None else np.asarray(bias, np.float64)
     mean = np.linalg.lstsq(weights.sum(axis=(2, 3)), mean_out - offset, rcond=1e-2)[0]
     rng = np.random.default_rng(0)
-    size = [d if isinstance(d, int) else FREE_SIZE for d in tensor.shape[2:]]
+    size = [d if isinstance(d, int) else FREE_SIZE for d in shape[2:]]
     shared = smooth_noise((8, 1, *size), rng)
     own = smooth_noise((8, channels, *size), rng)
     noise = np.sqrt(CHANNEL_CORRELATION) * shared + np.sqrt(1 - CHANNEL_CORRELATION) * own
-    strides, dilations = reader.attrs.get("strides", [1, 1]), reader.attrs.get("dilations", [1, 1])
-    around = paddings(
-        reader.attrs.get("auto_pad", "NOTSET"), reader.attrs.get("pads"), size, weights.shape[2:], strides, dilations
-    )
+    strides, dilations = attribute(reader, "strides", [1, 1]), attribute(reader, "dilations", [1, 1])
+    auto_pad, pads = attribute(reader, "auto_pad", "NOTSET"), attribute(reader, "pads", [0] * 4)
+    around = paddings(auto_pad, pads, size, weights.shape[2:], strides, dilations)
     made = convolve(noise, weights, None, pads=around, strides=strides, dilations=dilations, group=1)
     ratios = deviation_out / np.maximum(made.std(axis=(0, 2, 3)), 1e-9)
     return mean, np.full(channels, float(np.median(ratios)))

@@ -30,7 +30,8 @@ def _calibrated(model, **options):
     network = network_of(model)
     network.batch = "N"
     FindRegions().apply(network)
-    assert Calibrate(source_of(model, samples=SAMPLES), **options).apply(network) == SAMPLES
+    Calibrate(source_of(model, samples=SAMPLES), **options).apply(network)
+    assert network.calibration.samples == SAMPLES
     return network
 
 
@@ -121,10 +122,16 @@ def test_a_second_run_gives_the_same_and_the_network_stays():
     model = parse(TEXT)
     network = _calibrated(model)
     first = network.calibration
-    Calibrate(source_of(model, samples=SAMPLES)).apply(network)
+    assert Calibrate(source_of(model, samples=SAMPLES)).apply(network) == 0
     for name, histogram in first.histograms.items():
         assert np.array_equal(histogram.counts, network.calibration.histograms[name].counts)
     assert_same_network(model, network)
+
+
+def test_it_counts_the_tensors_whose_statistics_are_new():
+    network = _calibrated(parse(TEXT))
+    assert Calibrate(source_of(parse(TEXT), samples=SAMPLES, seed=8)).apply(network) == len("xre")
+    assert Calibrate(source_of(parse(TEXT), samples=SAMPLES, seed=8), per_channel=False).apply(network) == len("xr")
 
 
 def test_needs_regions():

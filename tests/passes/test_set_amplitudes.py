@@ -67,7 +67,7 @@ def test_an_encoder_covers_its_largest_input(method):
     )
     assert (network.amplitudes["r"].reshape(-1) * _levels(Coding(T=8)) <= r.max(axis=(0, 2, 3)) * (1 + 1e-6)).all()
     before = {n: a.copy() for n, a in network.amplitudes.items()}
-    assert SetAmplitudes(method).apply(network) == 2
+    assert SetAmplitudes(method).apply(network) == 0
     assert all(np.array_equal(before[n], a) for n, a in network.amplitudes.items())
 
 
@@ -144,6 +144,15 @@ def test_silent_channels_get_a_positive_amplitude(method):
     assert (network.amplitudes["x"] > 0).all()
     assert (network.amplitudes["r"] > 0).all()
     assert (network.amplitudes["r"][2:] < network.amplitudes["r"][:2].min()).all()
+
+
+def test_it_counts_the_amplitudes_that_are_new():
+    network = calibrated(parse(TEXT), method="max")
+    network.amplitudes["r"] = network.amplitudes["r"] * 1.1
+    assert SetAmplitudes("max").apply(network) == 1
+    assert SetAmplitudes("max").apply(network) == 0
+    network.amplitudes.clear()
+    assert SetAmplitudes("max").apply(network) == 2
 
 
 def test_needs_a_calibration():
