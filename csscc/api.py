@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,21 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc.dialect import metadata
-from csscc.dialect.adapter import export_model
 from csscc.dialect.metadata import Facts, Layer
-from csscc.dialect.model import define_operators
+from csscc.dialect.model import refuse_other_version
 from csscc.dialect.network import Event, Network
 from csscc.errors import UsageError
 from csscc.io.data import ImageOptions, InputSpec, Source, open_source
 from csscc.io.files import save_model
 from csscc.measure.comparison import SAMPLES, Comparison, compare
+from csscc.measure.costs import Costs, costs_of
 from csscc.options import Options, make_options
 from csscc.passes.base import Pass
 from csscc.passes.canonical.load import load as load_network
 from csscc.passes.canonical.load import read_model
-from csscc.passes.lower.steps import by_layer, in_steps, pays
-from csscc.pipeline import (
-    Progress,
-    calibration_passes,
-    pipeline,
-    run_pipeline,
-    spiking_passes,
-)
-from csscc.runtime import native as kernels
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.targets import by_layer
+from csscc.pipeline import Progress, calibration_passes, pipeline, run_pipeline, spiking_passes
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
 
@@ -59,21 +54,31 @@ class SNN:
     """A spiking network and what is known of it.
 
     Attributes:
-        model: by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``.
+        file: the network as `save` writes it and `run` runs it, lowered to its target; not to be changed.
         facts: its metadata.
         report: how the compilation went.
     """
 
-    def __init__(self, model: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
-        self.model = model
+    def __init__(self, file: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
+        self.file = file
         self.facts = facts
         self.report = report or Report()
         self._session: Session | None = None
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The network by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``."""
+        return by_layer(self.file)
 
     @property
     def latency(self) -> int:
         """Time steps from the first input spike to the answer."""
         return self.facts.latency
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What one input takes: passes through the weights, time steps."""
+        return costs_of(self.file)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -95,7 +100,7 @@ class SNN:
             outputs = ReferenceRuntime(self.model).run(feeds)
         else:
             if self._session is None:
-                self._session = Session(self.model if kernels.operators() else self.emitted(), native=True)
+                self._session = open_session(self.file)
             outputs = self._session.run(feeds)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -114,17 +119,12 @@ class SNN:
         Raises:
             RefusedError: the path cannot be written.
         """
-        return save_model(self.emitted(), path)
-
-    def emitted(self) -> onnx.ModelProto:
-        """The model as `save` writes it, not to be changed: in steps where it pays, if no other form was asked for."""
-        wanted = self.facts.options.get("form") == "steps" and pays(self.model)
-        return in_steps(self.model) if wanted else self.model
+        return save_model(self.file, path)
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
         if isinstance(x, Mapping):
             return {k: np.asarray(v) for k, v in x.items()}
-        return {self.model.graph.input[0].name: np.asarray(x)}
+        return {self.file.graph.input[0].name: np.asarray(x)}
 
 
 def load(path: str | Path) -> SNN:
@@ -133,8 +133,10 @@ def load(path: str | Path) -> SNN:
     Raises:
         RefusedError: the file is missing, not ONNX, or not made by csscc.
     """
-    model = by_layer(read_model(path))
-    return SNN(model, metadata.read({p.key: p.value for p in model.metadata_props}, str(path)))
+    model = read_model(path)
+    facts = metadata.read({p.key: p.value for p in model.metadata_props}, str(path))
+    refuse_other_version(model)
+    return SNN(model, facts)
 
 
 @dataclass(frozen=True)
@@ -234,28 +236,15 @@ def compile(
     clock = _Clock(seconds)
     dump = Path(dump_ir) if dump_ir is not None else None
     run_pipeline(network, passes, dump=dump, then=clock)
-    snn = finish(network, chosen, source, seconds)
-    clock.stop("emit")
+    assert network.file is not None
+    snn = SNN(network.file, metadata.read({p.key: p.value for p in network.file.metadata_props}))
     comparison = Comparison()
     if not isinstance(model, Calibrated):
-        comparison = compare(model, snn.emitted(), network.ann, source, chosen.coding.T, check_samples)
+        comparison = compare(model, snn.file, network.ann, source, chosen.coding.T, check_samples)
         clock.stop("compare")
-    warnings = (*snn.report.warnings, *comparison.warnings)
-    snn.report = replace(snn.report, seconds=seconds, comparison=comparison, warnings=warnings)
+    warnings = (*((_no_calibration(snn.facts.calibration),) if source.synthetic else ()), *comparison.warnings)
+    snn.report = Report(tuple(network.events), seconds, comparison, warnings)
     return snn
-
-
-def finish(network: Network, options: Options, source: Source, seconds: Mapping[str, float]) -> SNN:
-    """Emit the network with its metadata, and check the result."""
-    origin = network.calibration.source if network.calibration is not None else source.description
-    settings = {k: v for k, v in asdict(options).items() if k != "coding"}
-    facts = metadata.facts_of(network, settings, origin)
-    network.metadata = {**network.metadata, **metadata.write(facts)}
-    warnings = [_no_calibration(origin)] if source.synthetic else []
-    report = Report(tuple(network.events), dict(seconds), warnings=tuple(warnings))
-    light, model = (define_operators(export_model(network, weights=w), form=options.form) for w in (False, True))
-    onnx.checker.check_model(SNN(light, facts).emitted(), full_check=True)
-    return SNN(model, facts, report)
 
 
 def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
@@ -275,7 +264,7 @@ def calibration_source(
         return open_source(calibration, specs, images=images, limit=options.calibration_samples)
     from csscc.passes.convert.synthetic import synthetic_source
 
-    return synthetic_source(network, specs, options)
+    return synthetic_source(network, specs, options.seed)
 
 
 def _no_calibration(origin: str) -> str:

@@ -29,6 +29,10 @@ class RefusedError(CssccError):
     exit_code = 3
 
 
+class PassError(CssccError):
+    """A condition of a pass does not hold: a defect of csscc, not of the user's model."""
+
+
 @dataclass(frozen=True)
 class Offender:
     """One node that cannot become spiking, and why."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from csscc.coding.coding import Coding
-from csscc.dialect.functions import FORMS, Form
 from csscc.errors import UsageError
+from csscc.passes.lower.targets import AUTO, NAMES
 
 Preset = Literal["default", "paper"]
 CodingName = Literal["css", "rate", "fs"]
@@ -35,8 +35,7 @@ class Options:
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
-        form: of the network in the file: images in steps, which onnxruntime runs fastest; or by layer, all steps in
-            one tensor, where functions have nodes for each step (``unrolled``) or a Scan over time (``scan``).
+        form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
     """
@@ -52,7 +51,7 @@ class Options:
     residual_rms: float | None = 0.5
     trim_silence: bool = False
     correct_bias: bool = True
-    form: Form = "steps"
+    form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
 
@@ -104,8 +103,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
     check_coding(numbers)
     options = base.with_(coding=numbers, **given)
-    if options.form not in FORMS:
-        raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(FORMS)}")
+    if options.form not in NAMES:
+        raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.calibration_samples < 1:
         raise UsageError(f"calibration samples must be at least 1, not {options.calibration_samples}")
     if not 50 <= options.percentile <= 100:

@@ -2,12 +2,13 @@
 
 load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
      -> insert neurons -> rescale -> (bias on the first step) -> snap weights
-     -> (adjust amplitudes) -> (trim silence) -> (correct biases) -> emit -> verify
+     -> (adjust amplitudes) -> (trim silence) -> (correct biases) -> merge silence -> lower
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -15,10 +16,12 @@ import onnx
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
 from csscc.dialect.verifier import verify_spiking
+from csscc.errors import PassError
 from csscc.io.data import Source
 from csscc.io.files import save_model
+from csscc.io.weights import without_weights
 from csscc.options import Options
-from csscc.passes.base import Callback, Pass, PassError, run_passes
+from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
@@ -42,8 +45,13 @@ from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.convert.trim_silence import TrimSilence
+from csscc.passes.linear import LINEAR
+from csscc.passes.lower.lower import Lower
+from csscc.passes.lower.merge_silence import MergeSilence
+from csscc.passes.lower.targets import merges
 
 Progress = Callable[[str, int], None]
+ADJUST_ROUNDS = 4
 
 
 def canonical_passes() -> tuple[Pass, ...]:
@@ -66,11 +74,10 @@ def canonical_passes() -> tuple[Pass, ...]:
 
 def conversion_passes(options: Options) -> tuple[Pass, ...]:
     """From an ANN with amplitudes to a spiking network."""
-    first_step: tuple[Pass, ...] = (BiasOnFirstStep(),) if options.bias_on_first_step else ()
-    return (InsertNeurons(), Rescale(), *first_step, SnapWeights())
+    return (InsertNeurons(), Rescale(), BiasOnFirstStep(neurons=options.bias_on_first_step), SnapWeights())
 
 
-def pipeline(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+def pipeline(options: Options, source: Source, progress: Progress | None = None) -> Passes:
     """All passes of a compilation, behind `load`."""
     return (*calibration_passes(options, source, progress), *spiking_passes(options, source, progress))
 
@@ -85,7 +92,7 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
     )
 
 
-def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> tuple[Pass, ...]:
+def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> Passes:
     """From a calibrated ANN to a spiking network.
 
     Synthetic inputs say little of an activation's tail and nothing of means: without data, amplitudes cover the largest
@@ -95,20 +102,33 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     convert = conversion_passes(options)
     if source.synthetic:
         options = options.with_(method="max", correct_bias=False)
-    improve: tuple[Pass, ...] = ()
+    improve: tuple[Pass | Repeat, ...] = ()
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")
         percentile, rms = options.residual_percentile, options.residual_rms
-        improve += (AdjustAmplitudes(source, convert, percentile=percentile, rms=rms, progress=told),)
+        adjust = AdjustAmplitudes(source, percentile=percentile, rms=rms, progress=told)
+        improve += (Repeat(adjust, convert, ADJUST_ROUNDS),)
     if options.trim_silence:
         improve += (TrimSilence(source, progress=_named(progress, "trimming silence")),)
     if options.correct_bias:
         improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
-    return (SetAmplitudes(options.method, options.percentile), *convert, *improve)
+    return (SetAmplitudes(options.method, options.percentile), *convert, *improve, *lowering_passes(options))
+
+
+def lowering_passes(options: Options) -> tuple[Pass, ...]:
+    """From a spiking network by layer to the file that is written and run."""
+    settings = {k: v for k, v in asdict(options).items() if k != "coding"}
+    merge = (MergeSilence(),) if merges(options.form) else ()
+    return (*merge, Lower(options.form, settings))
 
 
 def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:
     return None if progress is None else lambda samples: progress(stage, samples)
+
+
+def _light(network: Network) -> onnx.ModelProto:
+    """What a pass left, without the values of large weights."""
+    return export_model(network, weights=False) if network.file is None else without_weights(network.file)[0]
 
 
 class Checked:
@@ -124,20 +144,20 @@ class Checked:
             PassError: the graph is not valid ONNX or breaks a rule of spiking graphs.
         """
         try:
-            onnx.checker.check_model(export_model(network, weights=False), full_check=True)
+            onnx.checker.check_model(_light(network), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise PassError(f"left an invalid graph: {error}") from error
-        verify_spiking(network)
+        verify_spiking(network, LINEAR)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
-            save_model(export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
+            save_model(network.file or export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
         self._count += 1
         if self._then is not None:
             self._then(p, network, changed)
 
 
 def run_pipeline(
-    network: Network, passes: tuple[Pass, ...], *, dump: Path | None = None, then: Callback | None = None
+    network: Network, passes: Passes, *, dump: Path | None = None, then: Callback | None = None
 ) -> Network:
     """Run `passes` on `network` with all checks."""
     return run_passes(passes, network, Checked(dump, then))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from csscc.dialect.network import Network
-from csscc.errors import CssccError
+from csscc.errors import PassError
 
 
 class Pass(Protocol):
@@ -29,10 +30,6 @@ class Pass(Protocol):
         """Check what must hold after."""
 
 
-class PassError(CssccError):
-    """A condition of a pass does not hold: a defect of csscc, not of the user's model."""
-
-
 class BasePass:
     """A pass without conditions of its own."""
 
@@ -45,17 +42,34 @@ class BasePass:
         """Nothing to check."""
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """Part of a pipeline that runs as long as its first pass changes something, and up to `rounds` times.
+
+    Attributes:
+        first: decides whether a round is needed.
+        then: the rest of a round.
+        rounds: at most so many.
+    """
+
+    first: Pass
+    then: tuple[Pass, ...]
+    rounds: int
+
+
 Callback = Callable[[Pass, Network, int], None]
+Passes = tuple[Pass | Repeat, ...]
 
 
-def run_passes(passes: Sequence[Pass], network: Network, after: Callback | None = None) -> Network:
+def run_passes(passes: Passes, network: Network, after: Callback | None = None) -> Network:
     """Run `passes` in order; `after` is called behind each one, for checks, dumps and timings.
 
     Raises:
         PassError: a condition does not hold; the message names the pass and those that ran before it.
     """
     done: list[str] = []
-    for p in passes:
+
+    def run(p: Pass) -> int:
         try:
             p.requires(network)
             changed = p.apply(network)
@@ -63,7 +77,17 @@ def run_passes(passes: Sequence[Pass], network: Network, after: Callback | None 
             if after is not None:
                 after(p, network, changed)
         except PassError as error:
-            ran = ", ".join(done) or "none"
-            raise PassError(f"pass {p.name}: {error} (passes before it: {ran})") from error
+            raise PassError(f"pass {p.name}: {error} (passes before it: {', '.join(done) or 'none'})") from error
         done.append(p.name)
+        return changed
+
+    for p in passes:
+        if isinstance(p, Repeat):
+            for _ in range(p.rounds):
+                if not run(p.first):
+                    break
+                for member in p.then:
+                    run(member)
+        else:
+            run(p)
     return network

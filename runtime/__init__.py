@@ -1,1 +1,1 @@
-"""Everything that executes: the neuron's numerics, its ONNX functions, the NumPy reference and onnxruntime."""
+"""Everything that executes: sessions of onnxruntime, the NumPy reference, runs layer by layer, native kernels."""

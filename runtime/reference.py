@@ -7,7 +7,7 @@ operators are `csscc.coding.oracle`, not the model's functions, so that a compar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,8 @@ from onnx.reference.op_run import OpRun
 
 from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.coding import Coding
-from csscc.dialect.functions import CODING_ATTRIBUTES, DOMAIN, activation_of, own_name
-from csscc.dialect.model import coding_of, copy_of, refuse_other_version
-from csscc.passes.lower.steps import by_layer
+from csscc.dialect.model import copy_of, refuse_other_version
+from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, view_of
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,7 +49,7 @@ class ReferenceRuntime:
     """A model in NumPy.
 
     Args:
-        model: a file or a model.
+        model: a file or a model; a spiking network by layer (see `csscc.passes.lower.targets.by_layer`).
         dtype: float32, or float64 for the oracle; weights and inputs are converted.
 
     Raises:
@@ -61,7 +59,6 @@ class ReferenceRuntime:
     def __init__(self, model: str | Path | onnx.ModelProto, dtype: Any = np.float32) -> None:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
         refuse_other_version(proto)
-        proto = by_layer(proto)
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)
@@ -94,7 +91,7 @@ class ReferenceRuntime:
 
 
 def _without_csscc_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The evaluator would prepare the functions though `neuron` stands in for them, and fails on some bodies."""
+    """The evaluator would prepare the functions though the oracle stands in for them, and fails on some bodies."""
     kept = [f for f in model.functions if f.domain != DOMAIN]
     if len(kept) == len(model.functions):
         return model
@@ -140,9 +137,9 @@ def _csscc_operators(names: set[str], runtime: ReferenceRuntime) -> list[type[Op
 
 
 def _with_attributes(self: Any, *args: Any, **_: Any) -> tuple[Any, ...]:
-    """Call the operator with its node's coding; it has no schema that the evaluator could read attributes by."""
-    if not hasattr(self, "coding"):
-        self.coding = coding_of(self.onnx_node)
+    """Call the operator with its node's view; it has no schema that the evaluator could read attributes by."""
+    if not hasattr(self, "view"):
+        self.view = view_of(self.onnx_node)
     return tuple(self._run(*args))
 
 
@@ -155,29 +152,27 @@ def _folded(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _encode(self: Any, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any]]:
-    spikes = oracle.encode(x, theta, self.coding)
+    spikes = oracle.encode(x, theta, self.view.schedule)
     self.runtime.record(self.onnx_node.name, spikes)
     return (_folded(spikes),)
 
 
-def _decode(self: Any, z: NDArray[Any]) -> tuple[NDArray[Any]]:
-    coding: Coding = self.coding
-    return (oracle.decode(_by_time(z, coding.T), coding),)
+def _decode(self: Any, z: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any]]:
+    schedule = self.view.schedule
+    return (oracle.decode(_by_time(z, schedule.T), schedule, bias),)
 
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    coding: Coding = self.coding
-    activation = ACTIVATIONS[activation_of(self.onnx_node.op_type)]
-    n = activation.inputs
-    theta, parameters = inputs[2 * n], inputs[2 * n + 1 :]
+    view = replace(self.view, inputs=list(inputs))
     if not hasattr(self, "function"):
-        self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, self.run_params["opsets"][""])
+        parameters, opset = tuple(view.parameters), self.run_params["opsets"][""]
+        self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, opset)
     firing = oracle.tsa(
-        [_by_time(z, coding.T) for z in inputs[0 : 2 * n : 2]],
+        [_by_time(z, view.schedule.T) for z in view.current],
         self.function,
-        coding,
-        list(inputs[1 : 2 * n : 2]),
-        None if activation.homogeneous else theta,
+        view.schedule,
+        view.biases,
+        None if view.activation.homogeneous else view.theta,
     )
     self.runtime.record(self.onnx_node.name, firing.spikes, firing)
     return (_folded(firing.spikes), firing.residual)[: len(self.onnx_node.output)]
@@ -189,7 +184,7 @@ def activation_function(
     """The activation of a TSA node as a NumPy function of its accumulated inputs, by onnx's reference."""
     op = activation_of(node.op_type)
     activation = ACTIVATIONS[op]
-    attributes = [_own(a) for a in node.attribute if a.name not in CODING_ATTRIBUTES]
+    attributes = [a for a in node.attribute if a.name not in ATTRIBUTES]
     if op == "Relu":
         return lambda x: np.maximum(x, 0)
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
@@ -218,10 +213,3 @@ def activation_function(
         return np.asarray(result, dtype)
 
     return function
-
-
-def _own(attribute: AttributeProto) -> AttributeProto:
-    copy = AttributeProto()
-    copy.CopyFrom(attribute)
-    copy.name = own_name(attribute.name)
-    return copy

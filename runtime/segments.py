@@ -17,15 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.functions import activation_of
-from csscc.dialect.model import (
-    coding_of,
-    csscc_nodes,
-    define_operators,
-    with_outputs,
-    with_residuals,
-)
+from csscc.coding.schedule import Schedule
+from csscc.dialect.model import define_operators, with_outputs, with_residuals
+from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
 from csscc.runtime.session import Session
 from csscc.statistics import Feeds
 
@@ -35,22 +29,23 @@ class Segment:
     """One spiking node and what lies between it and earlier spikes.
 
     Attributes:
-        node: the encoder, neuron or decoder.
+        node: the encoder, neuron or readout.
         network: the whole network.
         nodes: the linear operators in front of the node, in order.
         inputs: graph inputs and spike trains that it reads.
-        currents: tensors that the node accumulates; none for an encoder.
-        biases: a name for the bias of each current, which the network may share; none for a decoder.
-        constants: the tensors in the network that hold the biases.
+        biases: a name for the bias of each current, whose constant the network may share.
     """
 
     node: onnx.NodeProto
     network: onnx.ModelProto
     nodes: tuple[onnx.NodeProto, ...]
     inputs: tuple[str, ...]
-    currents: tuple[str, ...]
     biases: tuple[str, ...] = ()
-    constants: tuple[str, ...] = ()
+
+    @property
+    def view(self) -> Spiking[str]:
+        """The node as what it is."""
+        return view_of(self.node)
 
     def model(self) -> onnx.ModelProto:
         """A model that takes `inputs` and `biases` and gives the currents and the node's output; with its own weights.
@@ -59,8 +54,9 @@ class Segment:
         """
         own = onnx.NodeProto()
         own.CopyFrom(self.node)
+        view = view_of(own)
         for i, name in enumerate(self.biases):
-            own.input[2 * i + 1] = name
+            view.set_bias(i, name)
         nodes = [*self.nodes, own]
         read = {name for n in nodes for name in n.input}
         given = {i.name: i for i in self.network.graph.input}
@@ -70,15 +66,15 @@ class Segment:
         made.graph.node.extend(nodes)
         made.graph.initializer.extend(t for t in self.network.graph.initializer if t.name in read)
         made.graph.input.extend(given.get(n) or _float(n) for n in [*self.inputs, *self.biases])
-        outputs = dict.fromkeys((*self.currents, self.node.output[0]))
+        outputs = dict.fromkeys((*view.current, self.node.output[0]))
         made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in self.inputs)
         return define_operators(made)
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
-    """The segments of a spiking network, each behind those it reads from."""
+    """The segments of a spiking network, given by layer, each behind those it reads from."""
     makers = {name: node for node in model.graph.node for name in node.output}
-    spiking = csscc_nodes(model)
+    spiking = [node for node, _ in spiking_nodes(model.graph)]
     borders = {name for node in spiking for name in node.output} | {i.name for i in model.graph.input}
     return [_segment(model, node, makers, borders) for node in spiking]
 
@@ -95,16 +91,9 @@ def _segment(
         elif name in makers and id(makers[name]) not in wanted:
             wanted.add(id(makers[name]))
             stack.extend(makers[name].input)
-    currents: tuple[str, ...] = ()
-    constants: tuple[str, ...] = ()
-    if node.op_type == "Decode":
-        currents = (node.input[0],)
-    elif node.op_type != "Encode":
-        pairs = 2 * ACTIVATIONS[activation_of(node.op_type)].inputs
-        currents, constants = tuple(node.input[0:pairs:2]), tuple(node.input[1:pairs:2])
-    biases = tuple(f"{node.name}_bias_of_{c}" for c in currents[: len(constants)])
     nodes = tuple(n for n in model.graph.node if id(n) in wanted and n is not node)
-    return Segment(node, model, nodes, tuple(inputs), currents, biases, constants)
+    biases = tuple(f"{node.name}_bias_of_{c}" for c in view_of(node).current)
+    return Segment(node, model, nodes, tuple(inputs), biases)
 
 
 def _float(name: str) -> onnx.ValueInfoProto:
@@ -132,7 +121,7 @@ class LayerRuns:
         for index, segment in enumerate(found):
             run = LayerRun(segment, self)
             yield run
-            if segment.node.op_type != "Decode":
+            if not segment.view.is_readout:
                 run.complete()
             for name in [n for n in segment.inputs if last[n] == index]:
                 self._spikes.pop(name, None)
@@ -145,23 +134,18 @@ class LayerRun:
     def __init__(self, segment: Segment, runs: LayerRuns) -> None:
         self.segment = segment
         values = {t.name: t for t in runs.model.graph.initializer}
-        pairs = zip(segment.biases, segment.constants, strict=True)
+        pairs = zip(segment.biases, segment.view.biases, strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
         self._session = Session(segment.model())
         self._runs = runs
 
-    @property
-    def silent(self) -> int:
-        """Silent steps of the neuron."""
-        return coding_of(self.segment.node).silent
-
-    def silence(self, silent: int) -> None:
-        """Give the neuron so many silent steps."""
-        if silent == self.silent:
+    def follow(self, schedule: Schedule) -> None:
+        """Give the neuron another schedule."""
+        if schedule == self.segment.view.schedule:
             return
         node = onnx.NodeProto()
         node.CopyFrom(self.segment.node)
-        next(a for a in node.attribute if a.name == "silent").i = silent
+        set_schedule(node, schedule)
         self.segment = replace(self.segment, node=node)
         self._session = Session(self.segment.model())
 
@@ -186,14 +170,15 @@ class LayerRun:
         first = self._runs.model.graph.input[0].type.tensor_type.shape.dim
         batch = (first[0].dim_value if first else 0) or 1
         given = {n: np.repeat(self._runs._means[n], batch, axis=0) for n in self.segment.inputs}
-        made = [c for c in self.segment.currents if c not in given]
+        currents = self.segment.view.current
+        made = [c for c in currents if c not in given]
         values = given | self._session.run(given | self.biases, made)
-        return [np.asarray(values[c][::batch], np.float64) for c in self.segment.currents]
+        return [np.asarray(values[c][::batch], np.float64) for c in currents]
 
     def complete(self) -> None:
         """Fire: run over all samples with the biases as they are now."""
         output = self.segment.node.output[0]
-        constant = self.segment.node.op_type == "Encode" and coding_of(self.segment.node).constant_input
+        constant = self.segment.view.schedule.constant
         kept: list[NDArray[Any]] = []
         total, samples = 0.0, 0
         for index, feeds in enumerate(self._runs.batches):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc.dialect.model import VERSIONS, other_version
 from csscc.errors import RefusedError
 from csscc.io.data import InputSpec
 from csscc.io.weights import fits, without_weights
-from csscc.passes.lower.nchwc import in_blocks, lanes_of_blocks, uses_blocks
-from csscc.passes.lower.steps import by_layer, is_in_steps
-from csscc.runtime import native as kernels
+from csscc.runtime import native
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -41,12 +38,8 @@ class Session:
         model: a file, its bytes, or a model.
         threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
-        native: use the native kernels for the spiking operators, where they are compiled, and with
-            optimisations, and weights that fit into one message, let them work in the layout of
-            onnxruntime's convolutions.
-
-    Attributes:
-        native: the operators of the model that native kernels run.
+        kernels: operators of the model that native kernels run, see `csscc.runtime.native`.
+        rewrite: changes what onnxruntime's optimiser made of the model, in place, and tells whether it did.
 
     Raises:
         RefusedError: onnxruntime cannot load the model.
@@ -58,7 +51,8 @@ class Session:
         *,
         threads: int = 0,
         optimise: bool = True,
-        native: bool = False,
+        kernels: frozenset[str] = frozenset(),
+        rewrite: Callable[[onnx.ModelProto], bool] | None = None,
     ) -> None:
         import onnxruntime as ort
 
@@ -69,11 +63,9 @@ class Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self.native: frozenset[str] = frozenset()
-        if native:
-            model, self.native = _for_kernels(model)
-        if self.native:
-            options.register_custom_ops_library(kernels.library())
+        self.native = kernels
+        if kernels:
+            options.register_custom_ops_library(native.library())
         source: str | bytes
         self._weights: list[Any] = []
         if isinstance(model, onnx.ModelProto):
@@ -81,8 +73,8 @@ class Session:
         else:
             source = model if isinstance(model, bytes) else str(model)
         try:
-            if self.native and optimise and not self._weights:
-                self._session = _session_in_blocks(source, options, self.native)
+            if rewrite is not None and optimise and not self._weights:
+                self._session = _rewritten(source, options, rewrite)
             else:
                 self._session = ort.InferenceSession(source, options, providers=PROVIDERS)
         except Exception as error:
@@ -152,8 +144,8 @@ def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]
     return light.SerializeToString(), values
 
 
-def _session_in_blocks(source: str | bytes, options: Any, operators: frozenset[str]) -> Any:
-    """A session of what onnxruntime's optimiser makes of the model, with spikes in the layout of its convolutions."""
+def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelProto], bool]) -> Any:
+    """A session of what onnxruntime's optimiser makes of the model, changed by `rewrite`."""
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +153,7 @@ def _session_in_blocks(source: str | bytes, options: Any, operators: frozenset[s
         options.optimized_model_filepath = str(path)
         session = ort.InferenceSession(source, options, providers=PROVIDERS)
         model = onnx.load(path)
-    if not uses_blocks(model) or not in_blocks(model, lanes_of_blocks(), operators):
+    if not rewrite(model):
         return session
     options.optimized_model_filepath = ""
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -176,25 +168,6 @@ def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: 
     if name in ("float", "double", "float16"):
         return rng.standard_normal(dims).astype(dtype)
     return rng.integers(0, 2, dims).astype(dtype)
-
-
-def _for_kernels(
-    model: str | Path | bytes | onnx.ModelProto,
-) -> tuple[str | Path | bytes | onnx.ModelProto, frozenset[str]]:
-    """The model's spiking operators that have a native kernel, and the model in which they stand by layer."""
-    if isinstance(model, onnx.ModelProto):
-        proto = model
-    elif isinstance(model, bytes):
-        proto = onnx.load_from_string(model)
-    else:
-        proto = onnx.load(model, load_external_data=False)
-    used = set[str]()
-    if other_version(proto) is None:
-        used = {n.op_type for n in proto.graph.node if n.domain in VERSIONS}
-    operators = kernels.operators() & used if used else frozenset[str]()
-    if not operators or not is_in_steps(proto):
-        return model, operators
-    return by_layer(onnx.load(model) if isinstance(model, str | Path) else proto), operators
 
 
 def _reason(error: Exception) -> str:

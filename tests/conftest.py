@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+from csscc.runtime.session import set_threads
+from tests.helpers import WORKERS
+
+
+def pytest_configure() -> None:
+    """Processes of pytest-xdist share the machine."""
+    if WORKERS > 1:
+        set_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: compilations collect garbage often, and need not look through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

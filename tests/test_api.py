@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_compiling_leaves_the_model_given_alone(x: np.ndarray) -> None:
 
 
 def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: np.ndarray) -> None:
-    expected = ort.InferenceSession(snn.model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+    expected = ort.InferenceSession(snn.file.SerializeToString(), providers=["CPUExecutionProvider"]).run(
         None, {"image": x}
     )[0]
     np.testing.assert_array_equal(snn.run(x), expected)
@@ -58,17 +59,19 @@ def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: n
 
 def test_the_form_changes_the_functions_and_nothing_else(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
     scanned = csscc.compile(digits_model(), calibration=x, T=6, adjust=False, form="scan")
-    assert scanned.model.graph == snn.model.graph
-    assert scanned.facts.options == {**snn.facts.options, "form": "scan"}
+    for part in ("node", "initializer", "input", "output"):
+        assert list(getattr(scanned.model.graph, part)) == list(getattr(snn.model.graph, part))
+    assert scanned.facts == replace(snn.facts, options={**snn.facts.options, "form": "scan"})
     scanned.save(tmp_path / "snn.onnx")
     again = csscc.load(tmp_path / "snn.onnx")
     assert again.facts == scanned.facts
-    operators = {f.name: {n.op_type for n in f.node} for f in again.model.functions}
+    operators = {f.name: {n.op_type for n in f.node} for f in again.file.functions}
     assert all(("Scan" in operators[name]) for name in ("Encode", "TSARelu"))
     for optimise in (True, False):
-        expected, actual = (Session(n.model, optimise=optimise).run({"image": x}) for n in (snn, again))
-        np.testing.assert_array_equal(actual["logits"], expected["logits"])
-        assert verify(again.model, {"image": x}, optimise=optimise).different == 0
+        expected, actual = (Session(n.file, optimise=optimise).run({"image": x}) for n in (snn, again))
+        scale = np.abs(expected["logits"]).max()  # a readout may add its steps in any order
+        np.testing.assert_allclose(actual["logits"], expected["logits"], rtol=0, atol=1e-6 * scale)
+        assert verify(again.file, {"image": x}, optimise=optimise).different == 0
 
 
 def test_save_and_load_give_the_same_network(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:

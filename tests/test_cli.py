@@ -20,6 +20,7 @@ import csscc
 from csscc import cli
 from csscc.models import digits_data, digits_model
 from csscc.search.settings import Row, Setting
+from tests.helpers import small_classifier
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
@@ -46,17 +47,18 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-@pytest.fixture
-def calibration(tmp_path: Path) -> Path:
-    path = tmp_path / "calibration.npy"
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "calibration.npy"
     np.save(path, np.load(digits_data())["x_calib"][:64])
     return path
 
 
-@pytest.fixture
-def snn(run: Run, tmp_path: Path, calibration: Path) -> Path:
-    path = tmp_path / "snn.onnx"
-    assert run("compile", digits_model(), "--calibration", calibration, "--T", 8, "-q", "-o", path)[0] == 0
+@pytest.fixture(scope="module")
+def snn(tmp_path_factory: pytest.TempPathFactory, calibration: Path) -> Path:
+    path = tmp_path_factory.mktemp("snn") / "snn.onnx"
+    arguments = ("compile", digits_model(), "--calibration", calibration, "--T", 8, "-q", "-o", path)
+    subprocess.run([sys.executable, "-m", "csscc", *map(str, arguments)], check=True)
     return path
 
 
@@ -360,19 +362,21 @@ def test_demo_loses_next_to_nothing(run: Run) -> None:
 
 
 def test_tune_writes_the_network_the_table_and_the_plot(run: Run, tmp_path: Path) -> None:
-    output, plot, labelled = tmp_path / "snn.onnx", tmp_path / "front.svg", tmp_path / "calib.npz"
-    with np.load(digits_data()) as archive:
-        np.savez(labelled, x=archive["x_calib"], y=archive["y_calib"])
-    arguments = ("tune", digits_model(), "--calibration", labelled, "--samples", 128, "--T", 4, "-o", output)
-    code, out, _ = run(*arguments, "--max-loss", 1, "--plot", plot)
+    output, plot = tmp_path / "snn.onnx", tmp_path / "front.svg"
+    model, samples = small_classifier(256)
+    onnx.save(model, tmp_path / "ann.onnx")
+    np.savez(tmp_path / "samples.npz", **samples)
+    data = ("--calibration", tmp_path / "samples.npz", "--samples", 128)
+    arguments = ("tune", tmp_path / "ann.onnx", *data, "--T", 3, "-o", output)
+    code, out, _ = run(*arguments, "--max-loss", 2, "--plot", plot)
     assert code == 0
     assert "Pareto" in out
     assert plot.read_text().lstrip().startswith("<?xml")
-    assert csscc.load(output).facts.coding.T == 4
+    assert csscc.load(output).facts.coding.T == 3
     code, out, err = run(*arguments, "--max-loss", 0, "--json")
     assert code == 1
     assert json.loads(out)["holds"] is False
     assert "no setting keeps the loss within 0" in err
-    code, _, err = run(*arguments, "--max-loss", 1, "--T", "a")
+    code, _, err = run(*arguments, "--max-loss", 2, "--T", "a")
     assert code == 2
     assert "not a list of whole numbers" in err

@@ -57,7 +57,8 @@ def with_amplitude(calibrated: api.Calibrated, layer: str, factor: float) -> onn
     (tensor,) = (n.outputs[0].name for n in network.graph.nodes if n.name == layer)
     network.amplitudes[tensor] = network.amplitudes[tensor] * factor
     run_pipeline(network, tuple(others))
-    return api.finish(network, options, calibrated.source, {}).model
+    assert network.file is not None
+    return network.file
 
 
 def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:

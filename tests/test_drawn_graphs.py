@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 import csscc
 from csscc.coding.activations import ACTIVATIONS
 from csscc.passes.linear import LINEAR
-from csscc.passes.lower.steps import in_steps
 from tests.helpers import run
 
 Array = NDArray[Any]
@@ -438,10 +437,10 @@ def errors(drawn: Drawn, **options: Any) -> dict[str, float]:
     """Relative RMS error of every output, on samples that calibrated nothing."""
     model = build(drawn)
     x = samples(model, 48, 1)
-    snn = csscc.compile(model, calibration=samples(model, 256, 0), **options)
-    onnx.checker.check_model(in_steps(snn.model), full_check=True)
+    snn = csscc.compile(model, calibration=samples(model, 256, 0), form="steps", **options)
+    onnx.checker.check_model(snn.file, full_check=True)
     expected = run(model, x, optimise=False)
-    actual = run(in_steps(snn.model), x)
+    actual = run(snn.file, x)
     assert list(actual) == list(expected)
     return {n: relative_rms(actual[n], v) for n, v in expected.items()}
 

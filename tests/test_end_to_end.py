@@ -157,15 +157,15 @@ def test_a_drawn_network_is_close_to_its_ann_and_closer_with_more_steps(drawn: D
     errors = []
     for T in (8, 16):
         snn = csscc.compile(ann, calibration=calibration, T=T, beta=1.5)
-        onnx.checker.check_model(snn.emitted(), full_check=True)
-        assert [o.name for o in snn.emitted().graph.output] == list(expected)
-        assert [i.name for i in snn.emitted().graph.input] == ["image"]
-        actual = run(snn.emitted(), {"image": x})
+        onnx.checker.check_model(snn.file, full_check=True)
+        assert [o.name for o in snn.file.graph.output] == list(expected)
+        assert [i.name for i in snn.file.graph.input] == ["image"]
+        actual = run(snn.file, {"image": x})
         errors.append(relative_rms(actual["logits"], expected["logits"]))
     assert errors[1] < 0.03
     assert errors[1] < errors[0] / 5  # 1.5**8 is 25
     # Unseen samples reach beyond the calibrated tops here and there, and are cut off.
-    actual = run(snn.emitted(), {"image": unseen})
+    actual = run(snn.file, {"image": unseen})
     assert relative_rms(actual["logits"], run(ann, {"image": unseen})["logits"]) < 0.1
 
 
@@ -196,9 +196,9 @@ def test_onnxruntime_and_numpy_send_the_same_spikes(drawn: Drawn, coding: tuple[
 def test_one_file_serves_every_batch_size(drawn: Drawn) -> None:
     snn = csscc.compile(build(drawn), calibration=images(32, 0), T=6, beta=1.5, adjust=False)
     x = images(64, 4)
-    whole = run(snn.emitted(), {"image": x})
+    whole = run(snn.file, {"image": x})
     for size in (1, 7, 64):
-        parts = [run(snn.emitted(), {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)]
+        parts = [run(snn.file, {"image": x[i : i + size]}) for i in range(0, 14 if size == 7 else size, size)]
         for name, expected in whole.items():
             actual = np.concatenate([p[name] for p in parts])
             np.testing.assert_allclose(actual, expected[: len(actual)], rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -287,4 +287,4 @@ def test_an_activation_keeps_a_beta_of_its_own(op: str) -> None:
     ann, x = builder.finish("flatten"), images(16, 1)
     expected = run(ann, {"image": x})["logits"]
     snn = csscc.compile(ann, calibration=images(64, 0), T=16)
-    assert relative_rms(run(snn.emitted(), {"image": x})["logits"], expected) < 0.03
+    assert relative_rms(run(snn.file, {"image": x})["logits"], expected) < 0.03

@@ -42,7 +42,7 @@ def compiled(model: onnx.ModelProto, *, batch: int = 48, **options: Any) -> cssc
     """The spiking network, within 1 % of the ANN on every output over the calibration inputs."""
     feeds = random_feeds(model, batch=batch)
     snn = csscc.compile(model, calibration=feeds, T=18, **options)
-    expected, actual = run(model, feeds), run(snn.emitted(), feeds)
+    expected, actual = run(model, feeds), run(snn.file, feeds)
     assert list(actual) == list(expected)
     for name, value in expected.items():
         assert actual[name].shape == value.shape
@@ -154,7 +154,7 @@ def test_a_graph_compiles_for_any_batch(name: str) -> None:
     snn = compiled(parse(GRAPHS[name]))
     for size in (1, 5):
         feeds = random_feeds(snn.model, batch=size)
-        assert all(len(v) == size for v in run(snn.emitted(), feeds).values())
+        assert all(len(v) == size for v in run(snn.file, feeds).values())
 
 
 @pytest.mark.parametrize("how", [FREE, FIXED], ids=["free batch", "batch of one"])

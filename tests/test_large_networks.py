@@ -96,7 +96,7 @@ def test_two_files_are_written_and_every_command_reads_them(
         path.rename(moved / path.name)
     snn = str(moved / "snn.onnx")
     plain = ort.InferenceSession(snn, providers=["CPUExecutionProvider"])
-    np.testing.assert_array_equal(plain.run(None, {"image": x})[0], Session(usual.model).run({"image": x})["logits"])
+    np.testing.assert_array_equal(plain.run(None, {"image": x})[0], Session(usual.file).run({"image": x})["logits"])
     np.testing.assert_array_equal(csscc.load(snn).run(x), usual.run(x))
 
     ann, data = str(digits_model()), str(digits_data())

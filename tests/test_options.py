@@ -10,6 +10,7 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.errors import UsageError
 from csscc.options import PRESETS, Options, make_options
+from csscc.passes.base import Repeat
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.pipeline import spiking_passes
 from tests.helpers import parse, source_of
@@ -32,7 +33,9 @@ def test_presets() -> None:
 @pytest.mark.parametrize(("preset", "percentile", "rms"), [("default", 99.95, 0.5), ("paper", 99.9, None)])
 def test_the_preset_says_what_residuals_raise_an_amplitude(preset: str, percentile: float, rms: float | None) -> None:
     source = source_of(parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), samples=1)
-    (adjust,) = (p for p in spiking_passes(make_options(preset), source) if isinstance(p, AdjustAmplitudes))
+    (part,) = (p for p in spiking_passes(make_options(preset), source) if isinstance(p, Repeat))
+    adjust = part.first
+    assert isinstance(adjust, AdjustAmplitudes)
     assert (adjust.percentile, adjust.rms) == (percentile, rms)
 
 
@@ -44,8 +47,8 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
 
 
 def test_forms() -> None:
-    assert (Options().form, make_options(form="scan").form) == ("steps", "scan")
-    with pytest.raises(UsageError, match="form 'step' is not known; choose one of steps, unrolled, scan"):
+    assert (Options().form, make_options(form="scan").form) == ("auto", "scan")
+    with pytest.raises(UsageError, match="form 'step' is not known; choose one of auto, steps, unrolled, scan"):
         make_options(form="step")
 
 

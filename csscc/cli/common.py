@@ -108,6 +108,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
+def passes_of(passes: float, steps: int) -> str:
+    """Convolution passes of so many coding steps, as tables say it; a stream makes more than it has steps."""
+    return f"{passes:.1f} of {steps}" if passes <= steps else f"{passes:.1f}"
+
+
 def warn(text: str) -> None:
     """A warning, on standard error."""
     from rich.markup import escape

@@ -12,6 +12,7 @@ from csscc.cli.common import (
     image_options,
     json_option,
     model_argument,
+    passes_of,
     print_json,
     progress,
     quiet_option,
@@ -20,10 +21,13 @@ from csscc.cli.common import (
     take_images,
     warn,
 )
+from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
     from csscc.api import SNN
     from csscc.measure.comparison import Comparison
+
+FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
 
 
 @click.command("compile")
@@ -51,10 +55,7 @@ if TYPE_CHECKING:
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option("--trim-silence/--keep-silence", default=None, help="Fewer silent steps in layers that need fewer.")
-@click.option(
-    "--form", type=click.Choice(["steps", "unrolled", "scan"]),
-    help="Of the file: images step by step, or all steps in one tensor, in nodes or a Scan.  [default: steps]",
-)  # fmt: skip
+@click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
 @image_options
@@ -117,6 +118,8 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "beta": coding.beta,
         "silent": coding.silent,
         "latency": snn.latency,
+        "interval": snn.costs.interval,
+        "passes": snn.costs.passes,
         "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
         "layers": len(snn.layers),
         "calibration": snn.facts.calibration,
@@ -135,6 +138,8 @@ def show(snn: SNN, files: list[Path]) -> None:
     coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
     rows.add_row("coding", coding)
     rows.add_row("latency", f"{facts['latency']} time steps")
+    rows.add_row("between two inputs", f"{facts['interval']} time steps")
+    rows.add_row("convolution passes", f"{passes_of(facts['passes'], facts['T'])} for one input; the ANN makes 1")
     kinds = [layer.kind for layer in snn.layers]
     spiking = [k for k in kinds if k not in ("encoder", "readout")]
     counts = ", ".join(f"{spiking.count(k)} {k}" for k in dict.fromkeys(spiking))

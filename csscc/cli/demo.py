@@ -24,7 +24,7 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     data = np.load(digits_data())
     test = {"x": data["x"], "y": data["y"]}
     snn = api.compile(digits_model(), data["x_calib"], T=T)
-    result = evaluate(digits_model(), snn.emitted(), test)
+    result = evaluate(digits_model(), snn.file, test)
     if as_json:
         print_json(result.as_dict())
         return

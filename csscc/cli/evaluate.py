@@ -11,6 +11,7 @@ from csscc.cli.common import (
     image_options,
     json_option,
     native_option,
+    passes_of,
     print_json,
     progress,
     quiet_option,
@@ -48,8 +49,9 @@ def evaluate_command(
 ) -> None:
     """Compare the spiking network SNN with the ANN it came from.
 
-    Accuracy of both, agreement, output error, spikes, synaptic operations, latency, time, and for each layer the
-    spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that the layer is encoded.
+    Accuracy of both, agreement, output error, spikes, synaptic operations, time steps, passes through the weights,
+    time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that
+    the layer is encoded.
     """
     from csscc.errors import NotMetError
     from csscc.measure.evaluation import evaluate
@@ -88,6 +90,8 @@ def show(result: Evaluation) -> None:
     for name, error in result.output_error.items():
         rows.add_row(f"relative error of {name} (RMS)", "", f"{error:.2%}")
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
+    rows.add_row("time steps between two inputs", "", f"{result.interval}")
+    rows.add_row("convolution passes for one input", "1", passes_of(result.passes, result.steps))
     rows.add_row("spikes per neuron and inference", "", f"{result.spikes_per_neuron:.2f}")
     rows.add_row(
         "multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from csscc.cli.common import console, json_option, model_argument, print_json, table
+from csscc.cli.common import console, json_option, model_argument, passes_of, print_json, table
 from csscc.errors import RefusedModelError
 
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
@@ -14,9 +14,9 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 
 @click.command("inspect")
 @model_argument
-@click.option("--T", "T", type=int, default=12, show_default=True, help="Coding steps, for the latency.")
+@click.option("--T", "T", type=int, default=12, show_default=True, help="Coding steps, for the costs.")
 @click.option("--beta", type=float, default=1.5, show_default=True)
-@click.option("--silent", type=int, default=1, show_default=True, help="Silent steps a layer, for the latency.")
+@click.option("--silent", type=int, default=1, show_default=True, help="Silent steps a layer, for the costs.")
 @json_option
 def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
     """Show what would become of every node of MODEL, or what a spiking network holds.
@@ -58,7 +58,9 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
             f"{result.state_bytes / 1e6:.2f} MB of state a sample\n"
-            f"latency {result.latency} time steps at T={chosen.T}, {chosen.silent} silent step(s) a layer\n"
+            f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
+            f"{chosen.silent} silent step(s) a layer\n"
+            f"{_costs(result.interval, result.passes or 0.0, chosen.T)}\n"
             f"batch size: {'any' if result.batch else 'as exported'}"
         )
     if result.offenders:
@@ -71,9 +73,9 @@ def _show_snn(model: str, as_json: bool) -> None:
     from csscc import api
 
     snn = api.load(model)
-    facts = asdict(snn.facts)
+    costs = snn.costs
     if as_json:
-        print_json(facts)
+        print_json(asdict(snn.facts) | {"interval": costs.interval, "passes": costs.passes})
         return
     coding = snn.facts.coding
     rows = table(f"{model}: a spiking network", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
@@ -86,7 +88,13 @@ def _show_snn(model: str, as_json: bool) -> None:
     source = snn.facts.source
     out.print(
         f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} steps\n"
+        f"{_costs(costs.interval, costs.passes, coding.T)}\n"
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",
         markup=False,
     )
+
+
+def _costs(interval: int, passes: float, steps: int) -> str:
+    made = passes_of(passes, steps)
+    return f"{interval} time steps between two inputs; {made} convolution passes for one input, the ANN makes 1"

@@ -50,16 +50,17 @@ def run_command(
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.passes.canonical.load import read_model
-    from csscc.passes.lower.steps import by_layer
+    from csscc.passes.lower.kernels import open_session
+    from csscc.passes.lower.targets import by_layer
     from csscc.runtime.reference import ReferenceRuntime
-    from csscc.runtime.session import Session
 
     images = take_images(options)
     proto = read_model(model)
-    session = Session(proto, native=native)
+    session = open_session(proto, native=native)
     source = open_source(data, session.specs, images=images)
-    runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(proto)
-    at_once = session.fixed_batch or batch or samples_at_once(by_layer(proto), _steps(proto))
+    whole = by_layer(proto)
+    runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(whole)
+    at_once = session.fixed_batch or batch or samples_at_once(whole, _steps(whole))
     parts: dict[str, list[Any]] = {}
     started = time.perf_counter()
     samples = 0
@@ -78,16 +79,8 @@ def run_command(
     shapes = {n: list(v.shape) for n, v in outputs.items()}
     used = sorted(session.native) if runtime == "onnxruntime" else []
     if as_json:
-        print_json(
-            {
-                "samples": samples,
-                "seconds": seconds,
-                "runtime": runtime,
-                "native": used,
-                "outputs": shapes,
-                "written": output,
-            }
-        )
+        facts = {"samples": samples, "seconds": seconds, "runtime": runtime}
+        print_json({**facts, "native": used, "outputs": shapes, "written": output})
     elif not quiet:
         told = ", ".join(f"{n} {s}" for n, s in shapes.items())
         where = f", written to {output}" if output else ""
@@ -97,6 +90,6 @@ def run_command(
 
 def _steps(model: Any) -> int:
     """Coding steps of a spiking network, 1 of any other."""
-    from csscc.dialect.model import coding_of, csscc_nodes
+    from csscc.dialect.spiking import spiking_nodes
 
-    return max((coding_of(n).T for n in csscc_nodes(model)), default=1)
+    return max((view.schedule.T for _, view in spiking_nodes(model.graph)), default=1)

@@ -28,8 +28,9 @@ class Activation:
             for compositions that are no operator of the opset in use; empty for the operator itself.
         partial: not finite for some numbers. What has arrived so far may be such a number where the whole input is
             none; until it is finite, the neuron sends nothing.
-        blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.step_functions`); one
-            input, homogeneous.
+        blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.blocks`); one input,
+            homogeneous.
+        positive: it is never negative.
     """
 
     op: str
@@ -39,10 +40,11 @@ class Activation:
     body: str = ""
     partial: bool = False
     blocks: bool = False
+    positive: bool = False
 
 
 _TABLE = (
-    Activation("Relu", homogeneous=True, blocks=True),
+    Activation("Relu", homogeneous=True, blocks=True, positive=True),
     Activation("LeakyRelu", homogeneous=True),
     Activation("PRelu", homogeneous=True),
     Activation("Abs", homogeneous=True),
@@ -50,7 +52,9 @@ _TABLE = (
     Activation("Min", homogeneous=True, inputs=2),
     Activation("MaxPool", homogeneous=True, reach="window", blocks=True),
     Activation("GlobalMaxPool", homogeneous=True, reach="window"),
-    Activation("ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)", blocks=True),
+    Activation(
+        "ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)", blocks=True, positive=True
+    ),
     Activation("LpPool", homogeneous=True, reach="window"),
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc.coding.schedule import ROOM, Schedule, bits_of
+
 
 @dataclass(frozen=True)
 class Coding:
@@ -39,26 +41,47 @@ class Coding:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Worth of a spike at each step, ``beta**(T-t)`` for t = 1..T, in units of theta; shape [T]."""
-        return self.beta ** np.arange(self.T - 1, -1, -1, dtype=np.float64)
-
-    @property
-    def whole(self) -> bool:
-        """Whether neurons send a spike only once all of its worth is there, not at half of it.
-
-        Half halves the error, but without negative spikes nothing could take back what was sent too early. In rate
-        coding that is no loss, and half is the initial potential of half a threshold (Bu et al. 2022).
-        """
-        return not self.negative and self.beta != 1
-
-    @property
-    def constant_input(self) -> bool:
-        """Whether the encoder sends the value itself, as the same current at each step.
-
-        Spikes of equal worth have no order in which to say a value, and rate-coded networks are fed so.
-        """
-        return self.beta == 1
+        return np.array(self._worth)
 
     @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``; T for a beta of 1."""
-        return float(self.weights.sum())
+        return float(sum(self._worth))
+
+    @property
+    def encoder(self) -> Schedule:
+        """What an encoder does at each step.
+
+        Spikes of equal worth have no order in which to say a value: rate-coded networks are fed a constant current.
+        """
+        signed = self.signed_input
+        return Schedule(self._worth, negative=signed, whole=not signed, constant=self.beta == 1)
+
+    def neuron(self, silent: int | None = None) -> Schedule:
+        """What a neuron does at each step, with `silent` silent steps or those of the coding.
+
+        Without negative spikes, neurons fire only at a whole spike; in rate coding, half of one is the initial
+        potential of half a threshold (Bu et al. 2022), and no loss. Where most spikes share a target and beta is
+        whole, they are the digits of one rounding.
+        """
+        L = self.silent if silent is None else silent
+        return Schedule(
+            self._worth,
+            silent=L,
+            merged=self._merged(L + 1),
+            rounded=self.negative and self.beta in (2, 3) and 2 * L + 1 >= self.T,
+            negative=self.negative,
+            whole=not self.negative and self.beta != 1,
+        )
+
+    @property
+    def _worth(self) -> tuple[float, ...]:
+        return self._powers(self.T)
+
+    def _powers(self, steps: int) -> tuple[float, ...]:
+        return tuple(float(self.beta) ** (steps - t) for t in range(1, steps + 1))
+
+    def _merged(self, most: int) -> tuple[float, ...]:
+        """The longest head of a train, of up to `most` steps, for which one tensor can stand without rounding."""
+        lengths = range(min(most, self.T), 1, -1) if self.beta > 1 else ()
+        return next((w for w in map(self._powers, lengths) if bits_of(w) <= ROOM), (1.0,))

@@ -1,8 +1,9 @@
-"""The Ternary Self-Amplifying neuron, its encoder and its decoder, step by step in NumPy.
+"""The Ternary Self-Amplifying neuron, its encoder and its decoder, step by step in NumPy, written by hand.
 
-These free functions are the numerics that every emitted form must reproduce; they follow the recurrences of the
-paper (Algorithm 1, Theorem 2, A.4, A.6) one step at a time and know nothing of ONNX. Arrays have time first:
-currents and spikes are ``[T, ...]``. All of them keep the dtype they are given, so that float64 serves as oracle.
+These free functions are the independent side: what `csscc.coding.program` makes of a neuron must send their spikes.
+They follow the recurrences of the paper (Algorithm 1, Theorem 2, A.4, A.6) one step at a time and know nothing of
+ONNX. Arrays have time first: currents and spikes are ``[T, ...]``. All of them keep the dtype they are given, so that
+float64 serves as oracle.
 
 Everything is in one unit that does not change over time, the value that a spike of the last step sends: the membrane
 holds the value that has arrived so far. The paper's membranes are these divided by ``q[t]``.
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
 
 FloatArray = NDArray[np.floating]
 
@@ -36,7 +37,9 @@ class Firing(NamedTuple):
     residual: FloatArray
 
 
-def fire(potential: FloatArray, worth: float, *, negative: bool = True, whole: bool = False) -> FloatArray:
+def fire(
+    potential: FloatArray, worth: float | np.floating, *, negative: bool = True, whole: bool = False
+) -> FloatArray:
     """The spike that a potential causes where a spike is worth `worth`, in the same units; same shape and dtype.
 
     +1 above half of `worth`, with negative spikes -1 below minus half of it, else 0. A `whole` neuron sends 0 or 1: +1
@@ -49,7 +52,7 @@ def fire(potential: FloatArray, worth: float, *, negative: bool = True, whole: b
     return spikes - (potential < -half) if negative else spikes
 
 
-def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> FloatArray:
+def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
     The membrane starts at ``values / theta``; each step fires and subtracts what the spike is worth, ``q[t]``.
@@ -57,18 +60,18 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
     Args:
         values: analog values, any shape.
         theta: amplitude, broadcastable to `values`.
-        coding: steps and base; `coding.signed_input` False gives the paper's positive-only encoder.
+        schedule: of the encoder.
 
     Returns:
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
     potential = values / np.asarray(theta, dtype)
-    if coding.constant_input:
-        return np.repeat((potential * dtype(1 / coding.T))[None], coding.T, axis=0)
-    spikes = np.empty((coding.T, *values.shape), values.dtype)
-    for t, worth in enumerate(coding.weights.astype(dtype)):
-        spikes[t] = fire(potential, worth, negative=coding.signed_input, whole=not coding.signed_input)
+    if schedule.constant:
+        return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
+    spikes = np.empty((schedule.T, *values.shape), values.dtype)
+    for t, worth in enumerate(map(dtype, schedule.worth)):
+        spikes[t] = fire(potential, worth, negative=schedule.negative, whole=schedule.whole)
         potential = potential - worth * spikes[t]
     return spikes
 
@@ -76,25 +79,31 @@ def encode(values: FloatArray, theta: FloatArray | float, coding: Coding) -> Flo
 def tsa(
     currents: Sequence[FloatArray],
     activation: Callable[..., FloatArray],
-    coding: Coding,
+    schedule: Schedule,
     biases: Sequence[FloatArray | float] | None = None,
     theta: FloatArray | float | None = None,
 ) -> Firing:
     """Spikes of a TSA neuron whose activation f acts on its accumulated inputs (A.4, A.6 for ReLU).
 
-    The membrane ``h[t] = h[t-1] + q[t] * z[t]`` (no input after T) holds what has arrived, from the start its bias:
-    ``h[0] = bias``. Spike k is sent at t = k + L, of what is still to be sent::
+    The membrane holds its bias and what has arrived: the first m steps of input as one sum, the others one by one::
+
+        h[m] = bias + q[m] * (w_1 * z[1] + ... + w_m * z[m])        h[t] = h[t-1] + q[t] * z[t]
+
+    Spike k is sent at t = k + L, of what is still to be sent::
 
         o = f(h[k+L]) - p[k-1]      S[k] = fire(o, q[k])      p[k] = p[k-1] + q[k] * S[k]
 
-    where p is what was already sent, ``p[0] = 0``. An f that is not positively homogeneous needs the source's units:
-    there ``o = f(h[k+L]) / theta - p[k-1]``. Where that f is not finite for what has arrived so far, nothing is sent.
+    where p is what was already sent, ``p[0] = 0``, and f is positively homogeneous. Where the schedule is `rounded`,
+    the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) / 2``, which is above a
+    threshold where o is, and never on the last one: ``S[k] = fire(v, q[k])``, then ``v - q[k] * S[k]`` is left.
+
+    Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not finite for what has
+    arrived so far, nothing is sent.
 
     Args:
-        currents: one array per input of the activation, each ``[T, B, ...]``; in units of theta if `theta` is None,
-            else in the units of f.
+        currents: one per input of f, each ``[T, B, ...]``; in units of theta if `theta` is None, else in those of f.
         activation: function of as many arrays ``[B, ...]``; may change the shape behind the batch axis.
-        coding: steps, base, silent period, and whether negative spikes are allowed.
+        schedule: of the neuron.
         biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' weighted sum.
         theta: amplitude of the spikes sent, for an activation that is not positively homogeneous; else None.
 
@@ -102,32 +111,44 @@ def tsa(
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    q, T, L = coding.weights.astype(dtype), coding.T, coding.silent
-    membranes = [np.asarray(b, dtype) for b in biases or [0.0] * len(currents)]
-    spikes: list[FloatArray] = []
-    potentials: list[FloatArray] = []
-    target: FloatArray = np.zeros((), dtype)
+    q, T, L, heard = [dtype(w) for w in schedule.worth], schedule.T, schedule.silent, len(schedule.merged)
+    given = zip(currents, biases or [0.0] * len(currents), strict=True)
+    membranes = [np.asarray(bias, dtype) + _together(z[:heard], schedule.merged) * q[heard - 1] for z, bias in given]
+    spikes, potentials = list[FloatArray](), list[FloatArray]()
     sent: FloatArray = np.zeros((), dtype)
-    potential = target
-    for t in range(1, T + L + 1):
-        if t <= T:
-            membranes = [h + z[t - 1] * q[t - 1] for h, z in zip(membranes, currents, strict=True)]
-        k = t - L
-        if k < 1:
-            continue
-        if t <= T or k == 1:
-            target = activation(*membranes)
-            if theta is not None:
-                target = target / np.asarray(theta, dtype)
-        potential = target - sent
-        if theta is not None:
-            potential = np.where(np.isfinite(potential), potential, dtype(0))
+    left: FloatArray | None = None
+
+    def remaining(target: FloatArray) -> FloatArray:
+        rest = target - sent
+        return rest if theta is None else np.where(np.isfinite(rest), rest, dtype(0))
+
+    for k in range(1, T + 1):
+        while heard < min(k + L, T):
+            membranes = [h + z[heard] * q[heard] for h, z in zip(membranes, currents, strict=True)]
+            heard += 1
+        target = activation(*membranes)
+        target = target if theta is None else target / np.asarray(theta, dtype)
+        potential = remaining(target)
         potentials.append(potential / q[k - 1])
-        spikes.append(fire(potential, q[k - 1], negative=coding.negative, whole=coding.whole))
+        if schedule.rounded and k == schedule.shared:
+            left = np.rint(potential) * dtype(0.5) + potential * dtype(0.5)
+        decides = potential if left is None else left
+        spikes.append(fire(decides, q[k - 1], negative=schedule.negative, whole=schedule.whole))
+        left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
-    return Firing(np.stack(spikes), np.stack(potentials), potential - spikes[-1])
+    return Firing(np.stack(spikes), np.stack(potentials), remaining(target))
 
 
-def decode(currents: FloatArray, coding: Coding) -> FloatArray:
-    """Readout of a layer that integrates and never fires: ``sum(q[t] * z[t])``; ``[T, B, ...]`` to ``[B, ...]``."""
-    return np.tensordot(coding.weights.astype(currents.dtype), currents, axes=1)
+def _together(currents: FloatArray, weights: Sequence[float]) -> FloatArray:
+    """The weighted sum of the first steps of an input, in order; exact where the weights of synapses leave room."""
+    dtype = currents.dtype.type
+    total: FloatArray = currents[0] * dtype(weights[0])
+    for weight, current in zip(weights[1:], currents[1:], strict=True):
+        total = total + current * dtype(weight)
+    return total
+
+
+def decode(currents: FloatArray, schedule: Schedule, bias: FloatArray | float = 0.0) -> FloatArray:
+    """Readout of a layer that never fires: ``bias + sum(q[t] * z[t])``; ``[T, B, ...]`` to ``[B, ...]``."""
+    weights = np.asarray(schedule.worth, currents.dtype)
+    return np.tensordot(weights, currents, axes=1) + np.asarray(bias, currents.dtype)

@@ -16,10 +16,10 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from csscc.dialect.functions import DOMAIN, DOMAIN_VERSION
 from csscc.dialect.model import define_operators
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import replace_readers
+from csscc.dialect.spiking import DOMAIN, DOMAIN_VERSION
 from csscc.errors import RefusedError
 from csscc.io.weights import is_large
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from csscc.dialect.functions import DOMAIN
+from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE
 
 
 def core_tensors(graph: Any) -> list[Any]:
@@ -18,8 +18,8 @@ def core_parts(graph: Any) -> list[list[Any]]:
     parts: dict[int, list[Any]] = {}  # of each tensor
     for node in graph.nodes:
         read = list({id(parts[id(t)]): parts[id(t)] for t in node.inputs if id(t) in parts}.values())
-        spiking = node.domain == DOMAIN and node.op != "Decode"
-        if spiking and (node.op == "Encode" or not read):
+        spiking = node.domain == DOMAIN and node.op != DECODE
+        if spiking and (node.op == ENCODE or not read):
             read = [[]]
         if read and (spiking or node.domain != DOMAIN):
             part = read[0]
@@ -29,8 +29,3 @@ def core_parts(graph: Any) -> list[list[Any]]:
             part += node.outputs
             parts |= {id(t): part for t in node.outputs}
     return list({id(part): part for part in parts.values()}.values())
-
-
-def neuron_nodes(graph: Any) -> list[Any]:
-    """The TSA nodes of a spiking graph, in order."""
-    return [n for n in graph.nodes if n.domain == DOMAIN and n.op.startswith("TSA")]

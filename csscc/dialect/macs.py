@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from csscc.dialect.model import attributes_of
+
 MIN_SAMPLES = 8
 LARGEST_TENSOR = 32 << 20  # bytes, over all samples and time steps that run at once
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Shape = Sequence[int | str | None] | None
 
 
@@ -61,13 +65,56 @@ def multiply_accumulates_of(graph: Any) -> int:
     """Multiply-accumulates of all nodes with constant weights of an onnx-graphsurgeon graph, for one sample."""
     total = 0
     for node in graph.nodes:
-        if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or len(node.inputs) < 2:
+        if node.op not in WEIGHTED or len(node.inputs) < 2:
             continue
         index = next((i for i in (1, 0) if getattr(node.inputs[i], "values", None) is not None), None)
         if index is not None:
             data, weights = node.inputs[1 - index].shape, node.inputs[index].shape
             total += multiply_accumulates(node.op, dict(node.attrs), data, node.outputs[0].shape, list(weights))
     return total
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A node with constant weights.
+
+    Attributes:
+        node: the node.
+        data: name of the input that is not the weights.
+        cells: elements of that input for one sample.
+        macs: multiply-accumulates for one sample.
+    """
+
+    node: onnx.NodeProto
+    data: str
+    cells: int
+    macs: int
+
+
+def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
+    """The nodes of a network by layer that have constant weights, in order."""
+    shapes = _shapes(model)
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.domain or node.op_type not in WEIGHTED:
+            continue
+        index = next((i for i in (1, 0) if node.input[i] in weights), None)
+        if index is not None:
+            data, shape = node.input[1 - index], weights[node.input[index]]
+            result = shapes.get(node.output[0])
+            macs = multiply_accumulates(node.op_type, attributes_of(node), shapes.get(data), result, shape)
+            found.append(Weighted(node, data, behind_batch(shapes.get(data)), macs))
+    return found
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    return {
+        v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
+        for v in values
+        if v.type.tensor_type.HasField("shape")
+    }
 
 
 def affordable_samples(graph: Any, steps: int, limit: int, budget: float, *, fewest: int = MIN_SAMPLES) -> int:

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
-from csscc.dialect.functions import DOMAIN, activation_of
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import attribute
+from csscc.dialect.spiking import DOMAIN, Spiking, spiking
 from csscc.errors import RefusedError
 
 PREFIX = "csscc."
@@ -54,9 +52,10 @@ class Facts:
     options: Mapping[str, Any]
 
 
-def facts_of(network: Network, settings: Mapping[str, Any], calibration: str) -> Facts:
+def facts_of(network: Network, settings: Mapping[str, Any]) -> Facts:
     """Facts of a converted network."""
     layers, latency = layers_of(network)
+    calibration = network.calibration.source if network.calibration is not None else ""
     return Facts(version("csscc"), network.coding, latency, layers, network.origin, calibration, settings)
 
 
@@ -70,26 +69,24 @@ def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
     for node in network.graph.nodes:
         before = max((depth.get(id(t), 0) for t in node.inputs), default=0)
         here = before
-        if node.domain == DOMAIN:
-            if node.op.startswith("TSA"):
-                here += attribute(node, "silent", 0)
-            elif node.op == "Decode":
+        view = spiking(node)
+        if view is not None and not view.is_merge:
+            if view.is_neuron:
+                here += view.schedule.silent
+            elif view.is_readout:
                 made_by = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
-                here += 0 if made_by is not None and made_by.domain == DOMAIN else network.coding.silent
+                direct = made_by is not None and made_by.domain == DOMAIN
+                here += 0 if direct else network.coding.silent
                 deepest = max(deepest, here)
-            layers.append(_layer(node, here, levels))
+            layers.append(_layer(view, node.outputs[0].shape, here, levels))
         for tensor in node.outputs:
-            depth[id(tensor)] = 0 if node.domain == DOMAIN and node.op == "Decode" else here
+            depth[id(tensor)] = 0 if view is not None and view.is_readout else here
     return tuple(layers), network.coding.T + deepest
 
 
-def _layer(node: Any, depth: int, levels: float) -> Layer:
-    if node.op == "Decode":
-        return Layer(node.name, "readout", _size(node.outputs[0].shape), depth, 0.0, 0.0)
-    kind = "encoder" if node.op == "Encode" else activation_of(node.op)
-    theta_index = 1 if node.op == "Encode" else 2 * ACTIVATIONS[kind].inputs
-    theta = float(np.mean(node.inputs[theta_index].values))
-    return Layer(node.name, kind, _size(node.outputs[0].shape), depth, theta, theta * levels)
+def _layer(view: Spiking[Any], shape: Any, depth: int, levels: float) -> Layer:
+    theta = 0.0 if view.is_readout else float(np.mean(view.theta.values))
+    return Layer(view.name, view.kind, _size(shape), depth, theta, theta * levels)
 
 
 def _size(shape: Any) -> int:

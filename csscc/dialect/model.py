@@ -1,34 +1,33 @@
-"""Spiking networks as ONNX models: which nodes spike, how they code, and the functions that define them."""
+"""Spiking networks as ONNX models: their nodes, and the functions that define them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import AttributeProto, helper
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.coding import Coding
-from csscc.dialect.functions import (
+from csscc.dialect.functions import FunctionWriter, activation_definition, function_of
+from csscc.dialect.plain import NeuronSignature
+from csscc.dialect.spiking import (
     ACTIVATION_DOMAIN,
-    CODING_ATTRIBUTES,
+    ATTRIBUTES,
     DOMAIN,
     DOMAIN_VERSION,
-    Form,
-    NeuronSignature,
-    activation_definition,
-    activation_of,
-    decode_function,
-    encode_function,
-    tsa_function,
+    STEPS_DOMAIN,
+    STEPS_DOMAIN_VERSION,
+    STREAM_DOMAIN,
+    STREAM_DOMAIN_VERSION,
+    Spiking,
+    neurons,
+    spiking_nodes,
 )
 from csscc.errors import RefusedError
-from csscc.passes.lower.step_functions import STEPS_DOMAIN, STEPS_DOMAIN_VERSION
 
-VERSIONS = {DOMAIN: DOMAIN_VERSION, STEPS_DOMAIN: STEPS_DOMAIN_VERSION}
+VERSIONS = {DOMAIN: DOMAIN_VERSION, STEPS_DOMAIN: STEPS_DOMAIN_VERSION, STREAM_DOMAIN: STREAM_DOMAIN_VERSION}
 TIME_AND_BATCH = "time_and_batch"  # first axis of a tensor that holds all steps
+OVERLOADS_IR_VERSION = 10  # the first in which functions may have overloads
 
 _ATTRIBUTE_TYPES = {
     AttributeProto.FLOAT: "float",
@@ -43,23 +42,6 @@ _ATTRIBUTE_TYPES = {
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """The node's attributes as Python values."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
-def coding_of(node: onnx.NodeProto) -> Coding:
-    """The coding that a csscc node states."""
-    attributes = attributes_of(node)
-    return Coding(
-        T=attributes["T"],
-        beta=_shortest(attributes["beta"]),
-        silent=attributes.get("silent", 0),
-        negative=bool(attributes.get("negative", 1)),
-        signed_input=bool(attributes.get("signed_input", 1)),
-    )
-
-
-def _shortest(value: float) -> float:
-    """The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523."""
-    return float(str(np.float32(value)))
 
 
 def refuse_other_version(model: onnx.ModelProto) -> None:
@@ -81,88 +63,53 @@ def other_version(model: onnx.ModelProto) -> onnx.OperatorSetIdProto | None:
     return next((o for o in model.opset_import if o.version != VERSIONS.get(o.domain, o.version)), None)
 
 
+def in_stream(model: onnx.ModelProto) -> bool:
+    """Whether the model does one time step a run, see `csscc.passes.lower.stream`."""
+    return any(n.domain == STREAM_DOMAIN for n in model.graph.node)
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """Version of the standard operators that the model imports."""
     return next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
 
-def csscc_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Encoders, neurons and decoders."""
-    return [n for n in model.graph.node if n.domain == DOMAIN]
-
-
-def neurons(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The TSA nodes."""
-    return [n for n in csscc_nodes(model) if n.op_type.startswith("TSA")]
-
-
 def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes whose first output is a spike train: neurons, and encoders that do not send a constant current."""
-    spiking = [n for n in csscc_nodes(model) if n.op_type != "Decode"]
-    return [n for n in spiking if n.op_type != "Encode" or not coding_of(n).constant_input]
+    return [node for node, view in spiking_nodes(model.graph) if view.makes_spikes]
 
 
-def attribute_types(nodes: list[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
-    """Names and ONNX text types of the attributes that `nodes` have beyond their coding, sorted."""
-    kinds = {a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in CODING_ATTRIBUTES}
+def attribute_types(nodes: Iterable[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
+    """Names and ONNX text types of the attributes of an activation that `nodes` have, sorted."""
+    kinds = {a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in ATTRIBUTES}
     return tuple(sorted(kinds.items()))
 
 
-def signature_of(nodes: list[onnx.NodeProto], *, residual: bool) -> NeuronSignature:
-    """Signature that serves all `nodes`, which are neurons of one operator."""
-    op = activation_of(nodes[0].op_type)
-    parameters = max(len(n.input) for n in nodes) - 2 * ACTIVATIONS[op].inputs - 1
-    return NeuronSignature(op, parameters, attribute_types(nodes), residual)
+def signature_of(nodes: list[tuple[onnx.NodeProto, Spiking[str]]]) -> NeuronSignature | None:
+    """Signature that serves all `nodes`, which are of one operator; None for what is no neuron."""
+    _, view = nodes[0]
+    if not view.is_neuron:
+        return None
+    return NeuronSignature(view.kind, max(len(v.parameters) for _, v in nodes), attribute_types(n for n, _ in nodes))
 
 
-def _by_op(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, list[onnx.NodeProto]]]:
-    groups: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        groups.setdefault(node.op_type, []).append(node)
-    return sorted(groups.items())
+def define_operators(
+    model: onnx.ModelProto, *, residual: bool = False, write: FunctionWriter = function_of
+) -> onnx.ModelProto:
+    """Add the functions of the operators of domain ``csscc`` that the model uses, in place of any it has (in place).
 
+    Nodes of one operator that do different things get overloads of its function.
 
-def _definitions(model: onnx.ModelProto, *, residual: bool, form: Form) -> Iterable[onnx.FunctionProto]:
-    opset = opset_of(model)
-    for op, nodes in _by_op(n for n in model.graph.node if n.domain == ACTIVATION_DOMAIN):
-        yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset)
-    for op, nodes in _by_op(csscc_nodes(model)):
-        coding = coding_of(nodes[0])
-        if op == "Encode":
-            yield encode_function(coding, opset, form)
-        elif op == "Decode":
-            yield decode_function(coding, opset)
-        else:
-            yield from _neurons(nodes, opset, residual=residual, form=form)
-
-
-def _neurons(nodes: list[onnx.NodeProto], opset: int, *, residual: bool, form: Form) -> Iterable[onnx.FunctionProto]:
-    """One function for all neurons of an operator; where layers differ in their silent steps, an overload for each."""
-    by_silence: dict[int, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        by_silence.setdefault(coding_of(node).silent, []).append(node)
-    signature = signature_of(nodes, residual=residual)
-    for silent, alike in sorted(by_silence.items()):
-        function = tsa_function(signature, coding_of(alike[0]), opset, form)
-        function.overload = f"silent_{silent}" if len(by_silence) > 1 else ""
-        for node in alike:
-            node.overload = function.overload
-        yield function
-
-
-def define_operators(model: onnx.ModelProto, *, residual: bool = False, form: Form = "unrolled") -> onnx.ModelProto:
-    """Add the functions of the csscc operators that the model uses, in place of any it has (in place).
-
-    With `residual`, the neurons' functions have the residual membrane potential as a second output. `form` is that of
-    the functions' bodies: a Scan over time, or in any other form nodes for each step. The spikes are the same, bit for
-    bit.
+    Args:
+        model: a spiking network, or an ANN with composed activations.
+        residual: whether the functions of neurons have the residual membrane potential as a second output.
+        write: makes the functions; all writers' send the same spikes, bit for bit.
 
     Raises:
         RefusedError: another version of csscc made the model.
     """
     refuse_other_version(model)
     kept = [f for f in model.functions if f.domain not in (DOMAIN, ACTIVATION_DOMAIN)]
-    definitions = list(_definitions(model, residual=residual, form=form))
+    definitions = [*_compositions(model), *_spiking(model, residual, write)]
     del model.functions[:]
     model.functions.extend(kept)
     used = {n.domain for n in model.graph.node} | {f.domain for f in definitions}
@@ -172,13 +119,42 @@ def define_operators(model: onnx.ModelProto, *, residual: bool = False, form: Fo
     return add_functions(model, definitions)
 
 
+def _compositions(model: onnx.ModelProto) -> Iterable[onnx.FunctionProto]:
+    groups: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if node.domain == ACTIVATION_DOMAIN:
+            groups.setdefault(node.op_type, []).append(node)
+    for op, nodes in sorted(groups.items()):
+        yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset_of(model))
+
+
+def _spiking(model: onnx.ModelProto, residual: bool, write: FunctionWriter) -> Iterable[onnx.FunctionProto]:
+    groups: dict[str, list[tuple[onnx.NodeProto, Spiking[str]]]] = {}
+    for node, view in spiking_nodes(model.graph):
+        if node.domain == DOMAIN:
+            groups.setdefault(node.op_type, []).append((node, view))
+    for _, nodes in sorted(groups.items()):
+        signature = signature_of(nodes)
+        alike: dict[object, list[tuple[onnx.NodeProto, Spiking[str]]]] = {}
+        for node, view in nodes:
+            alike.setdefault((view.schedule, view.reads, view.sends), []).append((node, view))
+        for number, same in enumerate(alike.values(), 1):
+            function = write(same[0][1], signature, opset_of(model), residual=residual and signature is not None)
+            function.overload = str(number) if len(alike) > 1 else ""
+            for node, _ in same:
+                node.overload = function.overload
+            yield function
+
+
 def add_functions(model: onnx.ModelProto, functions: Iterable[onnx.FunctionProto]) -> onnx.ModelProto:
     """Add functions and import their domains (in place)."""
     added = list(functions)
     model.functions.extend(added)
     missing = {f.domain for f in added} - {o.domain for o in model.opset_import}
-    versions = {domain: VERSIONS.get(domain, DOMAIN_VERSION) for domain in sorted(missing)}
+    versions = {domain: VERSIONS.get(domain, 1) for domain in sorted(missing)}
     model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+    if any(f.overload for f in added):
+        model.ir_version = max(model.ir_version, OVERLOADS_IR_VERSION)
     return model
 
 
@@ -187,6 +163,12 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+def with_metadata(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
+    """The model with these metadata properties in place of its own (in place)."""
+    helper.set_model_props(model, dict(properties))
+    return model
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
@@ -199,7 +181,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
 def with_residuals(model: onnx.ModelProto) -> dict[str, str]:
     """Give every neuron its residual as a second output (in place); returns tensor names by node name."""
     names = {}
-    for node in neurons(model):
+    for node, _ in neurons(model.graph):
         names[node.name] = f"{node.name}_residual"
         node.output.append(names[node.name])
     define_operators(model, residual=True)

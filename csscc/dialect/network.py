@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
@@ -37,7 +38,9 @@ class Network:
         calibration: statistics of the ANN's activations, once collected.
         statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
+        raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
         ann: the canonical ANN graph the spiking one was made from.
+        file: the lowered network, once it is.
         events: what the passes report.
     """
 
@@ -51,9 +54,15 @@ class Network:
     calibration: Calibration | None = None
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    raised: dict[str, float] = field(default_factory=dict)
     ann: gs.Graph | None = None
+    file: onnx.ModelProto | None = None
     events: list[Event] = field(default_factory=list)
 
-    def report(self, source: str, node: str, text: str) -> None:
-        """Record an event."""
-        self.events.append(Event(source, node, text))
+    def report(self, source: str, node: str, text: str, *, once: bool = False) -> None:
+        """Record an event, unless it is there already; with `once`, in place of what the pass said of the node."""
+        event = Event(source, node, text)
+        if once:
+            self.events[:] = [e for e in self.events if (e.source, e.node) != (source, node)]
+        if event not in self.events:
+            self.events.append(event)

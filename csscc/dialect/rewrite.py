@@ -71,6 +71,12 @@ def constant(node: gs.Node, index: int) -> NDArray[Any] | None:
     return tensor.values if isinstance(tensor, gs.Constant) else None
 
 
+def values_of(tensor: gs.Tensor) -> NDArray[np.generic]:
+    """Values of a tensor that is constant."""
+    assert isinstance(tensor, gs.Constant), f"'{tensor.name}' is computed"
+    return tensor.values
+
+
 def constant_tensor(graph: gs.Graph, name: str, values: ArrayLike) -> gs.Constant:
     """A new float32 or integer constant whose name starts with `name` and is not taken."""
     array = np.asarray(values)

@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.core import core_tensors
-from csscc.dialect.functions import CODING_ATTRIBUTES, DOMAIN, activation_of
 from csscc.dialect.network import Network
-from csscc.passes.base import PassError
-from csscc.passes.linear import LINEAR
+from csscc.dialect.spiking import DOMAIN, numbers, spiking, spiking_nodes
+from csscc.errors import PassError
 
 
 def _known_operators(network: Network) -> Iterator[str]:
     for node in network.graph.nodes:
-        if node.domain == DOMAIN and node.op not in ("Encode", "Decode") and activation_of(node.op) not in ACTIVATIONS:
+        view = spiking(node)
+        if node.domain == DOMAIN and (view is None or (view.is_neuron and view.kind not in ACTIVATIONS)):
             yield f"'{node.name}' is a {node.op}, which is no csscc operator"
 
 
 def _same_coding(network: Network) -> Iterator[str]:
-    coding = network.coding
-    wanted = {"T": coding.T, "beta": float(coding.beta)}
-    for node in network.graph.nodes:
-        if node.domain != DOMAIN:
-            continue
-        got = {name: node.attrs.get(name) for name in wanted}
-        if got != wanted:
-            yield f"'{node.name}' codes with {got}, the network with {wanted}"
-        if node.op.startswith("TSA") and any(name not in node.attrs for name in CODING_ATTRIBUTES):
-            yield f"'{node.name}' lacks an attribute of its coding"
+    wanted = numbers(network.coding.encoder.worth)
+    for _, view in spiking_nodes(network.graph):
+        if view.schedule.worth != wanted:
+            yield f"the spikes of '{view.name}' are worth {view.schedule.worth}, those of the network {wanted}"
 
 
-def _core_is_converted(network: Network) -> Iterator[str]:
-    spiking = {id(t) for t in core_tensors(network.graph)}
+def _schedules_are_sound(network: Network) -> Iterator[str]:
+    for _, view in spiking_nodes(network.graph):
+        s = view.schedule
+        if view.is_neuron and not len(s.merged) <= min(s.silent + 1, s.T):
+            yield f"'{view.name}' hears {len(s.merged)} steps as one and fires after {s.silent + 1}"
+        if view.is_neuron and not 1 <= view.reads <= len(s.merged):
+            yield f"'{view.name}' reads {view.reads} steps as one and hears only {len(s.merged)} so"
+        if not (1 <= view.sends.steps <= s.T and view.sends.merged[-1] == 1):
+            yield f"'{view.name}' sends no train of {s.T} steps"
+
+
+def _core_is_converted(network: Network, linear: Container[str]) -> Iterator[str]:
+    spikes = {id(t) for t in core_tensors(network.graph)}
     for node in network.graph.nodes:
-        in_core = node.domain != DOMAIN and any(id(t) in spiking for t in node.inputs)
-        if in_core and node.op not in LINEAR:
+        in_core = node.domain != DOMAIN and any(id(t) in spikes for t in node.inputs)
+        if in_core and node.op not in linear:
             yield f"'{node.name}' ({node.op}) reads spikes but is neither linear nor a neuron"
-        if in_core and any(not isinstance(t, gs.Constant) and t.name and id(t) not in spiking for t in node.inputs):
+        if in_core and any(not isinstance(t, gs.Constant) and t.name and id(t) not in spikes for t in node.inputs):
             yield f"'{node.name}' mixes spikes with analog values"
 
 
 def _borders_are_guarded(network: Network) -> Iterator[str]:
-    spiking = {id(t) for t in core_tensors(network.graph)}
-    for node in network.graph.nodes:
-        if node.domain == DOMAIN and node.op != "Encode" and id(node.inputs[0]) not in spiking:
-            yield f"'{node.name}' ({node.op}) reads analog values"
-        if node.domain == DOMAIN and node.op == "Encode" and id(node.inputs[0]) in spiking:
-            yield f"'{node.name}' encodes spikes"
+    spikes = {id(t) for t in core_tensors(network.graph)}
+    for node, view in spiking_nodes(network.graph):
+        if not view.is_encoder and id(node.inputs[0]) not in spikes:
+            yield f"'{view.name}' ({view.op}) reads analog values"
+        if view.is_encoder and id(node.inputs[0]) in spikes:
+            yield f"'{view.name}' encodes spikes"
     for tensor in network.graph.outputs:
-        if id(tensor) in spiking:
+        if id(tensor) in spikes:
             yield f"output '{tensor.name}' is not decoded"
 
 
@@ -65,14 +70,14 @@ def _amplitudes_are_positive(network: Network) -> Iterator[str]:
 RULES: tuple[Callable[[Network], Iterator[str]], ...] = (
     _known_operators,
     _same_coding,
-    _core_is_converted,
+    _schedules_are_sound,
     _borders_are_guarded,
     _amplitudes_are_positive,
 )
 
 
-def verify_spiking(network: Network) -> None:
-    """Check every rule.
+def verify_spiking(network: Network, linear: Container[str]) -> None:
+    """Check every rule; `linear` are the operators that may act on spikes.
 
     Raises:
         PassError: rules that do not hold, all of them.
@@ -80,6 +85,7 @@ def verify_spiking(network: Network) -> None:
     if not _is_spiking(network.graph):
         return
     broken = [text for rule in RULES for text in rule(network)]
+    broken += _core_is_converted(network, linear)
     if broken:
         raise PassError("; ".join(broken))
 

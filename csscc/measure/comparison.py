@@ -21,6 +21,7 @@ from csscc.io.data import Source
 from csscc.io.weights import fits
 from csscc.measure.agreement import Agreement
 from csscc.passes.canonical.load import load
+from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
 
 SAMPLES = 16
@@ -68,7 +69,7 @@ def compare(
     """
     if samples == 0 or not fits(snn):
         return Comparison()
-    plain, spiking = source_session(ann), Session(snn)  # stock operators: the file as anyone runs it
+    plain, spiking = source_session(ann), open_session(snn, native=False)  # stock operators: the file as anyone runs it
     at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
     number = max(at_once, affordable_samples(graph, steps, samples, BUDGET, fewest=1))
     compared = Agreement()

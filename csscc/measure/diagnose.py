@@ -23,7 +23,7 @@ from csscc.measure.causes import judged, sentences
 from csscc.measure.layers import Cause, LayerDiagnosis, LayerSums, layers_of_both
 from csscc.passes.canonical.load import read_model
 from csscc.passes.convert.samples import BATCH_BYTES
-from csscc.passes.lower.steps import by_layer
+from csscc.passes.lower.targets import by_layer
 from csscc.pipeline import canonical
 from csscc.runtime.session import Session
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,14 @@ from csscc.errors import RefusedError
 from csscc.io.data import ImageOptions, open_source
 from csscc.measure.agreement import Agreement
 from csscc.measure.comparison import source_session
+from csscc.measure.costs import Costs, costs_of
 from csscc.measure.meter import LayerActivity, Meter, joined
 from csscc.passes.canonical.load import read_model
-from csscc.passes.lower.steps import by_layer
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.targets import by_layer
 from csscc.runtime.session import Session
 
-TIMED_BATCHES = 5
+COUNTED_ALIKE = 1e-2  # RMS of the difference to the network in which spikes are counted, relative to the outputs
 SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
 
 
@@ -33,7 +35,8 @@ SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are h
 class Evaluation:
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
-    `native` names the spiking operators that native kernels ran.
+    `steps`, `interval`, `latency` and `passes` are those of `csscc.measure.costs.Costs`; `native` names the spiking
+    operators that native kernels ran.
     """
 
     samples: int
@@ -45,7 +48,9 @@ class Evaluation:
     agreement: float | None
     output_error: dict[str, float]
     steps: int
+    interval: int
     latency: int
+    passes: float
     spikes_per_neuron: float
     synaptic_operations: float
     ann_operations: float
@@ -90,7 +95,7 @@ def evaluate(
     facts = read_facts(
         {p.key: p.value for p in snn_model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    ann_session, plain = source_session(ann_model), Session(given, native=native)
+    ann_session, plain = source_session(ann_model), open_session(given, native=native)
     _check_pair(ann_session, plain)
     source = open_source(data, plain.specs, images=images, limit=limit)
     at_once = max(ann_session.fixed_batch or 1, plain.fixed_batch or 1)
@@ -101,14 +106,13 @@ def evaluate(
         if number % at_once:
             raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds))
-        got = meter.run(feeds, plain.fixed_batch)
-        if len(seconds) < TIMED_BATCHES:
-            _, snn_seconds = _timed(partial(_run, plain, feeds))
-            seconds.append((ann_seconds / number, snn_seconds / number))
+        got, snn_seconds = _timed(partial(_run, plain, feeds))
+        seconds.append((ann_seconds / number, snn_seconds / number))
+        _check_counted(got, meter.run(feeds, plain.fixed_batch))
         compared.add(expected, got, number)
         if progress is not None:
             progress(compared.samples, source.size)
-    return _evaluation(compared, meter, facts, seconds, plain.native)
+    return _evaluation(compared, meter, costs_of(given), seconds, plain.native)
 
 
 def _batch(snn: onnx.ModelProto, facts: Facts, at_once: int) -> int:
@@ -119,7 +123,7 @@ def _batch(snn: onnx.ModelProto, facts: Facts, at_once: int) -> int:
 
 
 def _evaluation(
-    compared: Agreement, meter: Meter, facts: Facts, seconds: list[tuple[float, float]], native: Iterable[str]
+    compared: Agreement, meter: Meter, costs: Costs, seconds: list[tuple[float, float]], native: Iterable[str]
 ) -> Evaluation:
     layers = meter.activities(compared.samples)
     ann_seconds, snn_seconds = np.median(seconds, axis=0)
@@ -132,8 +136,10 @@ def _evaluation(
         cautious_loss=compared.cautious_loss,
         agreement=compared.agreement,
         output_error=compared.output_error,
-        steps=facts.coding.T,
-        latency=facts.latency,
+        steps=costs.steps,
+        interval=costs.interval,
+        latency=costs.latency,
+        passes=costs.passes,
         spikes_per_neuron=meter.spikes_per_neuron(compared.samples),
         synaptic_operations=meter.operations / compared.samples,
         ann_operations=meter.ann_operations,
@@ -151,6 +157,23 @@ def _check_pair(ann: Session, snn: Session) -> None:
             f"the networks do not belong together: the ANN maps {ann.input_names} to {ann.output_names}, "
             f"the SNN {snn.input_names} to {snn.output_names}"
         )
+
+
+def _check_counted(file: Mapping[str, NDArray[Any]], counted: Mapping[str, NDArray[Any]]) -> None:
+    """Spikes are counted in a network of csscc's own functions: refuse a file that answers otherwise.
+
+    A readout may add its steps in any order, and activations that are not exact flip a spike now and then.
+    """
+    for name, value in file.items():
+        if value.dtype.kind == "f":
+            known = np.isfinite(value)
+            scale = float(np.sqrt(np.mean(np.square(value[known], dtype=np.float64)))) if known.any() else 0.0
+            difference = np.abs(value.astype(np.float64) - counted[name])[known]
+            if not float(np.sqrt(np.mean(difference**2)) if known.any() else 0.0) <= COUNTED_ALIKE * max(scale, 1e-12):
+                raise RefusedError(
+                    f"output '{name}' of the file is not what its spiking operators make by csscc's own functions, in "
+                    "which spikes are counted: was the file changed? csscc verify names the layers"
+                )
 
 
 def _run(session: Session, feeds: Any) -> dict[str, NDArray[Any]]:

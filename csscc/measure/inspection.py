@@ -14,8 +14,10 @@ from csscc.dialect.macs import behind_batch, multiply_accumulates_of
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
 from csscc.errors import Offender
+from csscc.measure.costs import outline_of
 from csscc.passes.canonical.load import load as load_network
-from csscc.passes.convert.find_regions import read_tensors, survey
+from csscc.passes.convert.find_regions import survey
+from csscc.passes.linear.core import read_tensors
 from csscc.pipeline import canonical
 
 BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
@@ -52,7 +54,9 @@ class Inspection:
         operations: multiply-accumulates of one sample.
         neurons: neurons of one sample, encoders included.
         depth: layers on the longest path, the output layer included.
-        latency: time steps at the coding asked for.
+        latency: time steps at the coding asked for, from the first input spike to the answer.
+        interval: time steps between two inputs at that coding.
+        passes: convolution passes for one input at that coding, see `csscc.measure.costs`; None if there are offenders.
         state_bytes: membrane state of one sample.
         batch: whether the spiking network takes any batch size.
         opset: of the source model.
@@ -65,6 +69,8 @@ class Inspection:
     neurons: int
     depth: int
     latency: int
+    interval: int
+    passes: float | None
     state_bytes: int
     batch: bool
     opset: int
@@ -90,6 +96,7 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
     operations = multiply_accumulates_of(network.graph)
     neurons = _neurons(network, regions)
     depth = _depth(network, regions)
+    costs = None if offenders else outline_of(network, regions).costs(coding)
     return Inspection(
         nodes=nodes,
         offenders=tuple(offenders),
@@ -98,6 +105,8 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
         neurons=neurons,
         depth=depth,
         latency=coding.T + coding.silent * depth,
+        interval=costs.interval if costs else coding.T + coding.silent,
+        passes=costs.passes if costs else None,
         state_bytes=neurons * BYTES_PER_NEURON,
         batch=network.batch is not None,
         opset=int(network.origin["opset"]),

@@ -25,10 +25,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.coding import Coding
-from csscc.dialect.functions import activation_of
-from csscc.dialect.model import coding_of, spike_sources, with_residuals
+from csscc.coding.schedule import Schedule
+from csscc.dialect.model import spike_sources, with_residuals
+from csscc.dialect.spiking import view_of
 from csscc.errors import RefusedError
 
 Cause = Literal["range", "timing", "resolution", "dead", "headroom", "shift", "foreign", ""]
@@ -84,7 +83,7 @@ class Pair:
 
     name: str
     kind: str
-    coding: Coding
+    schedule: Schedule
     theta: NDArray[np.float64]
     activation: str
     spikes: str
@@ -93,7 +92,7 @@ class Pair:
     @property
     def signed(self) -> bool:
         """Whether the layer sends negative spikes."""
-        return self.coding.signed_input if self.kind == "encoder" else self.coding.negative
+        return self.schedule.negative
 
     @property
     def rounding(self) -> float:
@@ -116,17 +115,17 @@ def layers_of_both(snn: onnx.ModelProto, ann: onnx.ModelProto, outputs: Sequence
     residuals = with_residuals(snn)
     pairs = []
     for node in spike_sources(snn):
-        encoder = node.op_type == "Encode"
-        kind = "encoder" if encoder else activation_of(node.op_type)
+        view = view_of(node)
+        encoder, kind = view.is_encoder, view.kind
         twin = made.get(node.name)
         if (encoder and node.input[0] not in analog) or (not encoder and (twin is None or twin.op_type != kind)):
             what = f"tensor '{node.input[0]}'" if encoder else f"{kind} '{node.name}'"
             raise RefusedError(f"the networks do not belong together: the ANN has no {what}, which the SNN sends")
-        theta = numpy_helper.to_array(constants[node.input[1 if encoder else 2 * ACTIVATIONS[kind].inputs]])
+        theta = numpy_helper.to_array(constants[view.theta])
         activation = node.input[0] if twin is None else twin.output[0]
         residual = residuals.get(node.name)
         pairs.append(
-            Pair(node.name, kind, coding_of(node), theta.astype(np.float64), activation, node.output[0], residual)
+            Pair(node.name, kind, view.schedule, theta.astype(np.float64), activation, node.output[0], residual)
         )
     return pairs
 
@@ -136,20 +135,20 @@ class LayerSums:
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._weights = pair.coding.weights
+        self._weights = np.array(pair.schedule.worth)
         self._number = 0
         self._sums: dict[str, float] = {}
         self._largest = 0.0
-        self._positive, self._negative = np.zeros(pair.coding.T), np.zeros(pair.coding.T)
+        self._positive, self._negative = np.zeros(pair.schedule.T), np.zeros(pair.schedule.T)
 
     def add(self, expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]]) -> None:
         """Add a batch: tensors of the ANN and of the spiking network, by name."""
         pair = self._pair
         a = np.asarray(expected[pair.activation], np.float64)
-        spikes = got[pair.spikes].reshape(pair.coding.T, *a.shape)
+        spikes = got[pair.spikes].reshape(pair.schedule.T, *a.shape)
         d = pair.theta * np.tensordot(self._weights, spikes.astype(np.float64), axes=1)
         own = pair.theta * got[pair.residual].reshape(a.shape).astype(np.float64) if pair.residual else a - d
-        top = pair.theta * pair.coding.levels
+        top = pair.theta * pair.schedule.levels
         bottom = -top if pair.signed else 0.0 * top
         wanted, slack = d + own, pair.rounding * pair.theta
         beyond = (wanted > top + slack) | (wanted < bottom - slack)

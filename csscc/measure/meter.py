@@ -10,11 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from csscc.dialect.macs import behind_batch, multiply_accumulates
-from csscc.dialect.model import attributes_of, copy_of, spike_sources, with_residuals
-from csscc.runtime.session import Session
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from csscc.dialect.macs import weighted_nodes
+from csscc.dialect.model import copy_of, spike_sources, with_residuals
+from csscc.dialect.spiking import view_of
+from csscc.passes.lower.kernels import open_session
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ class Meter:
             else:
                 self._count(model, f"work:{name}", [("Sign", tensor), ("ReduceL1", "")])
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
-        self._session = Session(model, native=native)
+        self._session = open_session(model, native=native)
         self._sums: dict[str, float] = {}
-        self.ann_operations = float(sum(m for _, m in _weighted(model)))
+        self.ann_operations = float(sum(w.macs for w in weighted_nodes(model)))
 
     def _count(self, model: onnx.ModelProto, key: str, chain: list[tuple[str, str]]) -> None:
         """Append nodes that reduce a tensor to one number; the first operator names the tensor it reads."""
@@ -106,8 +105,7 @@ class Meter:
         return spikes / max(sum(self._neurons(n, samples) for n in self._spikes) * samples, 1.0)
 
     def _neurons(self, name: str, samples: int) -> float:
-        steps = float(attributes_of(self._kinds[name])["T"])
-        return self._sums[f"size:{name}"] / steps / samples
+        return self._sums[f"size:{name}"] / view_of(self._kinds[name]).schedule.T / samples
 
     def activities(self, samples: int) -> tuple[LayerActivity, ...]:
         """Per layer, in order."""
@@ -115,7 +113,7 @@ class Meter:
         for name, node in self._kinds.items():
             total, signed = self._sums[f"all:{name}"], self._sums[f"sum:{name}"]
             cells = self._neurons(name, samples) * samples
-            kind = "encoder" if node.op_type == "Encode" else node.op_type.removeprefix("TSA")
+            kind = view_of(node).kind
             positive, negative = (total + signed) / 2 / cells, (total - signed) / 2 / cells
             if f"over:{name}" not in self._sums:
                 result.append(LayerActivity(name, kind, positive, negative))
@@ -125,44 +123,9 @@ class Meter:
         return tuple(result)
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
-    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
-    return {
-        v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
-        for v in values
-        if v.type.tensor_type.HasField("shape")
-    }
-
-
-def _weighted(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
-    """Nodes with constant weights, and their multiply-accumulates for one sample."""
-    shapes = _shapes(model)
-    weights = {t.name: list(t.dims) for t in model.graph.initializer}
-    found = []
-    for node in model.graph.node:
-        if node.domain or node.op_type not in WEIGHTED:
-            continue
-        index = next((i for i in (1, 0) if node.input[i] in weights), None)
-        if index is not None:
-            data = shapes.get(node.input[1 - index])
-            shape = weights[node.input[index]]
-            found.append(
-                (node, multiply_accumulates(node.op_type, attributes_of(node), data, shapes.get(node.output[0]), shape))
-            )
-    return found
-
-
 def _fan_outs(model: onnx.ModelProto) -> dict[str, tuple[str, float]]:
     """For each node with weights that reads spikes: the tensor, and the operations one spike causes."""
-    shapes = _shapes(model)
-    weights = {t.name for t in model.graph.initializer}
-    result = {}
-    for node, macs in _weighted(model):
-        data = next(i for i in node.input[:2] if i not in weights)
-        cells = behind_batch(shapes.get(data))
-        if cells and macs:
-            result[node.name] = (data, macs / cells)
-    return result
+    return {w.node.name: (w.data, w.macs / w.cells) for w in weighted_nodes(model) if w.cells and w.macs}
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

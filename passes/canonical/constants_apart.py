@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant_tensor, insert_node, producer, set_inputs, sizes_behind_batch
 from csscc.passes.base import BasePass
-from csscc.passes.convert.find_regions import core_nodes
+from csscc.passes.linear.core import core_nodes
 from csscc.passes.linear.layout import concat_axis
 
 

@@ -33,9 +33,9 @@ from csscc.dialect.rewrite import (
     replace_readers,
 )
 from csscc.passes.base import BasePass
-from csscc.passes.convert.find_regions import is_weighted
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale, operand_factor
+from csscc.passes.linear.core import is_weighted
 from csscc.passes.linear.factors import Factor, along, spread
 from csscc.passes.linear.mixing import is_padded
 from csscc.passes.linear.weighted import WeightedOp

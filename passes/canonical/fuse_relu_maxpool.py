@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
-from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import only_reader
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
 
 PAIR = {"Relu": "MaxPool", "MaxPool": "Relu"}

@@ -20,9 +20,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.adapter import evaluate_nodes
-from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant, constant_tensor, is_output, producer, set_inputs
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
 
 Array = NDArray[np.float64]

@@ -22,9 +22,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.adapter import evaluate_nodes
-from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import attribute, constant, constant_tensor, rank_of, set_inputs
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.recognise_activations import cones, is_elementwise
 

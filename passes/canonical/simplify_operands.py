@@ -20,11 +20,11 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import Shape, constant_tensor, insert_node, set_inputs
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
-from csscc.passes.convert.find_regions import core_nodes
+from csscc.passes.linear.core import core_nodes
 
 BOUNDS: dict[str, tuple[str, np.ufunc]] = {"Max": ("AtLeast", np.maximum), "Min": ("AtMost", np.minimum)}
 CONSTANT_FIRST = {"Div": "DividedInto", "Pow": "PowerOf"}

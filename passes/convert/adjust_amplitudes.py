@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
-from csscc.dialect.core import neuron_nodes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
+from csscc.dialect.spiking import neurons
 from csscc.io.data import Source, limited
 from csscc.memory import release
-from csscc.passes.base import BasePass, Pass, run_passes
+from csscc.passes.base import BasePass
 from csscc.passes.convert.samples import batch_size
 from csscc.runtime.residuals import residual_histograms
 from csscc.statistics import Histogram
@@ -37,16 +37,14 @@ MAX_FACTOR = 1.5
 
 @dataclass(frozen=True)
 class AdjustAmplitudes(BasePass):
-    """Raise theta where the residuals ask for it; `convert` makes the spiking network again.
+    """Raise theta where the residuals ask for it; behind it the spiking network is made again.
 
-    With `rms` of None only the `percentile` asks. A round uses up to `samples` samples, fewer where they would take
-    more than `budget` multiply-accumulates.
+    With `rms` of None only the `percentile` asks. Up to `samples` samples are used, fewer where they would take more
+    than `budget` multiply-accumulates.
     """
 
     source: Source
-    convert: tuple[Pass, ...]
     name: ClassVar[str] = "adjust-amplitudes"
-    rounds: int = 4
     percentile: float = 99.9
     rms: float | None = None
     samples: int = 64
@@ -57,34 +55,27 @@ class AdjustAmplitudes(BasePass):
         """Return the number of amplitudes raised."""
         assert network.calibration is not None
         assert network.ann is not None
-        raised: dict[str, float] = {}
-        levels = network.coding.levels
-        neurons = [n.outputs[0].name for n in neuron_nodes(network.graph)]
-        if not neurons:
+        sending = [n.outputs[0].name for n, _ in neurons(network.graph)]
+        if not sending:
             return 0
-        size = batch_size(network, neurons, share=2)
+        levels, size = network.coding.levels, batch_size(network, sending, share=2)
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
         sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
-        for _ in range(self.rounds):
-            batches = limited(self.source.batches(size), samples)
-            histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
-            release()
-            before = dict(raised)
-            for node, histogram in histograms.items():
-                factor = self._factors(histogram, levels)
-                if (factor > 1).any():
-                    theta = network.amplitudes[sent[node]]
-                    network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])
-                    raised[node] = raised.get(node, 1.0) * float(factor.mean())
-            if raised == before:
-                break
-            network.graph = network.ann
-            run_passes(self.convert, network)
-            release()
-        for node, mean in raised.items():
-            network.report(self.name, node, f"amplitude raised by {mean - 1:.1%}: its residuals were too large")
-        return len(raised)
+        batches = limited(self.source.batches(size), samples)
+        histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
+        release()
+        raised = 0
+        for node, histogram in histograms.items():
+            factor = self._factors(histogram, levels)
+            if (factor > 1).any():
+                theta = network.amplitudes[sent[node]]
+                network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])
+                network.raised[node] = network.raised.get(node, 1.0) * float(factor.mean())
+                text = f"amplitude raised by {network.raised[node] - 1:.1%}: its residuals were too large"
+                network.report(self.name, node, text, once=True)
+                raised += 1
+        return raised
 
     def _factors(self, histogram: Histogram, levels: float) -> NDArray[np.float64]:
         """What to multiply the amplitude of each channel by."""

@@ -1,11 +1,11 @@
-"""Give every neuron its bias on the first step.
+"""Give every neuron, and every readout, its bias on the first step.
 
     before:  Conv(s, w, b/sum(q)) -> TSA(z, 0)        the bias arrives in T parts
     after:   Conv(s, w) -> TSA(z, b)                  the neuron knows all of it from the start
 
 The sum is the same; spikes are sent on better knowledge. A constant is followed from the weighted operators through
-sums, factors, averages and layout to the neuron that reads them. Where another node reads a tensor on the way, where
-padding would make the constant vary over space, or where no neuron follows, the bias stays as it is.
+sums, factors, averages and layout to the neuron or readout that reads them. Where another node reads a tensor on the
+way, or where padding would make the constant vary over space, the bias stays as it is.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.functions import DOMAIN, activation_of
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, only_reader
+from csscc.dialect.rewrite import constant, constant_tensor, only_reader, values_of
+from csscc.dialect.spiking import DOMAIN, spiking_nodes
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, LinearOp
 from csscc.passes.linear.factors import ZERO, Factor, compress
@@ -29,22 +28,23 @@ from csscc.passes.linear.layout import Concat
 
 @dataclass(frozen=True)
 class BiasOnFirstStep(BasePass):
-    """Move constants from the linear operators to the neurons."""
+    """Move constants from the linear operators to the readouts, and with `neurons` to the neurons as well."""
 
     name: ClassVar[str] = "bias-on-first-step"
+    neurons: bool = True
 
     def apply(self, network: Network) -> int:
-        """Return the number of neuron inputs that got a bias."""
+        """Return the number of inputs of neurons and readouts that got a bias."""
         graph = network.graph
         moved = 0
-        for node in graph.nodes:
-            if node.domain != DOMAIN or not node.op.startswith("TSA"):
+        for _, view in spiking_nodes(graph):
+            if view.is_neuron and not self.neurons:
                 continue
-            for k in range(ACTIVATIONS[activation_of(node.op)].inputs):
-                taken = _take(graph, node.inputs[2 * k], lambda constant: True)
+            for k, current in enumerate(view.current):
+                taken = _take(graph, current, lambda constant: True)
                 if np.any(taken != 0):
-                    total = np.asarray(constant(node, 2 * k + 1), np.float64) + taken * network.coding.levels
-                    node.inputs[2 * k + 1] = constant_tensor(graph, f"{node.name}_bias", compress(total))
+                    total = np.asarray(values_of(view.biases[k]), np.float64) + taken * network.coding.levels
+                    view.set_bias(k, constant_tensor(graph, f"{view.name}_bias", compress(total)))
                     moved += 1
         _drop_zero_sums(graph)
         graph.cleanup().toposort()

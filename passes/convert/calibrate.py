@@ -17,9 +17,10 @@ from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import shape_of
+from csscc.errors import PassError
 from csscc.io.data import Source
 from csscc.memory import release
-from csscc.passes.base import BasePass, PassError
+from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import channel_axis, input_channel_axis
 from csscc.passes.convert.samples import batch_size
 from csscc.passes.convert.synthetic import standardised

@@ -15,22 +15,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.adapter import export_model
-from csscc.dialect.functions import activation_of
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, only_reader, producer
+from csscc.dialect.rewrite import constant_tensor, values_of
+from csscc.dialect.spiking import Spiking, spiking_nodes
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import channel_axis
 from csscc.passes.convert.samples import layer_batches
-from csscc.passes.linear import LINEAR
-from csscc.passes.linear.factors import Factor, along, compress, spread
-from csscc.passes.linear.weighted import WeightedOp
+from csscc.passes.linear.factors import Factor, compress, spread
 from csscc.runtime.observe import means
 from csscc.runtime.segments import LayerRun, LayerRuns
+
+NOISE = 1e-5  # of the largest mean: what float32 sums differ by
 
 
 @dataclass(frozen=True)
@@ -50,49 +51,38 @@ class CorrectBias(BasePass):
         """Return the number of neuron inputs and readouts corrected."""
         assert network.regions is not None
         assert network.ann is not None
-        originals = {n.name: n for n in network.ann.nodes}
-        activations = [n for n in network.ann.nodes if network.regions.roles[n.name] == "neuron"]
-        heard = {t.name for n in activations for t in n.inputs[: ACTIVATIONS[n.op].inputs]}
+        activations = network.regions.nodes(network.ann, "neuron")
+        heard = {n.name: [t.name for t in n.inputs[: ACTIVATIONS[n.op].inputs]] for n in activations}
+        heard |= {n.name: [n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
         batches = layer_batches(network, self.source, self.samples, self.budget)
-        ann = replace(network, graph=network.ann)
-        expected = means(export_model(ann), heard.union(network.regions.decoded), batches)
-        nodes = {n.name: n for n in network.graph.nodes}
+        ann = export_model(replace(network, graph=network.ann))
+        expected = means(ann, {name for names in heard.values() for name in names}, batches)
+        views = {view.name: view for _, view in spiking_nodes(network.graph)}
         corrected = 0
         for run in LayerRuns(export_model(network), batches):
-            node = nodes[run.segment.node.name]
-            if node.op == "Decode":
-                corrected += _correct_readout(network, node, run, expected[node.outputs[0].name])
-            elif run.segment.currents:
-                names = [t.name for t in originals[node.name].inputs]
-                corrected += _correct_neuron(network, node, run, [expected[n] for n in names[: len(run.biases)]])
+            name = run.segment.view.name
+            if name in heard:
+                corrected += _correct(network, views[name], run, [expected[n] for n in heard[name]])
             if self.progress is not None:
                 self.progress(1)
         return corrected
 
 
-def _correct_neuron(network: Network, node: Any, run: LayerRun, expected: list[NDArray[np.float64]]) -> int:
-    activation = ACTIVATIONS[activation_of(node.op)]
-    theta = np.asarray(constant(node, 2 * activation.inputs), np.float64)
-    unit = theta if activation.homogeneous else np.ones(())
+def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected: list[NDArray[np.float64]]) -> int:
+    absorbed = view.is_neuron and view.activation.homogeneous
+    unit = np.asarray(values_of(view.theta), np.float64) if absorbed else np.ones(())
+    corrected = 0
     for i, (current, wanted) in enumerate(zip(run.mean_currents(), expected, strict=True)):
-        bias = np.asarray(constant(node, 2 * i + 1), np.float64)
+        bias = np.asarray(values_of(view.biases[i]), np.float64)
         heard = (np.tensordot(network.coding.weights, current, axes=1) + bias) * unit
-        shift = _per_channel(node.inputs[2 * i], heard - wanted) / unit
-        bias = compress(bias - shift)
-        node.inputs[2 * i + 1] = constant_tensor(network.graph, f"{node.name}_bias", bias)
+        shift = _per_channel(view.current[i], heard - wanted)
+        if np.abs(shift).max() <= NOISE * max(float(np.abs(heard).max()), float(np.abs(wanted).max())):
+            continue
+        bias = compress(bias - shift / unit)
+        view.set_bias(i, constant_tensor(network.graph, f"{view.name}_bias", bias))
         run.biases[run.segment.biases[i]] = bias.astype(np.float32)
-    return activation.inputs
-
-
-def _correct_readout(network: Network, node: Any, run: LayerRun, wanted: NDArray[np.float64]) -> int:
-    """A readout has no bias of its own; what makes its current takes the correction in T parts."""
-    maker = producer(node.inputs[0])
-    rule = LINEAR.get(maker.op) if maker is not None else None
-    if maker is None or not isinstance(rule, WeightedOp) or only_reader(network.graph, node.inputs[0]) is None:
-        return 0
-    heard = np.tensordot(network.coding.weights, run.mean_currents()[0], axes=1)
-    shift = along(_per_channel(node.inputs[0], heard - wanted), wanted.ndim + 1, rule.output_axis(maker))
-    return int(shift is not None and rule.add_bias(network.graph, maker, -shift / network.coding.levels))
+        corrected += 1
+    return corrected
 
 
 def _per_channel(tensor: Any, values: NDArray[np.float64]) -> Factor:

@@ -24,8 +24,8 @@ from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import only_reader, producer, rank_of
 from csscc.passes.base import BasePass
-from csscc.passes.convert.find_regions import is_weighted
 from csscc.passes.linear import LINEAR
+from csscc.passes.linear.core import is_weighted
 from csscc.passes.linear.factors import Factor
 from csscc.passes.linear.weighted import WeightedOp
 

@@ -17,13 +17,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.functions import ACTIVATION_DOMAIN
 from csscc.dialect.network import Event, Network
 from csscc.dialect.regions import Regions, Role
 from csscc.dialect.rewrite import constant, is_output, rank_of
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, WEIGHTED
+from csscc.passes.linear.core import core_of, read_tensors
 from csscc.passes.linear.mixing import Reduce
 
 CORE_ROLES = ("weighted", "linear", "neuron")
@@ -57,7 +58,7 @@ class FindRegions(BasePass):
 def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
     """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
     noted = {e.node: e.text for e in events}
-    weighted, before, core = _core(graph)
+    weighted, before, core = core_of(graph)
     regions, offenders = Regions(), []
     for node in graph.nodes:
         if id(node) not in core:
@@ -72,55 +73,6 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
     _borders(graph, core, regions)
     return regions, offenders
-
-
-def core_nodes(graph: gs.Graph) -> list[gs.Node]:
-    """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
-    core = _core(graph)[2]
-    return [n for n in graph.nodes if id(n) in core]
-
-
-def _core(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
-    """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
-    graph.toposort()
-    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
-    makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
-    readers: dict[int, list[gs.Node]] = {}
-    for node in graph.nodes:
-        for maker in makers[id(node)]:
-            readers.setdefault(id(maker), []).append(node)
-    before = _reached(graph.nodes, weighted, makers)
-    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
-    return weighted, before, weighted | (before & behind)
-
-
-def is_weighted(node: gs.Node) -> bool:
-    """Whether the node applies constant weights to computed data."""
-    if node.op not in WEIGHTED or (node.domain or "") != "":
-        return False
-    constants = [i for i in (0, 1) if constant(node, i) is not None]
-    return constants == [1] or (node.op == "MatMul" and constants == [0])
-
-
-def read_tensors(node: gs.Node) -> list[gs.Tensor]:
-    """What the node reads: its inputs, and what its subgraphs take from outside."""
-    subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
-    return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
-
-
-def _taken_from_outside(graph: gs.Graph) -> list[gs.Tensor]:
-    read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
-    own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
-    return [t for t in read if id(t) not in own]
-
-
-def _reached(nodes: Iterable[gs.Node], start: set[int], neighbours: dict[int, list[gs.Node]]) -> set[int]:
-    """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
-    found: set[int] = set()
-    for node in nodes:
-        if any(id(n) in start or id(n) in found for n in neighbours.get(id(node), [])):
-            found.add(id(node))
-    return found
 
 
 def _is_float(tensor: gs.Tensor) -> bool:

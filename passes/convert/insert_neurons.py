@@ -23,13 +23,16 @@ from numpy.typing import NDArray
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
 from csscc.dialect.core import core_parts
-from csscc.dialect.functions import DOMAIN, carried_name, tsa_op
 from csscc.dialect.model import TIME_AND_BATCH
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
 from csscc.dialect.rewrite import constant, constant_tensor, insert_node, replace_input, set_constant, unique_name
-from csscc.passes.base import BasePass, PassError
+from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE, attributes, neuron_inputs, tsa_op
+from csscc.errors import PassError
+from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR
+
+NO_BIAS = np.zeros((), np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,16 @@ class InsertNeurons(BasePass):
         """Regions found and an amplitude for every encoder and neuron."""
         if network.regions is None:
             raise PassError("the regions are not known")
-        missing = [t for t in amplitude_names(network.graph, network.regions) if t not in network.amplitudes]
+        wanted = amplitude_names(network.ann or network.graph, network.regions)
+        missing = [t for t in wanted if t not in network.amplitudes]
         if missing:
             raise PassError(f"no amplitude for {', '.join(missing)}")
 
     def apply(self, network: Network) -> int:
-        """Return the number of encoders and neurons inserted."""
+        """Return the number of encoders and neurons inserted, always into the ANN."""
         assert network.regions is not None
-        network.ann = network.graph
-        graph = network.graph = network.graph.copy()
+        network.ann = network.ann or network.graph
+        graph = network.graph = network.ann.copy()
         regions, coding = network.regions, network.coding
         neurons = [(n, network.amplitudes[n.outputs[0].name]) for n in regions.nodes(graph, "neuron")]
         linear = regions.nodes(graph, "linear", "weighted")
@@ -85,13 +89,11 @@ def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Region
     theta_tensor = constant_tensor(graph, f"{tensor.name}_theta", theta)
     spikes = insert_node(
         graph,
-        "Encode",
+        ENCODE,
         f"{tensor.name}_encode",
         [tensor, theta_tensor],
         domain=DOMAIN,
-        T=coding.T,
-        beta=float(coding.beta),
-        signed_input=int(coding.signed_input),
+        **attributes(coding.encoder, ENCODE),
     )
     value = insert_node(graph, "Mul", f"{tensor.name}_amplitude", [spikes, theta_tensor])
     for reader in readers:
@@ -109,9 +111,9 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
     for reader in list(tensor.outputs):
         if reader.name in regions.core_inputs:
             replace_input(reader, tensor, core)
-    attrs = {"T": coding.T, "beta": float(coding.beta)}
-    name = unique_name(graph, f"{tensor.name}_decode")
-    graph.nodes.append(gs.Node("Decode", name, attrs, inputs=[core], outputs=[tensor], domain=DOMAIN))
+    name, bias = unique_name(graph, f"{tensor.name}_decode"), constant_tensor(graph, f"{tensor.name}_bias", NO_BIAS)
+    attrs = attributes(coding.neuron(), DECODE)
+    graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=[core, bias], outputs=[tensor], domain=DOMAIN))
 
 
 def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -> None:
@@ -123,13 +125,11 @@ def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -
         inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta)
         currents = [insert_node(graph, "Mul", f"{node.name}_current", [z, inverse]) for z in currents]
     theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
-    bias = constant_tensor(graph, f"{node.name}_bias", np.zeros((), np.float32))
-    inputs = [t for z in currents for t in (z, bias)]
-    inputs += [theta_tensor, *parameters]
+    bias = constant_tensor(graph, f"{node.name}_bias", NO_BIAS)
+    inputs = neuron_inputs([[z] for z in currents], [bias] * len(currents), theta_tensor, parameters)
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
-    attrs = {"T": coding.T, "beta": float(coding.beta), "silent": coding.silent, "negative": int(coding.negative)}
     node.op, node.domain = tsa_op(node.op), DOMAIN
-    node.attrs = {carried_name(k): v for k, v in node.attrs.items()} | attrs
+    node.attrs = {**node.attrs, **attributes(coding.neuron(), node.op)}
     node.inputs.clear()
     node.outputs.clear()
     node.inputs.extend(inputs)

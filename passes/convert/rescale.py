@@ -15,7 +15,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.core import core_tensors
-from csscc.dialect.functions import DOMAIN
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import (
     constant,
@@ -27,6 +26,7 @@ from csscc.dialect.rewrite import (
     replace_input,
     replace_readers,
 )
+from csscc.dialect.spiking import DOMAIN
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import rank_of
-from csscc.passes.base import BasePass, PassError
+from csscc.errors import PassError
+from csscc.passes.base import BasePass
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.linear.factors import spread
 from csscc.statistics import SMALLEST, Histogram

@@ -5,9 +5,11 @@ that flips a spike, and each flip moves a few more in the next layer: after twen
 If the weights that meet in one neuron are multiples of ``2**-k`` and their magnitudes add up to less than
 ``2**(24-k)``, every partial sum in any order is a float32, so no sum is ever rounded.
 
-    w'' = round(w' * 2**k) / 2**k,   k = 23 - ceil(log2(sum |w'|))    per output channel
+    w'' = round(w' * 2**k) / 2**k,   k = 23 - ceil(log2(sum |w'| * sum(w))) + log2(r)    per output channel
 
-For typical layers k is 16 to 19: the rounding is a thousandth of the spike's own resolution. It needs currents that
+where w are the weights with which a neuron hears its first steps as one sum (`Schedule.merged`) and r their resolution:
+one bit for a silent step at beta = 1.5, six for three at beta = 3. For typical layers k is 12 to 18: the rounding is a
+hundredth of the spike's own resolution, or less. It needs currents that
 are sums of spikes: weighted operators and factors that read spikes (or selections of them, or averages over a power
 of two), added up. A neuron whose current is made in another way is left as it is.
 """
@@ -18,13 +20,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.core import neuron_nodes
-from csscc.dialect.functions import DOMAIN, activation_of
+from csscc.coding.schedule import ROOM, bits_of, resolution
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, only_reader, producer, set_constant
+from csscc.dialect.rewrite import constant, only_reader, producer, set_constant, values_of
+from csscc.dialect.spiking import DOMAIN, neurons, set_schedule, spiking
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.rescale import is_factor
@@ -44,19 +46,19 @@ class SnapWeights(BasePass):
     name: ClassVar[str] = "snap-weights"
 
     def apply(self, network: Network) -> int:
-        """Return the number of neuron inputs whose current is exact."""
-        exact = 0
-        for node in neuron_nodes(network.graph):
-            for i in range(ACTIVATIONS[activation_of(node.op)].inputs):
-                current = node.inputs[2 * i]
-                terms = _terms(network.graph, current)
+        """Return the number of neuron inputs in front of which weights were rounded."""
+        snapped = 0
+        for node, view in neurons(network.graph):
+            currents = [(current, _terms(network.graph, current)) for current in view.current]
+            merged = _mergeable(view.schedule.merged, [terms for _, terms in currents])
+            set_schedule(node, replace(view.schedule, merged=merged))
+            for current, terms in currents:
                 if terms is None:
                     network.report(self.name, node.name, "its current is no plain sum of spikes: left as it is")
                     continue
-                _snap(network.graph, current, terms)
-                exact += 1
+                snapped += _snap(network.graph, current, terms, merged)
         release()  # weights before rescaling, behind it, and in between
-        return exact
+        return snapped
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def spike_resolution(tensor: Any) -> float | None:
     if node is None:
         return None
     if node.domain == DOMAIN:
-        return None if node.op == "Encode" and node.attrs["beta"] == 1 else 1.0
+        view = spiking(node)
+        return 1.0 if view is not None and view.makes_spikes else None
     rule = LINEAR.get(node.op)
     if node.op == "Concat":
         parts = [spike_resolution(t) for t in node.inputs]
@@ -144,27 +147,50 @@ def _magnitude(node: Any) -> Factor:
     return spread(rule.output_magnitude(node), rank, rule.output_axis(node))
 
 
-def _snap(graph: Any, current: Any, terms: list[Term]) -> None:
+def _mergeable(merged: tuple[float, ...], currents: list[list[Term] | None]) -> tuple[float, ...]:
+    """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
+
+    What averages of spikes take of the grid is not there for merged steps.
+    """
+    if any(terms is None for terms in currents):
+        return (1.0,)
+    finest = min((t.resolution for terms in currents for t in terms or []), default=1.0)
+    return merged if bits_of(merged) - np.log2(finest) <= ROOM else (1.0,)
+
+
+def _snap(graph: Any, current: Any, terms: list[Term], merged: tuple[float, ...]) -> bool:
     rank = len(current.shape)
     if all(t.aligned for t in terms):
         total = sum((_magnitude(t.node) for t in terms), ZERO)
     else:
         total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
     total = np.where(total > 0, total, 1.0)
-    step = 2.0 ** (np.ceil(np.log2(total)) - MANTISSA_BITS) / min(t.resolution for t in terms)
-    for term in terms:
-        node = term.node
-        if node is None:
-            continue
-        if is_factor(node):
-            index = 1 - _data_index(node)
-            set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
-            continue
-        rule = LINEAR[node.op]
-        assert isinstance(rule, WeightedOp)
-        vector = along(step, rank, rule.output_axis(node))
-        if vector is not None:
-            rule.snap(graph, node, vector)
+    finest = resolution(merged) * min(t.resolution for t in terms)
+    step = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    changed = False
+    for node in (term.node for term in terms if term.node is not None):
+        before = _constants(node)
+        _round(graph, node, step, rank)
+        changed |= not all(map(np.array_equal, before, _constants(node)))
+    return changed
+
+
+def _constants(node: gs.Node) -> list[NDArray[np.generic]]:
+    """Values of the node's constant inputs."""
+    return [values_of(t) for t in node.inputs if isinstance(t, gs.Constant)]
+
+
+def _round(graph: gs.Graph, node: gs.Node, step: Factor, rank: int) -> None:
+    """Round what a factor or a weighted operator multiplies by to multiples of `step`, for its output channels."""
+    if is_factor(node):
+        index = 1 - _data_index(node)
+        set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
+        return
+    rule = LINEAR[node.op]
+    assert isinstance(rule, WeightedOp)
+    vector = along(step, rank, rule.output_axis(node))
+    if vector is not None:
+        rule.snap(graph, node, vector)
 
 
 def rounded(values: NDArray[np.float64], step: Factor) -> NDArray[np.float64]:

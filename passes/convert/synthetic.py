@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import attribute, constant, constant_tensor, producer, rank_of, replace_readers, shape_of
 from csscc.io.data import Arrays, InputSpec, Source
-from csscc.options import Options
 from csscc.passes.linear.factors import spread
 from csscc.runtime.numpy_ops import convolve, paddings
 
@@ -26,13 +25,13 @@ FREE_SIZE = 32
 CHANNEL_CORRELATION = 0.8
 
 
-def synthetic_source(network: Network, specs: tuple[InputSpec, ...], options: Options) -> Source:
+def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) -> Source:
     """Seeded noise for every input: smooth in space, standard normal; small integers for integer inputs."""
     fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
     number = fixed if isinstance(fixed, int) else SAMPLES
 
     def chunks() -> Iterator[Arrays]:
-        rng = np.random.default_rng(options.seed)
+        rng = np.random.default_rng(seed)
         for _ in range(max(1, SAMPLES // number)):
             yield {s.name: _noise(s, number, rng) for s in specs}
 

@@ -16,12 +16,14 @@ sqrt(1/12) is what rounding leaves where all is sent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
+from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
 from csscc.dialect.adapter import export_model
-from csscc.dialect.core import neuron_nodes
 from csscc.dialect.network import Network
+from csscc.dialect.spiking import neurons, set_schedule
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
 from csscc.passes.convert.samples import layer_batches
@@ -46,24 +48,27 @@ class TrimSilence(BasePass):
 
     def apply(self, network: Network) -> int:
         """Return the number of layers that lost silent steps."""
-        most = network.coding.silent
-        nodes: dict[str, Any] = {n.name: n for n in neuron_nodes(network.graph)}
+        nodes = {view.name: node for node, view in neurons(network.graph)}
         batches = layer_batches(network, self.source, self.samples, self.budget)
         trimmed = 0
         for run in LayerRuns(export_model(network), batches):
-            node = nodes.get(run.segment.node.name)
-            if node is not None:
-                run.silence(self._needed(run, most))
-                node.attrs["silent"] = run.silent
-                trimmed += run.silent < most
+            view = run.segment.view
+            if view.is_neuron:
+                chosen = self._needed(run, network.coding)
+                run.follow(chosen)
+                set_schedule(nodes[view.name], chosen)
+                trimmed += chosen.silent < view.schedule.silent
             if self.progress is not None:
                 self.progress(1)
         return trimmed
 
-    def _needed(self, run: LayerRun, most: int) -> int:
+    def _needed(self, run: LayerRun, coding: Coding) -> Schedule:
+        given = run.segment.view.schedule
         bound = max(ROUNDING, self.tolerance * run.residual_rms())
-        for silent in range(most):
-            run.silence(silent)
+        for silent in range(given.silent):
+            fewer = coding.neuron(silent)
+            merged = fewer.merged if len(given.merged) > 1 else given.merged  # the weights leave no room for more
+            run.follow(replace(fewer, merged=merged))
             if run.residual_rms() <= bound:
-                return silent
-        return most
+                return run.segment.view.schedule
+        return given

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from csscc.passes.linear.arithmetic import Scale, Sum
 from csscc.passes.linear.base import LinearOp
+from csscc.passes.linear.convolutions import Conv, ConvTranspose
 from csscc.passes.linear.layout import Concat, Selection
 from csscc.passes.linear.mixing import Pool, Reduce, Resize
-from csscc.passes.linear.weighted import Conv, ConvTranspose, Gemm, MatMul, WeightedOp
+from csscc.passes.linear.products import Gemm, MatMul
+from csscc.passes.linear.weighted import WeightedOp
 
 _SELECTIONS = (
     "Identity Dropout Transpose Reshape Flatten Squeeze Unsqueeze Slice Split Gather Pad "

@@ -17,7 +17,7 @@ Channels that fill up the last block hold numbers that no weight reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -26,8 +26,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.functions import DOMAIN, activation_of
+from csscc.dialect.spiking import DOMAIN, spiking
 
 LAYOUT_DOMAIN = "com.microsoft.nchwc"
 
@@ -131,9 +130,11 @@ class _Rewriter:
     def _converted(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """The node on blocks, or None if it cannot be."""
         inputs = list(node.input)
-        if node.domain == DOMAIN and node.op_type in self.kernels and node.op_type.startswith("TSA"):
-            n = 2 * ACTIVATIONS[activation_of(node.op_type)].inputs
-            data, operands = range(0, n, 2), [*range(1, n, 2), *range(n, len(inputs))]
+        view = spiking(node)
+        if view is not None and node.op_type in self.kernels and (view.is_neuron or view.is_merge):
+            carried = list(view.current) if view.is_neuron else inputs
+            data: Sequence[int] = [i for i, name in enumerate(inputs) if name in carried]
+            operands = [i for i in range(len(inputs)) if i not in data]
         elif node.domain in ("", "ai.onnx") and node.op_type in ("Add", "Concat"):
             data, operands = range(len(inputs)), []
         elif node.domain in ("", "ai.onnx") and node.op_type == "Mul":

@@ -1,6 +1,6 @@
 // The csscc operators as onnxruntime custom operators: same domain, names and spikes as the functions in the file.
 //
-// Time is folded into the batch, so the T steps of an element lie far apart. A kernel goes through memory once, in
+// Time is folded into the batch, so the slabs of an element lie far apart. A kernel goes through memory once, in
 // blocks small enough that membranes stay in the first-level cache, and onnxruntime's threads share the blocks.
 
 #include <algorithm>
@@ -18,8 +18,8 @@ using Dims = std::vector<int64_t>;
 
 const ort::Api* api = nullptr;
 
-constexpr int kDomainVersion = 2;        // in which units a node's currents are, see docs/format.md
-constexpr int kStepsDomainVersion = 1;
+constexpr int kDomainVersion = 3;        // in which units a node's currents are, see docs/format.md
+constexpr int kStepsDomainVersion = 2;
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
 constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about
@@ -59,13 +59,14 @@ Value attribute(const ort::KernelInfo* info, const char* name, Value otherwise) 
   return value;
 }
 
-Dims integers(const ort::KernelInfo* info, const char* name) {
+template <class Value>
+std::vector<Value> attributes(const ort::KernelInfo* info, const char* name, std::vector<Value> otherwise = {}) {
   std::size_t size = 0;
-  if (ort::Status* missing = api->attributes(info, name, nullptr, &size)) {
+  if (ort::Status* missing = api->attributes(info, name, static_cast<Value*>(nullptr), &size)) {
     api->release(missing);
-    return {};
+    return otherwise;
   }
-  Dims values(size);
+  std::vector<Value> values(size);
   check(api->attributes(info, name, values.data(), &size));
   return values;
 }
@@ -81,14 +82,50 @@ std::string text(const ort::KernelInfo* info, const char* name) {
   return value.c_str();
 }
 
-Coding coding_of(const ort::KernelInfo* info, bool encoder) {
-  const auto T = attribute<int64_t>(info, "T", 0);
-  const auto beta = attribute<float>(info, "beta", 0);
-  const auto silent = attribute<int64_t>(info, "silent", 0);
-  if (T < 1 || beta <= 0 || silent < 0) throw std::runtime_error("a csscc node states no valid coding");
-  const bool negative = attribute<int64_t>(info, encoder ? "signed_input" : "negative", 1) != 0;
-  const bool whole = !negative && (encoder || beta != 1.0f);
-  return Coding(static_cast<int>(T), beta, static_cast<int>(silent), negative, whole);
+// See `Coding::top`: the sum of the spikes from `shared` on, if they are digits that can be told from their number.
+float top_of(const Coding& coding, std::size_t shared) {
+  const std::size_t T = coding.spikes.size(), summed = coding.sends.size();
+  const float base = T > 1 ? coding.q(static_cast<int>(T) - 1) : 3.0f;
+  if (summed <= shared || (base != 3.0f && summed < T)) return 0.0f;
+  float q = 1.0f, top = 0.0f;
+  for (std::size_t k = T; k-- > shared; q *= base) {
+    if (coding.spikes[k].q != q || (k < summed && coding.spikes[k].weight * coding.q(static_cast<int>(summed)) != q))
+      return 0.0f;
+    top += q;
+  }
+  return top < 1 << 21 ? top : 0.0f;
+}
+
+Coding coding_of(const ort::KernelInfo* info) {
+  const bool negative = attribute<int64_t>(info, "negative", 1) != 0;
+  const bool whole = attribute<int64_t>(info, "whole", 0) != 0;
+  Coding coding;
+  for (const float q : attributes<float>(info, "worth")) coding.spikes.emplace_back(q, negative, whole);
+  coding.silent = static_cast<int>(attribute<int64_t>(info, "silent", 0));
+  coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
+  coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
+  coding.merged = attributes<float>(info, "merged", {1.0f});
+  coding.reads = static_cast<int>(attribute<int64_t>(info, "reads", 1));
+  coding.sends = attributes<float>(info, "sends", {1.0f});
+  const auto require = [](bool holds, const char* what) {
+    if (!holds) throw std::runtime_error(std::string("a csscc node states no valid coding: ") + what);
+  };
+  require(coding.T() >= 1, "it needs one worth a step");
+  require(coding.silent >= 0, "silent is negative");
+  require(coding.reads >= 1 && coding.reads <= coding.heard(), "reads is none of the merged steps");
+  require(coding.heard() <= coding.T(), "more merged steps than there are");
+  require(!coding.sends.empty() && coding.slabs_out() >= 1, "sends has not one to T weights");
+  require(coding.merged.back() == 1.0f && coding.sends.back() == 1.0f, "the last weight of a sum is not 1");
+  const std::size_t summed = coding.sends.size();
+  for (std::size_t k = 0; k < coding.spikes.size(); ++k) {
+    Spike& spike = coding.spikes[k];
+    spike.slab = k < summed ? 0 : static_cast<int>(k - summed + 1);
+    spike.weight = k < summed ? coding.sends[k] : 1.0f;
+    spike.begins = k == 0 || k >= summed;
+  }
+  const int shared = std::max(coding.T() - coding.silent - 1, 0);  // the first spike decided behind the last input
+  if (coding.rounded) coding.top = top_of(coding, static_cast<std::size_t>(shared));
+  return coding;
 }
 
 // ---- tensors
@@ -228,10 +265,10 @@ struct MaxPool : Elementwise {
   std::size_t lanes = 1;  // channels that lie side by side at each position
 
   void read(const ort::KernelInfo* info) {
-    kernel = integers(info, "kernel_shape");
-    strides = integers(info, "strides");
-    dilations = integers(info, "dilations");
-    pads = integers(info, "pads");
+    kernel = attributes<int64_t>(info, "kernel_shape");
+    strides = attributes<int64_t>(info, "strides");
+    dilations = attributes<int64_t>(info, "dilations");
+    pads = attributes<int64_t>(info, "pads");
     auto_pad = text(info, "auto_pad");
     ceil = attribute<int64_t>(info, "ceil_mode", 0) != 0;
     if (kernel.empty() && !whole) throw std::runtime_error("MaxPool states no kernel_shape");
@@ -268,19 +305,17 @@ struct MaxPool : Elementwise {
     thread_local std::vector<float> one, two;
     std::vector<float>* target = &one;
     const float* from = plane;
-    Dims dims = in;
-    for (std::size_t i = 0; i < dims.size(); ++i) {
-      std::size_t outer = 1;
-      for (std::size_t k = 0; k < i; ++k) outer *= static_cast<std::size_t>(dims[k]);
-      const std::size_t inner = product(dims, i + 1) * lanes;
+    std::size_t outer = 1;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      const std::size_t inner = product(in, i + 1) * lanes, made = static_cast<std::size_t>(out[i]);
       float* to = result;
-      if (i + 1 < dims.size()) {
-        target->resize(outer * static_cast<std::size_t>(out[i]) * inner);
+      if (i + 1 < in.size()) {
+        target->resize(outer * made * inner);
         to = target->data();
         target = target == &one ? &two : &one;
       }
       axis(i, from, to, outer, inner);
-      dims[i] = out[i];
+      outer *= made;
       from = to;
     }
     if (relu) {
@@ -391,26 +426,74 @@ struct Kernel {
   virtual void compute(ort::KernelContext* context) const = 0;
 };
 
+// Calls `task(sample, first element in it, elements)` for all blocks of `samples` times `size` elements.
+template <class Task>
+void each_block(const ort::KernelContext* context, std::size_t samples, std::size_t size, const Task& task) {
+  const std::size_t each = (size + kBlock - 1) / kBlock, total = samples * each;
+  parallel(context, (total + kTask - 1) / kTask, [&](std::size_t index) {
+    for (std::size_t i = index * kTask; i < std::min(total, (index + 1) * kTask); ++i) {
+      const std::size_t p = i % each * kBlock;
+      task(i / each, p, std::min(kBlock, size - p));
+    }
+  });
+}
+
+// The shape of one slab of a tensor that holds `count` of them.
+Dims batch_of(Dims dims, int count) {
+  if (dims.empty() || dims[0] % count != 0)
+    throw std::runtime_error("the first axis of a csscc node's input is no multiple of T - reads + 1");
+  dims[0] /= count;
+  return dims;
+}
+
+// Where the slabs of a tensor begin whose first axis holds `count` times a batch.
+template <class Value>
+std::vector<Value*> slabs_of(Value* data, int count, std::size_t size) {
+  std::vector<Value*> slabs;
+  for (int i = 0; i < count; ++i) slabs.push_back(data + static_cast<std::size_t>(i) * size);
+  return slabs;
+}
+
 class Encode : public Kernel {
  public:
-  explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info, true)) {}
+  explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info)) {}
 
   void compute(ort::KernelContext* context) const override {
     const Tensor x = input(context, 0);
     const Dims rest(x.dims.begin() + 1, x.dims.end());
     const Operand theta(input(context, 1), rest, false);
     Dims dims = x.dims;
-    dims[0] *= coding_.T;
-    float* spikes = output(context, 0, dims);
-    const std::size_t size = product(rest), batch = static_cast<std::size_t>(x.dims[0]);
-    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
-    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+    dims[0] *= coding_.slabs_out();
+    const auto slabs = slabs_of(output(context, 0, dims), coding_.slabs_out(), product(x.dims));
+    const std::size_t size = product(rest);
+    each_block(context, static_cast<std::size_t>(x.dims[0]), size, [&](std::size_t b, std::size_t p, std::size_t n) {
       float* space = scratch(2 * kBlock);
-      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
-        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
-        encode(coding_, x.data + b * size + p, theta.at(b, p, n, space + kBlock), n, spikes + b * size + p,
-               batch * size, space);
-      }
+      const std::size_t at = b * size + p;
+      encode(coding_, x.data + at, theta.at(b, p, n, space + kBlock), n, slabs.data(), at, space);
+    });
+  }
+
+ private:
+  Coding coding_;
+};
+
+// More of a train's first steps in one slab: for those who hear them as one sum.
+class Merge : public Kernel {
+ public:
+  explicit Merge(const ort::KernelInfo* info) : coding_(coding_of(info)) {}
+
+  void compute(ort::KernelContext* context) const override {
+    const Tensor train = input(context, 0);
+    const int count = coding_.slabs_in(), sum = coding_.heard() - coding_.reads, made = count - sum;
+    Dims dims = batch_of(train.dims, count);
+    const std::size_t size = product(dims);
+    dims[0] *= made;
+    const auto from = slabs_of(train.data, count, size);
+    const auto to = slabs_of(output(context, 0, dims), made, size);
+    each_block(context, 1, size, [&](std::size_t, std::size_t p, std::size_t n) {
+      for (int i = 0; i <= sum; ++i)
+        add(from[i] + p, coding_.merged[static_cast<std::size_t>(coding_.reads + i) - 1], i == 0, n, to[0] + p);
+      for (int i = 1; i < made; ++i) std::copy_n(from[sum + i] + p, n, to[i] + p);
     });
   }
 
@@ -424,7 +507,7 @@ void configure(LeakyRelu& f, const ort::KernelInfo* info) { f.alpha = attribute(
 void configure(ThresholdedRelu& f, const ort::KernelInfo* info) { f.alpha = attribute(info, "alpha", f.alpha); }
 void configure(HardSigmoid& f, const ort::KernelInfo* info) {
   f.alpha = attribute(info, "alpha", f.alpha);
-  f.beta = attribute(info, "own_beta", f.beta);
+  f.beta = attribute(info, "beta", f.beta);
 }
 void configure(MaxPool& f, const ort::KernelInfo* info) { f.read(info); }
 void configure(ReluMaxPool& f, const ort::KernelInfo* info) { f.read(info); }
@@ -439,12 +522,15 @@ float otherwise<Clip>(int index) {
   return index == 0 ? std::numeric_limits<float>::lowest() : std::numeric_limits<float>::max();
 }
 
-// A neuron of a layer, whose tensors hold all steps, or one in steps, with T tensors for each (see csscc.passes.lower.steps).
+// A neuron of a layer, whose tensors hold all slabs, or one in steps, with a tensor for each slab (see
+// csscc.passes.lower.steps).
 template <class F, bool stepped = false>
 class Tsa : public Kernel {
  public:
   explicit Tsa(const ort::KernelInfo* info)
-      : coding_(coding_of(info, false)), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+      : coding_(coding_of(info)), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+    if (coding_.heard() > coding_.silent + 1)
+      throw std::runtime_error("a neuron fires before it heard all merged steps");
     configure(f_, info);
   }
 
@@ -453,7 +539,7 @@ class Tsa : public Kernel {
     Tensor bias[2];
     std::size_t index = 0;
     for (int i = 0; i < F::inputs; ++i) {
-      z[i] = steps(context, &index);
+      z[i] = slabs(context, &index);
       bias[i] = input(context, index++);
     }
     const Tensor theta = input(context, index++);
@@ -470,23 +556,20 @@ class Tsa : public Kernel {
   }
 
  private:
-  // The tensors of each step from input `*index` on, which is moved behind them.
-  std::vector<Tensor> steps(const ort::KernelContext* context, std::size_t* index) const {
-    const auto T = static_cast<std::size_t>(coding_.T);
+  // The tensors of each slab from input `*index` on, which is moved behind them.
+  std::vector<Tensor> slabs(const ort::KernelContext* context, std::size_t* index) const {
+    const int count = coding_.slabs_in();
     std::vector<Tensor> made;
     if (stepped) {
-      for (std::size_t t = 0; t < T; ++t) made.push_back(input(context, (*index)++));
+      for (int i = 0; i < count; ++i) made.push_back(input(context, (*index)++));
       if (made[0].dims.empty()) throw std::runtime_error("an input of a csscc node has no batch");
-      for (const Tensor& step : made)
-        if (step.dims != made[0].dims) throw std::runtime_error("the steps of a csscc node's input differ in shape");
+      for (const Tensor& slab : made)
+        if (slab.dims != made[0].dims) throw std::runtime_error("the slabs of a csscc node's input differ in shape");
       return made;
     }
-    Tensor whole = input(context, (*index)++);
-    if (whole.dims.empty() || static_cast<std::size_t>(whole.dims[0]) % T != 0)
-      throw std::runtime_error("the first axis of a csscc node's input is no multiple of T");
-    whole.dims[0] /= coding_.T;
-    const std::size_t size = product(whole.dims);
-    for (std::size_t t = 0; t < T; ++t, whole.data += size) made.push_back(whole);
+    const Tensor whole = input(context, (*index)++);
+    const Dims dims = batch_of(whole.dims, count);
+    for (const float* data : slabs_of(whole.data, count, product(dims))) made.push_back({data, dims});
     return made;
   }
 
@@ -498,8 +581,8 @@ class Tsa : public Kernel {
       if (shape[first + i] == 1) shape[first + i] = other[i];
   }
 
-  void elements(ort::KernelContext* context, const std::vector<Tensor>* z, const Tensor* bias, const Tensor& given_theta,
-                const Tensor* given, std::size_t batch, Dims rest) const {
+  void elements(ort::KernelContext* context, const std::vector<Tensor>* z, const Tensor* bias,
+                const Tensor& given_theta, const Tensor* given, std::size_t batch, Dims rest) const {
     if (F::inputs == 2) {
       const Dims& other = z[1][0].dims;
       if (other.size() != rest.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
@@ -510,7 +593,7 @@ class Tsa : public Kernel {
     std::vector<Operand> currents[2];
     Operand biases[2], parameters[2];
     for (int i = 0; i < F::inputs; ++i) {
-      for (const Tensor& step : z[i]) currents[i].emplace_back(step, rest, true);
+      for (const Tensor& slab : z[i]) currents[i].emplace_back(slab, rest, true);
       biases[i] = Operand(bias[i], rest, false, lanes_);
     }
     for (int i = 0; i < F::parameters; ++i)
@@ -518,23 +601,19 @@ class Tsa : public Kernel {
     const Operand theta = F::homogeneous ? Operand() : Operand(given_theta, rest, false, lanes_);
     float* residual = nullptr;
     const std::vector<float*> spikes = outputs(context, batch, rest, &residual);
-    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
-    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
+    each_block(context, batch, size, [&](std::size_t b, std::size_t p, std::size_t n) {
       float* space = scratch(11 * kBlock);
       float* spare = space + 4 * kBlock;
-      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
-        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
-        const auto current = [&](int k, int t) {
-          return currents[k][static_cast<std::size_t>(t)].at(b, p, n, spare + k * kBlock);
-        };
-        Block<F, decltype(current)> block{current, {}, nullptr, {}, n, n, spikes.data(), b * size + p, nullptr};
-        for (int k = 0; k < F::inputs; ++k) block.bias[k] = biases[k].at(b, p, n, spare + (2 + k) * kBlock);
-        for (int k = 0; k < F::parameters; ++k)
-          block.parameter[k] = parameters[k].at(b, p, n, spare + (4 + k) * kBlock);
-        if (!F::homogeneous) block.theta = theta.at(b, p, n, spare + 6 * kBlock);
-        if (residual) block.residual = residual + b * size + p;
-        tsa(f_, coding_, block, space);
-      }
+      const auto current = [&](int k, int slab) {
+        return currents[k][static_cast<std::size_t>(slab)].at(b, p, n, spare + k * kBlock);
+      };
+      Block<F, decltype(current)> block{current, {}, nullptr, {}, n, n, spikes.data(), b * size + p, nullptr};
+      for (int k = 0; k < F::inputs; ++k) block.bias[k] = biases[k].at(b, p, n, spare + (2 + k) * kBlock);
+      for (int k = 0; k < F::parameters; ++k)
+        block.parameter[k] = parameters[k].at(b, p, n, spare + (4 + k) * kBlock);
+      if (!F::homogeneous) block.theta = theta.at(b, p, n, spare + 6 * kBlock);
+      if (residual) block.residual = residual + b * size + p;
+      tsa(f_, coding_, block, space);
     });
   }
 
@@ -560,7 +639,7 @@ class Tsa : public Kernel {
     for (int64_t first = 0; first < pool.out[0]; first += lines) {
       int64_t from = 0;
       MaxPool part = pool.strip(first, std::min(pool.out[0], first + lines), &from);
-      space = std::max({space, product(part.in) * lanes_, product(part.out) * lanes_});
+      space = std::max({space, whole_chunks(product(part.in) * lanes_), whole_chunks(product(part.out) * lanes_)});
       strips.push_back({part, static_cast<std::size_t>(from) * line_in, static_cast<std::size_t>(first) * line_out});
     }
     parallel(context, batch * channels * strips.size(), [&](std::size_t task) {
@@ -568,8 +647,8 @@ class Tsa : public Kernel {
       const Strip& strip = strips[task % strips.size()];
       const std::size_t size = product(strip.pool.in) * lanes_, to = plane * out + strip.to;
       float* memory = scratch(5 * space);
-      const auto current = [&](int, int t) {
-        return z[static_cast<std::size_t>(t)].data + plane * in + strip.from;
+      const auto current = [&](int, int slab) {
+        return z[static_cast<std::size_t>(slab)].data + plane * in + strip.from;
       };
       Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
                                               spikes.data(), to, residual ? residual + to : nullptr};
@@ -578,22 +657,21 @@ class Tsa : public Kernel {
     });
   }
 
-  // Where the spikes of each step go.
-  std::vector<float*> outputs(ort::KernelContext* context, std::size_t batch, const Dims& rest, float** residual) const {
-    const auto T = static_cast<std::size_t>(coding_.T);
+  // Where the spikes of each slab go.
+  std::vector<float*> outputs(ort::KernelContext* context, std::size_t batch, const Dims& rest,
+                              float** residual) const {
+    const int count = coding_.slabs_out();
     Dims dims(1, static_cast<int64_t>(batch));
     dims.insert(dims.end(), rest.begin(), rest.end());
-    std::vector<float*> spikes;
     if (stepped) {
-      for (std::size_t t = 0; t < T; ++t) spikes.push_back(output(context, t, dims));
+      std::vector<float*> spikes;
+      for (int i = 0; i < count; ++i) spikes.push_back(output(context, static_cast<std::size_t>(i), dims));
       return spikes;
     }
     *residual = output(context, 1, dims);
     const std::size_t size = product(dims);
-    dims[0] *= coding_.T;
-    float* whole = output(context, 0, dims);
-    for (std::size_t t = 0; t < T; ++t) spikes.push_back(whole + t * size);
-    return spikes;
+    dims[0] *= count;
+    return slabs_of(output(context, 0, dims), count, size);
   }
 
   F f_;
@@ -612,17 +690,12 @@ class Scale : public Kernel {
     const Dims rest(x.dims.begin() + 1, x.dims.end());
     const Operand factor(input(context, 1), rest, false, lanes_);
     float* y = output(context, 0, x.dims);
-    const std::size_t size = product(rest), batch = static_cast<std::size_t>(x.dims[0]);
-    const std::size_t blocks = (size + kBlock - 1) / kBlock, total = batch * blocks;
-    parallel(context, (total + kTask - 1) / kTask, [&](std::size_t task) {
-      float* space = scratch(kBlock);
-      for (std::size_t i = task * kTask; i < std::min(total, (task + 1) * kTask); ++i) {
-        const std::size_t b = i / blocks, p = i % blocks * kBlock, n = std::min(kBlock, size - p);
-        const float *from = x.data + b * size + p, *by = factor.at(b, p, n, space);
-        float* to = y + b * size + p;
+    const std::size_t size = product(rest);
+    each_block(context, static_cast<std::size_t>(x.dims[0]), size, [&](std::size_t b, std::size_t p, std::size_t n) {
+      const float *from = x.data + b * size + p, *by = factor.at(b, p, n, scratch(kBlock));
+      float* to = y + b * size + p;
 #pragma omp simd
-        for (std::size_t j = 0; j < n; ++j) to[j] = from[j] * by[j];
-      }
+      for (std::size_t j = 0; j < n; ++j) to[j] = from[j] * by[j];
     });
   }
 
@@ -639,6 +712,23 @@ struct Operator : ort::CustomOp {
 };
 
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
+
+// Whether a node's output has the shape of its input.
+bool as_many_slabs(const ort::ShapeContext* context) {
+  const ort::Attribute* found = nullptr;
+  int64_t reads = 1;
+  std::size_t bytes = 0, sends = sizeof(float);
+  const auto there = [&](const char* name) {
+    ort::Status* missing = api->inferred_attribute(context, name, &found);
+    if (missing) api->release(missing);
+    return missing == nullptr && found != nullptr;
+  };
+  if (there("reads")) check(api->read(found, ort::kInteger, &reads, sizeof reads, &bytes));
+  if (there("sends")) {
+    if (ort::Status* longer = api->read(found, ort::kFloats, nullptr, 0, &sends)) api->release(longer);
+  }
+  return static_cast<std::size_t>(reads) * sizeof(float) == sends;
+}
 
 template <class K>
 Operator operator_of(const char* name, std::size_t required, std::size_t optional, std::size_t results, bool inplace) {
@@ -678,8 +768,9 @@ Operator operator_of(const char* name, std::size_t required, std::size_t optiona
   made.may_inplace = [](int**, int**) -> std::size_t { return 0; };
   made.alias = made.may_inplace;
   made.release_may_inplace = made.release_alias = [](int*, int*) {};
-  if (inplace) {  // step t is read before spike t is written, and a spike has the place of the current it came from
-    made.infer_shape = [](const ort::CustomOp*, ort::ShapeContext* context) {
+  if (inplace) {  // a slab is read before its place is written, if as many come in as go out
+    made.infer_shape = [](const ort::CustomOp*, ort::ShapeContext* context) -> ort::Status* {
+      if (!as_many_slabs(context)) return nullptr;  // not known
       ort::ShapeInfo* info = nullptr;
       ort::Status* status = api->inferred_input(context, 0, &info);
       std::size_t rank = 0;
@@ -700,7 +791,7 @@ Operator neuron(const char* name) {
   // With parameters, the output may be larger than the input.
   const bool pointwise = F::inputs == 1 && F::parameters == 0 && !F::window;
   if (!stepped) return operator_of<Tsa<F>>(name, 2 * F::inputs + 1, F::parameters, 2, pointwise);
-  Operator made = operator_of<Tsa<F, true>>(name, 1, 0, 1, false);  // any number of inputs and outputs, by T
+  Operator made = operator_of<Tsa<F, true>>(name, 1, 0, 1, false);  // as many inputs and outputs as slabs
   made.input_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kVariadic; };
   made.output_characteristic = made.input_characteristic;
   made.start_version = made.end_version = [](const ort::CustomOp*) { return kStepsDomainVersion; };
@@ -734,6 +825,7 @@ const std::vector<Operator>& operators() {
     };
     if (!stepped) {
       made.push_back(operator_of<Encode>("Encode", 2, 0, 1, false));
+      made.push_back(operator_of<Merge>("Merge", 1, 0, 1, false));
       made.push_back(operator_of<Scale>("Scale", 2, 0, 1, true));
     }
     return made;

@@ -8,54 +8,61 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
-#include <cstdlib>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 namespace csscc {
 
-// What a spike is worth at its step, and from which potential on it is sent.
-struct Worth {
-  float q = 0;
-  float highest = 0;  // the potential from which on a spike of +1 is sent
-  float lowest = 0;   // down from which one of -1 is sent; NaN, which nothing reaches, for never
+// sum + count * spike. The product is exact, so one rounding or two make no difference, and one is faster.
+inline float add_spike(float sum, float count, float spike) {
+#ifdef FP_FAST_FMAF
+  return std::fma(count, spike, sum);
+#else
+  return sum + count * spike;
+#endif
+}
 
-  Worth(float q, bool negative, bool whole) : q(q) {
+// A spike of a train: what it is worth, from which potential on it is sent, and where to.
+struct Spike {
+  float q = 0;
+  float highest = 0;  // the potential from which on it is +1
+  float lowest = 0;   // down from which it is -1; NaN, which nothing reaches, for never
+  float weight = 1;   // how often it counts in its slab
+  int slab = 0;
+  bool begins = true;  // whether it is the first of its slab
+
+  Spike() = default;
+  Spike(float q, bool negative, bool whole) : q(q) {
     highest = whole ? q : std::nextafter(q / 2, std::numeric_limits<float>::infinity());  // above half of it
     lowest = negative ? -highest : std::numeric_limits<float>::quiet_NaN();
   }
 
   float fire(float potential) const {
-    return (potential >= highest ? 1.0f : 0.0f) - (potential <= lowest ? 1.0f : 0.0f);
+    const float up = potential >= highest ? 1.0f : 0.0f;
+    return potential <= lowest ? -1.0f : up;
   }
 };
 
-// What a node states of its coding.
+// What a node states of its coding. A train comes in slabs: the first holds the weighted sum of its first steps, each
+// other one holds one step.
 struct Coding {
-  int T = 0;
   int silent = 0;
-  bool constant = false;     // rate coding: the encoder sends the same current at each step
-  std::vector<Worth> worth;  // of a spike at step t = 1..T, at index t - 1
+  bool rounded = false;       // spikes decided behind the last input say together a number rounded to a whole one
+  bool constant = false;      // rate coding: the encoder sends the same current at each step
+  std::vector<Spike> spikes;  // of step t = 1..T, at index t - 1
+  std::vector<float> merged;  // weights of the first steps, which are heard as one sum
+  int reads = 1;              // how many of them are one slab already
+  std::vector<float> sends;   // weights of the first spikes, which leave in one slab
+  // The largest number that spikes which share the last target can say, where that is rounded and their digits are
+  // one: in base 3, or where all of them leave in one slab.
+  float top = 0;
 
-  Coding() = default;
-  // `whole` neurons send no negative spikes, and a positive one once all of its worth is there.
-  Coding(int T, float beta32, int silent, bool negative, bool whole) : T(T), silent(silent) {
-    const double beta = shortest(beta32);
-    for (int t = 1; t <= T; ++t)
-      worth.emplace_back(static_cast<float>(std::pow(beta, static_cast<double>(T - t))), negative, whole);
-    constant = beta32 == 1.0f;
-  }
-
-  // The shortest decimal that gives the float32 an attribute holds: 1.3, not 1.2999999523.
-  static double shortest(float value) {
-    char text[32];
-    for (int digits = 1; digits < 9; ++digits) {
-      std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(value));
-      if (std::strtof(text, nullptr) == value) return std::strtod(text, nullptr);
-    }
-    return value;
-  }
+  int T() const { return static_cast<int>(spikes.size()); }
+  int heard() const { return static_cast<int>(merged.size()); }
+  int slabs_in() const { return T() - reads + 1; }
+  int slabs_out() const { return T() - static_cast<int>(sends.size()) + 1; }
+  float q(int t) const { return spikes[static_cast<std::size_t>(t) - 1].q; }
 };
 
 // An activation of single elements: f(x, y, a, b) of one or two accumulated inputs and constant parameters.
@@ -145,17 +152,17 @@ struct Div : Elementwise {
   float operator()(float x, float y, float, float) const { return x / y; }
 };
 
-// A block's data: currents of step t at `current(input, t)`, everything else per element of the block.
+// A block's data: the slabs of currents at `current(input, slab)`, everything else per element of the block.
 template <class F, class Currents>
 struct Block {
   const Currents& currents;
   const float* bias[2];
   const float* theta;
   const float* parameter[2];
-  std::size_t in, out;   // elements that come in and go out: different for windows
-  float* const* spikes;  // of each step, where they begin
-  std::size_t at;        // the block's first element there
-  float* residual;       // or null
+  std::size_t in, out;  // elements that come in and go out: different for windows
+  float* const* slabs;  // of spikes, where they begin
+  std::size_t at;       // the block's first element there
+  float* residual;      // or null
 };
 
 // Bring what the next block reads towards the second-level cache: the processor does not foresee T short runs.
@@ -165,78 +172,246 @@ inline void fetch(const float* next, std::size_t size) {
 #endif
 }
 
-// Recurrence of csscc.coding.oracle.tsa on one block. `scratch` holds 4 * max(in, out) floats.
+// sum = weight * slab for the first slab of a sum, sum = sum + weight * slab for the others.
+inline void add(const float* slab, float weight, bool first, std::size_t size, float* sum) {
+  if (first) {
+#pragma omp simd
+    for (std::size_t j = 0; j < size; ++j) sum[j] = weight * slab[j];
+  } else {
+#pragma omp simd
+    for (std::size_t j = 0; j < size; ++j) sum[j] = sum[j] + weight * slab[j];
+  }
+}
+
+// What is still to be sent.
+template <bool partial>
+float rest(float value, float sent) {
+  const float o = value - sent;
+  return !partial || std::isfinite(o) ? o : 0.0f;
+}
+
+// One spike of what `target` tells of each element; `sent` is what those before it sent.
+template <bool partial, bool begins, class Target>
+void fire_one(const Spike* from, const Target& given, float* sent, std::size_t size, float* slab) {
+  const Target target = given;  // copies, which nothing that is written here can change
+  const Spike spike = *from;
+#pragma omp simd
+  for (std::size_t j = 0; j < size; ++j) {
+    const float fired = spike.fire(rest<partial>(target(j), sent[j]));
+    slab[j] = add_spike(begins ? 0.0f : slab[j], spike.weight, fired);
+    sent[j] = add_spike(sent[j], spike.q, fired);
+  }
+}
+
+constexpr std::size_t kChunk = 64;  // elements whose numbers stay in registers from spike to spike
+
+constexpr std::size_t whole_chunks(std::size_t size) { return (size + kChunk - 1) / kChunk * kChunk; }
+
+// The numbers of one chunk, most often a whole one, whose size the compiler knows.
+inline void copy(const float* from, std::size_t size, float* to) {
+  if (size == kChunk) {
+    std::copy_n(from, kChunk, to);
+  } else {
+    std::copy_n(from, size, to);
+  }
+}
+
+// `n` spikes of one slab, of what `value` holds; it and `sent` have room for whole chunks.
+template <bool partial, bool begins, std::size_t n>
+void fire_some(const Spike* from, const float* value, float* sent, std::size_t size, float* slab) {
+  Spike spikes[n];
+  std::copy_n(from, n, spikes);
+  for (std::size_t j = 0; j < size; j += kChunk) {
+    const std::size_t here = std::min(kChunk, size - j);
+    float paid[kChunk], sum[kChunk] = {};
+    std::copy_n(sent + j, kChunk, paid);
+    if (!begins) copy(slab + j, here, sum);
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < n; ++k) {
+      for (std::size_t i = 0; i < kChunk; ++i) {
+        const float fired = spikes[k].fire(rest<partial>(value[j + i], paid[i]));
+        sum[i] = add_spike(sum[i], spikes[k].weight, fired);
+        paid[i] = add_spike(paid[i], spikes[k].q, fired);
+      }
+    }
+    std::copy_n(paid, kChunk, sent + j);
+    copy(sum, here, slab + j);
+  }
+}
+
+// The spikes from .. end - 1, all of what `value` holds: together those of one slab, as many as fit in registers.
+template <bool partial>
+void fire(const Spike* from, const Spike* end, const float* value, float* sent, std::size_t size, float* const* slabs,
+          std::size_t at) {
+  const auto taken = [value](std::size_t j) { return value[j]; };
+  while (from < end) {
+    float* slab = slabs[from->slab] + at;
+    std::ptrdiff_t n = 1;
+    while (n < 4 && from + n < end && !from[n].begins) ++n;
+    const auto send = [&](auto begins) {
+      constexpr bool first = decltype(begins)::value;
+      if (n == 1) fire_one<partial, first>(from, taken, sent, size, slab);
+      if (n == 2) fire_some<partial, first, 2>(from, value, sent, size, slab);
+      if (n == 3) fire_some<partial, first, 3>(from, value, sent, size, slab);
+      if (n == 4) fire_some<partial, first, 4>(from, value, sent, size, slab);
+    };
+    from->begins ? send(std::true_type()) : send(std::false_type());
+    from += n;
+  }
+}
+
+// The spikes of a rounded target at once (see `Coding::top`), of what `value` holds of it; `sent` is what those before
+// sent, whose weighted sum is in the first slab, unless there are none: `alone`. Those behind the first slab are the
+// number's last digits in base 3.
+template <bool partial>
+void fire_number(const Coding& coding, const float* value, const float* sent, bool alone, std::size_t size,
+                 float* const* slabs, std::size_t at) {
+  constexpr float shift = 12582912.0f;  // 1.5 * 2^23: what is added to it becomes a whole number, halves an even one
+  constexpr float third = 1.0f / 3;
+  const float top = coding.top;
+  float* head = slabs[0] + at;
+  float number[kChunk];
+  for (std::size_t j = 0; j < size; j += kChunk) {
+    const std::size_t here = std::min(kChunk, size - j);
+#pragma omp simd
+    for (std::size_t i = 0; i < here; ++i) {
+      const float v = rest<partial>(value[j + i], sent[j + i]);
+      const float raised = v < -top ? -top : v, cut = raised > top ? top : raised;
+      number[i] = (cut + shift) - shift;
+    }
+    for (int slab = coding.slabs_out() - 1; slab > 0; --slab) {
+      float* digit = slabs[slab] + at + j;
+#pragma omp simd
+      for (std::size_t i = 0; i < here; ++i) {
+        const float higher = (number[i] * third + shift) - shift;
+        digit[i] = number[i] - 3.0f * higher;
+        number[i] = higher;
+      }
+    }
+#pragma omp simd
+    for (std::size_t i = 0; i < here; ++i) head[j + i] = alone ? number[i] : head[j + i] + number[i];
+  }
+}
+
+// What arrives at step t, which is the first heard or a later one; the first is a sum, formed in `sum` if it has to be.
+template <class F, class Currents>
+const float* arriving(const Coding& coding, const Block<F, Currents>& block, int input, int t, float* sum) {
+  const auto slab = [&](int index) {
+    const float* z = block.currents(input, index);
+    if constexpr (!F::window) fetch(z + block.in, block.in);
+    return z;
+  };
+  if (t > coding.heard() || coding.reads == coding.heard()) return slab(t - coding.reads);
+  add(slab(0), coding.merged[static_cast<std::size_t>(coding.reads) - 1], true, block.in, sum);
+  for (int step = coding.reads; step < t; ++step)
+    add(slab(step - coding.reads + 1), coding.merged[static_cast<std::size_t>(step)], false, block.in, sum);
+  return sum;
+}
+
+// A step of a block's membranes, and what an element is to send in all after it.
+template <class F>
+struct Step {
+  F f;
+  float q;
+  const float *before[2], *z[2];
+  float* membrane[2];
+  const float *parameter[2], *theta;
+
+  float hear(int i, std::size_t j) const { return membrane[i][j] = before[i][j] + z[i][j] * q; }
+
+  float operator()(std::size_t j) const {
+    const float *a = parameter[0], *b = parameter[1];
+    const float h = hear(0, j), g = F::inputs > 1 ? hear(1, j) : 0;
+    const float y = f(h, g, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
+    return F::homogeneous ? y : y / theta[j];
+  }
+};
+
+// Recurrence of csscc.coding.oracle.tsa on one block. `scratch` holds 4 * whole_chunks(max(in, out)) floats.
 template <class F, class Currents>
 void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, float* scratch) {
-  const std::size_t in = block.in, out = block.out, space = in > out ? in : out;
+  const std::size_t in = block.in, out = block.out, space = whole_chunks(std::max(in, out));
   float* membrane[2] = {scratch, scratch + space};
   float* sent = scratch + 2 * space;
   float* value = scratch + 3 * space;
-  const int T = coding.T, L = coding.silent;
-  for (int t = 1; t <= T + L; ++t) {
+  const bool number = coding.top > 0 && block.residual == nullptr;
+  std::fill_n(sent, out, 0.0f);
+  const Spike* next = coding.spikes.data();
+  const Spike* const last = next + coding.T() - 1;
+  for (int t = coding.heard(); t <= coding.T(); ++t) {
+    Step<F> step{f,  coding.q(t), {}, {}, {membrane[0], membrane[1]}, {block.parameter[0], block.parameter[1]},
+                 block.theta};
     for (int i = 0; i < F::inputs; ++i) {
-      if (t > T) break;
-      const float *z = block.currents(i, t - 1), *before = t == 1 ? block.bias[i] : membrane[i];
-      const float q = coding.worth[t - 1].q;
-      float* h = membrane[i];
-      if constexpr (!F::window) fetch(z + in, in);
-#pragma omp simd
-      for (std::size_t j = 0; j < in; ++j) h[j] = before[j] + z[j] * q;
+      step.before[i] = t == coding.heard() ? block.bias[i] : membrane[i];
+      step.z[i] = arriving(coding, block, i, t, membrane[i]);
     }
-    if (t <= L) continue;
-    const int k = t - L;
-    if constexpr (F::window) {
-      if (t <= T || k == 1) f(membrane[0], value);
-    }
-    const Worth worth = coding.worth[k - 1];
-    const float *h = membrane[0], *g = membrane[1], *theta = block.theta;
-    const float *a = block.parameter[0], *b = block.parameter[1];
-    float* spikes = block.spikes[k - 1] + block.at;
-    if (k == 1) std::fill_n(sent, out, 0.0f);
-    const auto step = [&](std::size_t j) {
-      float target;
-      if constexpr (F::window) {
-        target = value[j];
-      } else if constexpr (F::homogeneous) {
-        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
-      } else {
-        target = f(h[j], F::inputs > 1 ? g[j] : 0, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0) / theta[j];
+    const Spike* const end = t == coding.T() ? last + 1 : next + (t > coding.silent);  // of those decided now
+    const bool ends = t == coding.T(), rounds = ends && coding.rounded, shown = ends && block.residual != nullptr;
+    if constexpr (!F::window) {
+      if (end == next + 1 && !shown && !rounds) {
+        const auto one = next->begins ? fire_one<F::partial, true, Step<F>> : fire_one<F::partial, false, Step<F>>;
+        one(next, step, sent, out, block.slabs[next->slab] + block.at);
+        next = end;
+        continue;
       }
-      float o = target - sent[j];
-      if constexpr (F::partial) o = std::isfinite(o) ? o : 0.0f;
-      const float s = worth.fire(o), paid = worth.q * s;
-      sent[j] = sent[j] + paid;
-      spikes[j] = s;
-      return o - paid;
-    };
-    if (k < T || block.residual == nullptr) {
+    }
+    if (F::window || next == end) {
+      for (int i = 0; i < F::inputs; ++i) {
 #pragma omp simd
-      for (std::size_t j = 0; j < out; ++j) step(j);
+        for (std::size_t j = 0; j < in; ++j) step.hear(i, j);
+      }
+    }
+    if (next == end) continue;
+    if constexpr (F::window) {
+      f(membrane[0], value);
     } else {
 #pragma omp simd
-      for (std::size_t j = 0; j < out; ++j) block.residual[j] = step(j);
+      for (std::size_t j = 0; j < in; ++j) value[j] = step(j);
     }
+    if (rounds && number) {
+      fire_number<F::partial>(coding, value, sent, next == coding.spikes.data(), out, block.slabs, block.at);
+      return;
+    }
+    float* before = membrane[0];  // which nothing reads any more
+    if (shown) std::copy_n(value, out, block.residual);
+    if (rounds) {
+#pragma omp simd
+      for (std::size_t j = 0; j < out; ++j) {
+        const float o = rest<F::partial>(value[j], sent[j]);
+        value[j] = std::rint(o) * 0.5f + o * 0.5f;
+        before[j] = sent[j];
+        sent[j] = 0;
+      }
+    }
+    fire<F::partial>(next, end, value, sent, out, block.slabs, block.at);
+    if (shown) {
+#pragma omp simd
+      for (std::size_t j = 0; j < out; ++j)
+        block.residual[j] = rest<F::partial>(block.residual[j], rounds ? before[j] + sent[j] : sent[j]);
+    }
+    next = end;
   }
 }
 
 // Recurrence of csscc.coding.oracle.encode on `size` elements; `potential` is scratch of that size.
-inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* spikes,
-                   std::size_t stride, float* potential) {
+inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* const* slabs,
+                   std::size_t at, float* potential) {
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j];
-  const float part = static_cast<float>(1.0 / coding.T);
-  for (int t = 0; t < coding.T; ++t, spikes += stride) {
+  const float part = static_cast<float>(1.0 / coding.T());
+  for (const Spike& spike : coding.spikes) {
+    float* slab = slabs[spike.slab] + at;
+    if (spike.begins) std::fill_n(slab, size, 0.0f);
     if (coding.constant) {
 #pragma omp simd
-      for (std::size_t j = 0; j < size; ++j) spikes[j] = potential[j] * part;
-      continue;
-    }
-    const Worth worth = coding.worth[t];
+      for (std::size_t j = 0; j < size; ++j) slab[j] = slab[j] + potential[j] * part * spike.weight;
+    } else {
 #pragma omp simd
-    for (std::size_t j = 0; j < size; ++j) {
-      const float s = worth.fire(potential[j]);
-      potential[j] = potential[j] - worth.q * s;
-      spikes[j] = s;
+      for (std::size_t j = 0; j < size; ++j) {
+        const float sent = spike.fire(potential[j]);
+        slab[j] = slab[j] + spike.weight * sent;
+        potential[j] = potential[j] - spike.q * sent;
+      }
     }
   }
 }

@@ -20,10 +20,12 @@ struct ShapeInfo;          // OrtTensorTypeAndShapeInfo
 struct KernelInfo;
 struct KernelContext;
 struct ShapeContext;       // OrtShapeInferContext
+struct Attribute;          // OrtOpAttr
 struct SessionOptions;
 struct CustomOpDomain;
 
 enum ErrorCode : int { kFail = 1 };
+enum AttributeType : int { kInteger = 1, kFloats = 4 };
 enum ElementType : int { kFloat = 1 };
 enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum MemoryType : int { kDefaultMemory = 0 };
@@ -84,14 +86,25 @@ struct Api {
   }
   void release(Status* status) const { at<void (*)(Status*)>(93)(status); }
   void release(ShapeInfo* info) const { at<void (*)(ShapeInfo*)>(99)(info); }
+  Status* attributes(const KernelInfo* info, const char* name, float* values, std::size_t* size) const {
+    return at<Status* (*)(const KernelInfo*, const char*, float*, std::size_t*)>(162)(info, name, values, size);
+  }
   Status* attributes(const KernelInfo* info, const char* name, int64_t* values, std::size_t* size) const {
     return at<Status* (*)(const KernelInfo*, const char*, int64_t*, std::size_t*)>(163)(info, name, values, size);
   }
   Status* inferred_input(const ShapeContext* context, std::size_t index, ShapeInfo** info) const {
     return at<Status* (*)(const ShapeContext*, std::size_t, ShapeInfo**)>(268)(context, index, info);
   }
+  Status* inferred_attribute(const ShapeContext* context, const char* name, const Attribute** attribute) const {
+    return at<Status* (*)(const ShapeContext*, const char*, const Attribute**)>(269)(context, name, attribute);
+  }
   Status* infer_output(const ShapeContext* context, std::size_t index, const ShapeInfo* info) const {
     return at<Status* (*)(const ShapeContext*, std::size_t, const ShapeInfo*)>(270)(context, index, info);
+  }
+  Status* read(const Attribute* attribute, AttributeType type, void* data, std::size_t bytes,
+               std::size_t* needed) const {
+    return at<Status* (*)(const Attribute*, AttributeType, void*, std::size_t, std::size_t*)>(272)(attribute, type,
+                                                                                                   data, bytes, needed);
   }
   Status* parallel_for(const KernelContext* context, void (*task)(void*, std::size_t), std::size_t tasks,
                        std::size_t batches, void* argument) const {

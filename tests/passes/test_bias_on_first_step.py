@@ -11,7 +11,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
-from tests.helpers import check, error, initializer, names, parse, random_feeds, run, source_of, spiking
+from tests.helpers import check, error, initializer, names, node_of, parse, random_feeds, run, source_of, spiking
 
 CODING = Coding(T=16)
 HEAD = "g (float[N,3,8,8] x) => (float[A,B,C,D] y)"
@@ -45,13 +45,21 @@ def _bias(neuron, index=1):
 def test_the_bias_of_a_convolution():
     text = f"{HEAD} <float[5,3,3,3] W, float[5] b, float[2,5,1,1] V, float[2] c> {{ h = Conv(x, W, b) r = Relu(h) y = Conv(r, V, c) }}"
     network, count = _moved(text)
-    assert count == 1
-    first, last = (n for n in network.graph.nodes if n.op == "Conv")
-    assert len(first.inputs) == 2
-    assert len(last.inputs) == 3
+    assert count == 2
+    assert all(len(n.inputs) == 2 for n in network.graph.nodes if n.op == "Conv")
     (neuron,) = _neurons(network)
     wanted = initializer(parse(text), "b").reshape(5, 1, 1) / network.amplitudes["r"]
     np.testing.assert_allclose(_bias(neuron), wanted, rtol=1e-5)
+    readout = node_of(network, "Decode")
+    np.testing.assert_allclose(_bias(readout), initializer(parse(text), "c").reshape(2, 1, 1), rtol=1e-5)
+
+
+def test_readouts_alone():
+    text = f"{HEAD} <float[5,3,3,3] W, float[5] b, float[2,5,1,1] V, float[2] c> {{ h = Conv(x, W, b) r = Relu(h) y = Conv(r, V, c) }}"
+    network = spiking(parse(text), CODING, Rescale())
+    assert BiasOnFirstStep(neurons=False).apply(network) == 1
+    assert [len(n.inputs) for n in network.graph.nodes if n.op == "Conv"] == [3, 2]
+    assert not np.any(_bias(_neurons(network)[0]))
 
 
 def test_the_sum_is_the_same_in_float64():
@@ -103,8 +111,6 @@ def test_a_constant_is_followed_to_its_neuron(case):
         # Padding brings in zeros where the constant should be.
         "h = Conv(x, W, b) m = Pad(h, pads) r = Relu(m) y = Conv(r, V)",
         "h = Conv(x, W, b) m = AveragePool <kernel_shape = [3,3], pads = [1,1,1,1], count_include_pad = 1> (h) r = Relu(m) y = Conv(r, V)",
-        # No neuron follows.
-        "h = Conv(x, W) r = Relu(h) y = Conv(r, V, two)",
     ],
 )
 def test_a_bias_that_must_stay_stays(body):

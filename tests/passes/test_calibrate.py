@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.passes.base import PassError
+from csscc.errors import PassError
 from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.find_regions import FindRegions
 from tests.helpers import assert_same_network, network_of, parse, random_feeds, run, source_of

@@ -46,6 +46,7 @@ def test_the_mean_output_is_that_of_the_ann(activation, passes):
     before = np.abs(_mean_shift(model, network, feeds)).max()
     assert CorrectBias(source).apply(network) == 3
     check(network)
+    assert CorrectBias(source).apply(network) == 0
     after = np.abs(_mean_shift(model, network, feeds)).max()
     assert before > 1e-3
     assert after < before / 100

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from csscc.errors import RefusedError, RefusedModelError
-from csscc.passes.convert.find_regions import FindRegions, is_weighted, survey
+from csscc.passes.convert.find_regions import FindRegions, survey
+from csscc.passes.linear.core import is_weighted
 from tests.helpers import assert_same_network, network_of, parse, settles
 
 PARTS = """

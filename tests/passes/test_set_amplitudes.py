@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csscc.coding.coding import Coding
-from csscc.passes.base import PassError
+from csscc.errors import PassError
 from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.convert.set_amplitudes import SetAmplitudes, entropy_top, mse_top
 from csscc.statistics import Calibration, Histogram

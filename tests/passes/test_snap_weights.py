@@ -136,8 +136,9 @@ def test_all_neurons_are_exact(case, per_channel):
     source = source_of(model, samples=16, seed=1)
     network = spiking(model, None, Rescale(), BiasOnFirstStep(), source=source, per_channel=per_channel)
     before = error(model, network)["y"]
-    neurons = sum(n.op.startswith("TSA") for n in network.graph.nodes)
-    assert SnapWeights().apply(network) == neurons
+    assert SnapWeights().apply(network) > 0
+    assert texts(network, "snap-weights") == ""
+    assert SnapWeights().apply(network) == 0
     check(network)
     assert error(model, network)["y"] < max(1.05 * before, before + 1e-4)
     feeds = random_feeds(model, batch=8)
@@ -155,7 +156,8 @@ def test_the_rounding_is_relative_to_the_current():
     for old, new in zip(before.graph.nodes, after.graph.nodes, strict=True):
         if old.op == "Conv" and old.outputs[0].name.startswith(("h", "g")):
             rows, snapped = (np.asarray(n.inputs[1].values, np.float64).reshape(5, -1) for n in (old, new))
-            assert (np.abs(rows - snapped).max(axis=1) <= 2.0**-23 * np.abs(rows).sum(axis=1) * 2).all()
+            room = 2.5 / 0.5  # what a silent step takes of the grid at beta = 1.5
+            assert (np.abs(rows - snapped).max(axis=1) <= 2.0**-23 * room * np.abs(rows).sum(axis=1) * 2).all()
 
 
 def test_gemm_folds_alpha_and_beta():
@@ -192,9 +194,8 @@ def test_a_channel_without_weights():
 def test_a_current_that_is_no_sum_of_spikes_is_left(body):
     text = f"{HEAD} {WEIGHTS[:-1]}, float[4] scales = {{1,1,2,2}}> {{ {body} }}"
     network = spiking(parse(text), None, Rescale())
-    neurons = sum(n.op.startswith("TSA") for n in network.graph.nodes)
-    assert SnapWeights().apply(network) == neurons - 1
-    assert "no plain sum of spikes" in texts(network, "snap-weights")
+    SnapWeights().apply(network)
+    assert texts(network, "snap-weights").count("no plain sum of spikes") == 1
 
 
 def test_the_second_run_changes_no_weight():

@@ -8,13 +8,14 @@ import pytest
 import csscc
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
-from csscc.dialect.model import coding_of, neurons, with_outputs
+from csscc.dialect.model import with_outputs
+from csscc.dialect.spiking import neurons, set_schedule
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.convert.trim_silence import ROUNDING, TrimSilence
+from csscc.passes.lower.kernels import open_session
 from csscc.runtime.reference import ReferenceRuntime
-from csscc.runtime.session import Session
 from tests.helpers import check, error, parse, random_feeds, rms, run, source_of, spiking
 
 CODING = Coding(T=6, beta=2.0, silent=3)
@@ -42,7 +43,7 @@ def _residuals(network, feeds):
 
 
 def _silent(network):
-    return {n.name: n.attrs["silent"] for n in network.graph.nodes if n.op.startswith("TSA")}
+    return {view.name: view.schedule.silent for _, view in neurons(network.graph)}
 
 
 def test_layers_lose_steps_and_residuals_stay():
@@ -63,9 +64,9 @@ def test_one_step_less_would_not_do():
     feeds = next(iter(source.batches(64)))
     full = _residuals(network, feeds)
     TrimSilence(source).apply(network)
-    first = next(n for n in network.graph.nodes if n.op.startswith("TSA"))  # it hears the encoder in both
-    assert first.attrs["silent"] > 0
-    first.attrs["silent"] -= 1
+    first, view = neurons(network.graph)[0]  # it hears the encoder in both
+    assert view.schedule.silent > 0
+    set_schedule(first, CODING.neuron(view.schedule.silent - 1))
     assert _residuals(network, feeds)[first.name] > max(ROUNDING, 1.1 * full[first.name])
 
 
@@ -79,16 +80,16 @@ def test_nothing_to_trim():
 def test_different_silent_steps_in_one_file(optimise):
     """Each layer has a function of its own, which sends the spikes that the NumPy reference sends."""
     model, _, network = _network()
-    for silent, node in enumerate(n for n in network.graph.nodes if n.op.startswith("TSA")):
-        node.attrs["silent"] = silent
+    for silent, (node, _) in enumerate(neurons(network.graph)):
+        set_schedule(node, CODING.neuron(silent))
     check(network)
     snn = export_model(network)
     assert len({(f.name, f.overload) for f in snn.functions if f.name == "TSARelu"}) == 3
     feeds = random_feeds(model, batch=8)
     trace = ReferenceRuntime(snn).trace(feeds)
-    trains = {n.name: n.output[0] for n in neurons(snn)}
+    trains = {n.name: n.output[0] for n, _ in neurons(snn.graph)}
     for native in (False, True):
-        got = Session(with_outputs(snn, trains.values()), optimise=optimise, native=native).run(feeds)
+        got = open_session(with_outputs(snn, trains.values()), optimise=optimise, native=native).run(feeds)
         for name, output in trains.items():
             np.testing.assert_array_equal(got[output].reshape(trace.spikes[name].shape), trace.spikes[name])
 
@@ -97,7 +98,7 @@ def test_fewer_silent_steps_are_less_latency():
     model = parse(TEXT)
     x = random_feeds(model, batch=32)["x"]
     plain, trimmed = (csscc.compile(model, x, T=6, beta=2.0, silent=3, trim_silence=t) for t in (False, True))
-    steps = [coding_of(n).silent for n in neurons(trimmed.model)]
+    steps = [view.schedule.silent for _, view in neurons(trimmed.model.graph)]
     assert trimmed.latency == 6 + sum(steps) + 3 < plain.latency == 6 + 4 * 3
     wanted = run(model, {"x": x})["y"]
     errors = [rms(snn.run(x) - wanted) for snn in (plain, trimmed)]

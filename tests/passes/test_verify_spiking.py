@@ -8,8 +8,9 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.dialect.verifier import verify_spiking
-from csscc.passes.base import PassError
+from csscc.errors import PassError
 from csscc.passes.convert.rescale import Rescale
+from csscc.passes.linear import LINEAR
 from tests.helpers import network_of, node_of, parse, spiking
 
 TEXT = """
@@ -21,17 +22,17 @@ g (float[N,4] x) => (float[N,2] y) <float[4,3] W, float[3] b, float[3,2] V>
 @pytest.fixture
 def network():
     made = spiking(parse(TEXT), Coding(T=4), Rescale())
-    verify_spiking(made)
+    verify_spiking(made, LINEAR)
     return made
 
 
 def _broken(network, text):
     with pytest.raises(PassError, match=text):
-        verify_spiking(network)
+        verify_spiking(network, LINEAR)
 
 
 def test_an_ann_has_nothing_to_check():
-    verify_spiking(network_of(parse(TEXT)))
+    verify_spiking(network_of(parse(TEXT)), LINEAR)
 
 
 def test_unknown_operator(network):
@@ -39,16 +40,27 @@ def test_unknown_operator(network):
     _broken(network, "TSANothing, which is no csscc operator")
 
 
-@pytest.mark.parametrize(("op", "attribute"), [("TSARelu", "T"), ("Encode", "beta"), ("Decode", "T")])
-def test_another_coding(network, op, attribute):
-    node_of(network, op).attrs[attribute] += 1
-    _broken(network, "codes with")
+@pytest.mark.parametrize("op", ["TSARelu", "Encode", "Decode"])
+@pytest.mark.parametrize("change", [lambda worth: worth[1:], lambda worth: [2 * w for w in worth]])
+def test_another_coding(network, op, change):
+    node = node_of(network, op)
+    node.attrs["worth"] = change(node.attrs["worth"])
+    _broken(network, "are worth")
 
 
-@pytest.mark.parametrize("attribute", ["silent", "negative"])
-def test_a_missing_attribute(network, attribute):
-    del node_of(network, "TSARelu").attrs[attribute]
-    _broken(network, "lacks an attribute")
+@pytest.mark.parametrize(
+    ("attribute", "value", "text"),
+    [
+        ("merged", [4.0, 2.0, 1.0], "hears 3 steps as one and fires after 2"),
+        ("reads", 3, "reads 3 steps as one and hears only 2 so"),
+        ("reads", 0, "reads 0 steps"),
+        ("sends", [2.0], "sends no train"),
+        ("sends", [1.0] * 5, "sends no train"),
+    ],
+)
+def test_an_unsound_schedule(network, attribute, value, text):
+    node_of(network, "TSARelu").attrs[attribute] = value
+    _broken(network, text)
 
 
 def test_an_analog_operator_reads_spikes(network):
@@ -97,5 +109,5 @@ def test_an_amplitude_is_not_positive(network, value):
 
 def test_all_that_is_broken_is_listed(network):
     network.amplitudes["r"] = np.asarray(0.0)
-    del node_of(network, "TSARelu").attrs["silent"]
-    _broken(network, "(?s)lacks an attribute.*not positive")
+    node_of(network, "TSARelu").attrs["reads"] = 0
+    _broken(network, "(?s)reads 0 steps.*not positive")

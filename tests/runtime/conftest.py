@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import pytest
 from csscc.errors import RefusedError
 from csscc.passes.lower.nchwc import lanes_of_blocks
 from csscc.runtime import native
+from tests.helpers import WORKERS
 
 
 @pytest.fixture(scope="session")
 def cache_with_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder with the native kernels, compiled once for all tests; skips, or fails, where they cannot be."""
-    folder = tmp_path_factory.mktemp("kernels")
-    with pytest.MonkeyPatch.context() as patch:
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if WORKERS > 1 else root) / "kernels"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, (folder / "lock").open("w") as lock:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of pytest-xdist share the folder, and compile once
         try:
             native.build()
             native.library()

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 import csscc
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
+from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.nchwc import in_blocks, uses_blocks
 from csscc.runtime import native
-from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_native import assert_same
 
@@ -131,7 +131,7 @@ def test_the_comparison_notices_a_wrong_layout(blocks: int) -> None:
         numpy_helper.from_array(shuffled, bias.name)
     )
     feeds = random_feeds(snn, batch=4)
-    assert (Session(snn, native=True).run(feeds)["y"] != Session(wrong, native=True).run(feeds)["y"]).any()
+    assert (open_session(snn).run(feeds)["y"] != open_session(wrong).run(feeds)["y"]).any()
 
 
 def test_without_optimisations_kernels_run_in_rows(blocks: int, network: onnx.ModelProto) -> None:

@@ -14,7 +14,7 @@ from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
 from csscc.runtime.reference import activation_function
-from tests.runtime.test_functions import CASES, OWN_NAMES, Case
+from tests.runtime.test_functions import CASES, Case
 
 LEAPS = {"ThresholdedRelu"}  # not continuous: an input near the threshold falls on the other side of it at any T
 ANALOG = [c for c in CASES if not ACTIVATIONS[c.op].homogeneous and c.op not in LEAPS]
@@ -24,9 +24,8 @@ Array = NDArray[Any]
 
 
 def function_of(case: Case) -> Callable[..., Array]:
-    own = {OWN_NAMES.get(name, name): value for name, value in case.attributes.items()}
     names = [f"p{i}" if p is not None else "" for i, p in enumerate(case.parameters)]
-    node = helper.make_node(f"TSA{case.op}", ["z", "b", "theta", *names], ["s"], domain="csscc", **own)
+    node = helper.make_node(f"TSA{case.op}", ["z", "b", "theta", *names], ["s"], domain="csscc", **case.attributes)
     return activation_function(node, case.parameters, np.dtype(np.float32), case.opset)
 
 
@@ -38,13 +37,13 @@ def relative_error(case: Case, T: int) -> float:
     trains = []
     for k, v in enumerate(values):
         theta = float(np.abs(v).max()) / coding.levels
-        trains.append((oracle.encode(v, theta, coding) * theta).astype(np.float64))
+        trains.append((oracle.encode(v, theta, coding.encoder) * theta).astype(np.float64))
         values[k] = np.tensordot(coding.weights, trains[k], axes=1)
     f = function_of(case)
     exact = f(*(v.astype(np.float32) for v in values)).astype(np.float64)
     theta = 2 * float(np.abs(exact).max()) / coding.levels
     with np.errstate(all="ignore"):
-        firing = oracle.tsa(trains, lambda *x: f(*(v.astype(np.float32) for v in x)), coding, theta=theta)
+        firing = oracle.tsa(trains, lambda *x: f(*(v.astype(np.float32) for v in x)), coding.neuron(), theta=theta)
     sent = theta * np.tensordot(coding.weights, firing.spikes, axes=1)
     return float(np.sqrt(np.mean((sent - exact) ** 2) / np.mean(exact**2)))
 

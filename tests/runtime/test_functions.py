@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
-from csscc.dialect.functions import DOMAIN, DOMAIN_VERSION
-from csscc.dialect.model import coding_of, copy_of, define_operators, with_residuals
+from csscc.dialect.model import copy_of, define_operators, with_residuals
+from csscc.dialect.spiking import DECODE, DOMAIN, DOMAIN_VERSION, ENCODE, attributes, numbers, tsa_op, view_of
+from csscc.passes.lower.scan import scanned_function
 from csscc.runtime.reference import ReferenceRuntime
 
 LEVELS = sorted(
@@ -38,7 +39,6 @@ ON_CONSTANTS = {
     "DividedInto": ("Div", ["p0", "x0"]),
     "PowerOf": ("Pow", ["p0", "x0"]),
 }
-OWN_NAMES = {"beta": "own_beta"}  # the coding's beta and HardSigmoid's or LRN's live on the same node
 Array = NDArray[Any]
 
 
@@ -181,17 +181,11 @@ def neuron_model(case: Case, coding: Coding, *, opset: int | None = None, theta_
     inputs.append(tensor("theta", theta_rank))
     node_inputs.append("theta")
     node_inputs += [f"p{i}" if p is not None else "" for i, p in enumerate(case.parameters)]
-    own = {OWN_NAMES.get(name, name): value for name, value in case.attributes.items()}
-    node = helper.make_node(
-        f"TSA{case.op}", node_inputs, ["spikes"], "neuron", domain=DOMAIN, **own, **attributes(coding)
-    )
+    stated = {**case.attributes, **attributes(coding.neuron(), tsa_op(case.op))}
+    node = helper.make_node(tsa_op(case.op), node_inputs, ["spikes"], "neuron", domain=DOMAIN, **stated)
     constants = [numpy_helper.from_array(p, f"p{i}") for i, p in enumerate(case.parameters) if p is not None]
     dropped = 1 if case.attributes.get("keepdims") == 0 else 0
     return finished([node], inputs, [tensor("spikes", ranks[0] - dropped)], constants, opset or case.opset)
-
-
-def attributes(coding: Coding) -> dict[str, Any]:
-    return {"T": coding.T, "beta": coding.beta, "silent": coding.silent, "negative": int(coding.negative)}
 
 
 def finished(nodes: Any, inputs: Any, outputs: Any, constants: Any, opset: int = OPSET) -> onnx.ModelProto:
@@ -334,7 +328,7 @@ def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case:
     for number, setting in enumerate((*SETTINGS[index % len(SETTINGS)], *others)):
         coding = Coding(*setting)
         unrolled = neuron_model(case, coding)
-        scanned = define_operators(copy_of(unrolled), form="scan")
+        scanned = define_operators(copy_of(unrolled), write=scanned_function)
         onnx.checker.check_model(scanned, full_check=True)
         by_scan = any(n.op_type == "Scan" for f in scanned.functions for n in f.node)
         assert by_scan == (ACTIVATIONS[case.op].reach == "element")
@@ -348,7 +342,7 @@ def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case:
 def test_a_scan_follows_the_opset(opset: int) -> None:
     for coding in (Coding(5, 1.5, 1), Coding(5, 1.5, 1, negative=False), Coding(5, 1.0, 0, negative=False)):
         unrolled = neuron_model(CASES[0], coding, opset=opset)
-        scanned = define_operators(copy_of(unrolled), form="scan")
+        scanned = define_operators(copy_of(unrolled), write=scanned_function)
         feeds = feeds_for(CASES[0], coding, 2, 0)
         for level in LEVELS:
             expected, actual = (run_at(model, feeds, level)[0] for model in (unrolled, scanned))
@@ -359,11 +353,11 @@ def test_a_scan_follows_the_opset(opset: int) -> None:
 def test_a_scan_does_not_grow_with_time(op: str) -> None:
     """But for the numbers it scans: three a step and input at most, of four bytes."""
     sizes = []
-    for T in (4, 64):
+    for T in (8, 64):
         coding = Coding(T, 1.5, 1)
         case = Case("Mul", shapes=TWO) if op == "TSAMul" else CASES[0]
         model = encode_model(coding, 0) if op == "Encode" else neuron_model(case, coding)
-        (function,) = define_operators(model, form="scan").functions
+        (function,) = define_operators(model, write=scanned_function).functions
         sizes.append((len(function.node), function.ByteSize()))
     assert sizes[0][0] == sizes[1][0]
     assert sizes[1][1] - sizes[0][1] < 60 * 3 * 4 + 100
@@ -455,10 +449,8 @@ def test_one_function_serves_neurons_with_different_attributes_and_parameters(tw
 
 
 def encode_model(coding: Coding, theta_rank: int) -> onnx.ModelProto:
-    node = helper.make_node(
-        "Encode", ["x", "theta"], ["spikes"], "encoder", domain=DOMAIN,
-        T=coding.T, beta=coding.beta, signed_input=int(coding.signed_input),
-    )  # fmt: skip
+    stated = attributes(coding.encoder, ENCODE)
+    node = helper.make_node(ENCODE, ["x", "theta"], ["spikes"], "encoder", domain=DOMAIN, **stated)
     return finished([node], [tensor("x", 4), tensor("theta", theta_rank)], [tensor("spikes", 4)], [])
 
 
@@ -475,7 +467,7 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
             onnx.checker.check_model(model, full_check=True)
             expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
             assert expected.shape == (T * batch, *IMAGE)
-            scanned = define_operators(copy_of(model), form="scan")
+            scanned = define_operators(copy_of(model), write=scanned_function)
             onnx.checker.check_model(scanned, full_check=True)
             for level in LEVELS:
                 np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
@@ -548,14 +540,17 @@ def test_encode_as_a_constant_current(T: int) -> None:
 @pytest.mark.parametrize("beta", [1.5, 2.0, 3.0])
 @pytest.mark.parametrize("shape", [(5,), IMAGE, (3, 2, 2, 2, 2)])
 def test_decode(T: int, beta: float, shape: tuple[int, ...]) -> None:
-    node = helper.make_node("Decode", ["z"], ["y"], "decoder", domain=DOMAIN, T=T, beta=beta)
+    stated = attributes(Coding(T, beta).neuron(), DECODE)
+    node = helper.make_node(DECODE, ["z", "bias"], ["y"], "decoder", domain=DOMAIN, **stated)
     rank = len(shape) + 1
-    model = finished([node], [tensor("z", rank)], [tensor("y", rank)], [])
+    bias = np.linspace(-3, 2, shape[-1], dtype=np.float32)
+    constants = [numpy_helper.from_array(bias, "bias")]
+    model = finished([node], [tensor("z", rank)], [tensor("y", rank)], constants)
     onnx.checker.check_model(model, full_check=True)
     for batch in BATCHES:
         z = np.random.default_rng(batch).standard_normal((T * batch, *shape)).astype(np.float32)
         by_time = z.astype(np.float64).reshape(T, batch, *shape)
-        expected = sum(beta ** (T - 1 - t) * by_time[t] for t in range(T))
+        expected = bias + sum(beta ** (T - 1 - t) * by_time[t] for t in range(T))
         bound = 4e-7 * T * levels_sum(T, beta) * np.abs(z).max()
         np.testing.assert_allclose(ReferenceRuntime(model).run({"z": z})["y"], expected, rtol=0, atol=bound)
         for level in LEVELS:
@@ -564,10 +559,11 @@ def test_decode(T: int, beta: float, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("beta", [1.3, 1.5, 1.618, 2.0, 3.0])
 def test_the_coding_a_node_states_is_the_one_it_was_given(beta: float) -> None:
-    """An attribute holds a float32; the reference must not compute with a beta the function does not have."""
-    model = encode_model(Coding(7, beta, signed_input=False), 0)
-    stated = coding_of(model.graph.node[0])
-    assert (stated.T, stated.beta, stated.signed_input) == (7, beta, False)
+    """Attributes hold float32 numbers; the reference must not compute with others than the function does."""
+    coding = Coding(7, beta, signed_input=False)
+    model = encode_model(coding, 0)
+    stated = view_of(model.graph.node[0]).schedule
+    assert (stated.worth, stated.negative, stated.whole) == (numbers(coding.weights), False, True)
 
 
 PARTIAL = (

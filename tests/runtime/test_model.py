@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -10,18 +12,19 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.dialect import model as models
+from csscc.dialect.spiking import neurons, numbers, spiking_nodes, view_of
 from csscc.errors import RefusedError
 from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 2]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 3]>
 g (float[N,4] x) => (float[N,4] y)
 <float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
 {
-    [enc] s = csscc.Encode <T = 4, beta = 1.3, signed_input = 0> (x, tx)
-    [a] s1 = csscc.TSARelu <T = 4, beta = 1.3, silent = 2, negative = 0> (s, zero, ty)
-    [b] s2 = csscc.TSAPRelu <T = 4, beta = 1.3, silent = 2, negative = 0> (s1, zero, ty, slope)
-    [dec] y = csscc.Decode <T = 4, beta = 1.3> (s2)
+    [enc] s = csscc.Encode <worth = [2.197, 1.69, 1.3, 1.0], negative = 0, whole = 1> (x, tx)
+    [a] s1 = csscc.TSARelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0, whole = 1> (s, zero, ty)
+    [b] s2 = csscc.TSAPRelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0, whole = 1> (s1, zero, ty, slope)
+    [dec] y = csscc.Decode <worth = [2.197, 1.69, 1.3, 1.0]> (s2, zero)
 }
 """
 
@@ -32,16 +35,17 @@ def model() -> onnx.ModelProto:
 
 
 def test_nodes_by_kind(model: onnx.ModelProto) -> None:
-    assert [n.name for n in models.csscc_nodes(model)] == ["enc", "a", "b", "dec"]
-    assert [n.name for n in models.neurons(model)] == ["a", "b"]
+    assert [n.name for n, _ in spiking_nodes(model.graph)] == ["enc", "a", "b", "dec"]
+    assert [n.name for n, _ in neurons(model.graph)] == ["a", "b"]
     assert [n.name for n in models.spike_sources(model)] == ["enc", "a", "b"]
 
 
-def test_coding_of_nodes(model: onnx.ModelProto) -> None:
-    encoder, neuron, _, decoder = models.csscc_nodes(model)
-    assert models.coding_of(neuron) == Coding(4, 1.3, 2, negative=False)
-    assert models.coding_of(encoder).signed_input is False
-    assert (models.coding_of(decoder).T, models.coding_of(decoder).beta) == (4, 1.3)
+def test_schedules_of_nodes(model: onnx.ModelProto) -> None:
+    encoder, neuron, _, readout = (view for _, view in spiking_nodes(model.graph))
+    coding = Coding(4, 1.3, 2, negative=False, signed_input=False)
+    assert neuron.schedule == replace(coding.neuron(), worth=numbers(coding.weights))
+    assert encoder.schedule == replace(coding.encoder, worth=numbers(coding.weights))
+    assert (readout.schedule.T, readout.schedule.worth[0]) == (4, np.float32(1.3**3))
 
 
 def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.ModelProto) -> None:
@@ -59,7 +63,7 @@ def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.Mo
 def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
     del model.opset_import[1]
     models.define_operators(model)
-    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 2}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 3}
     onnx.checker.check_model(model, full_check=True)
 
 
@@ -104,11 +108,11 @@ def test_parameters_and_attributes_of_all_nodes_enter_the_signature() -> None:
     text = TEXT.replace("TSARelu <", "TSAMaxPool <kernel_shape = [2], ").replace(
         "TSAPRelu <", "TSAMaxPool <kernel_shape = [2], pads = [0, 1], "
     )
-    nodes = models.neurons(onnx.parser.parse_model(text))
-    signature = models.signature_of(nodes, residual=True)
+    signature = models.signature_of(neurons(onnx.parser.parse_model(text).graph))
+    assert signature is not None
     assert signature.op == "MaxPool"
     assert signature.attributes == (("kernel_shape", "ints"), ("pads", "ints"))
-    assert (signature.parameters, signature.residual, signature.inputs) == (1, True, 1)
+    assert (signature.parameters, signature.inputs) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -116,5 +120,13 @@ def test_parameters_and_attributes_of_all_nodes_enter_the_signature() -> None:
     [("float", 0.5), ("int", 3), ("string", b"tanh"), ("floats", [0.5, 1.5]), ("ints", [1, 2])],
 )
 def test_attribute_types(kind: str, value: object) -> None:
-    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], domain="csscc", T=4, extra=value)
-    assert models.signature_of([node], residual=False).attributes == (("extra", kind),)
+    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], domain="csscc", worth=[1.0], extra=value)
+    signature = models.signature_of([(node, view_of(node))])
+    assert signature is not None
+    assert signature.attributes == (("extra", kind),)
+
+
+def test_a_node_that_does_not_say_what_its_spikes_are_worth_is_refused() -> None:
+    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], "n", domain="csscc", T=4, beta=1.5)
+    with pytest.raises(RefusedError, match=r"node 'n' \(TSARelu\).*compile the network again"):
+        view_of(node)

@@ -22,6 +22,8 @@ from csscc.dialect.model import copy_of, define_operators, spike_sources, with_o
 from csscc.errors import RefusedError
 from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.scan import scanned_function
 from csscc.runtime import native
 from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
@@ -46,7 +48,7 @@ Array = NDArray[Any]
 
 def both(model: onnx.ModelProto, feeds: dict[str, Array], **options: Any) -> tuple[dict[str, Array], dict[str, Array]]:
     """Outputs by the functions and by the kernels."""
-    session = Session(model, native=True, **options)
+    session = open_session(model, **options)
     assert session.native
     return Session(model, **options).run(feeds), session.run(feeds)
 
@@ -69,7 +71,7 @@ def shown(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_every_kernel_has_a_case(kernels: frozenset[str]) -> None:
     cases = {f"TSA{c.op}" for c in CASES}
     assert {"Encode", "TSARelu", "TSAReluMaxPool"} <= kernels
-    assert kernels - {"Encode", "Scale"} <= cases
+    assert kernels - {"Encode", "Merge", "Scale"} <= cases
 
 
 @pytest.mark.parametrize("optimise", [True, False])
@@ -116,7 +118,7 @@ def test_a_file_of_another_version_keeps_its_functions(kernels: frozenset[str]) 
     wrong = neuron_model(CASES[0], Coding(5, 3.0, 1)).functions[0]
     for function in (model.functions[0], wrong):
         model.functions[0].CopyFrom(function)
-        session = Session(model, native=True)
+        session = open_session(model)
         assert session.native == frozenset()
         options = ort.SessionOptions()
         options.register_custom_ops_library(native.library())
@@ -190,7 +192,7 @@ def test_an_input_that_broadcasts_with_gaps_is_refused(kernels: frozenset[str]) 
     case = Case("Relu")
     feeds = feeds_for(case, CODING, 2, 5) | {"b0": np.ones((1, 4, 1, 6), np.float32)}
     with pytest.raises(RefusedError, match="gaps"):
-        Session(neuron_model(case, CODING), native=True).run(feeds)
+        open_session(neuron_model(case, CODING)).run(feeds)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 700), (5, 17, 31), (2, 3, 4, 5, 6), (64, 40, 40)], ids=str)
@@ -232,7 +234,7 @@ def test_wrong_inputs_are_errors_of_one_line(kernels: frozenset[str]) -> None:
     feeds = feeds_for(case, CODING, 2, 0)
     feeds["z0"] = feeds["z0"][:-1]
     with pytest.raises(RefusedError, match="no multiple of T") as caught:
-        Session(neuron_model(case, CODING), native=True).run(feeds)
+        open_session(neuron_model(case, CODING)).run(feeds)
     assert "\n" not in str(caught.value)
 
 
@@ -248,7 +250,7 @@ def test_all_spikes_of_a_network(kernels: frozenset[str], digits: csscc.SNN, thr
     trains = with_outputs(copy_of(digits.model), [n.output[0] for n in spike_sources(digits.model)])
     for model in (trains, digits.model):
         assert_same(model, feeds, threads=threads)
-        assert_same(define_operators(copy_of(model), form="scan"), feeds, threads=threads)
+        assert_same(define_operators(copy_of(model), write=scanned_function), feeds, threads=threads)
 
 
 @pytest.mark.parametrize("bound", ["Max", "Min"])
@@ -270,7 +272,7 @@ def test_currents_that_are_read_twice_are_left_alone(kernels: frozenset[str]) ->
           y = Conv <pads = [1,1,1,1]> (d, v) }"""
     )
     snn = csscc.compile(model, random_feeds(model, batch=32), T=6)
-    assert {"TSARelu", "TSALeakyRelu"} <= Session(snn.model, native=True).native
+    assert {"TSARelu", "TSALeakyRelu"} <= open_session(snn.model).native
     assert_same(snn.model, random_feeds(model, batch=4))
 
 
@@ -281,13 +283,13 @@ def test_operators_without_a_kernel_keep_their_function(kernels: frozenset[str])
     )
     snn = csscc.compile(model, random_feeds(model, batch=32), T=6)
     assert {"TSATanh", "TSARelu"} <= {n.op_type for n in spike_sources(snn.model)}
-    assert Session(snn.model, native=True).native == {"Encode", "TSARelu"}
+    assert open_session(snn.model).native == {"Encode", "TSARelu"}
     assert_same(snn.model, random_feeds(model, batch=4))
 
 
 def test_an_ann_needs_no_kernels(kernels: frozenset[str]) -> None:
-    for model in (digits_model(), str(digits_model()), digits_model().read_bytes()):
-        assert Session(model, native=True).native == frozenset()
+    for model in (digits_model(), str(digits_model()), onnx.load(digits_model())):
+        assert open_session(model).native == frozenset()
 
 
 @pytest.fixture
@@ -309,7 +311,7 @@ def test_without_a_library_the_functions_run(elsewhere: Path, digits: csscc.SNN)
     assert not native.available()
     assert "csscc native build" in native.reason()
     assert native.operators() == frozenset()
-    session = Session(digits.model, native=True)
+    session = open_session(digits.model)
     assert session.native == frozenset()
     session.run(session.random_inputs(2))
     with pytest.raises(RefusedError, match="no native kernels: not compiled"):
@@ -346,13 +348,13 @@ def test_a_damaged_library_is_a_reason(elsewhere: Path, digits: csscc.SNN) -> No
     Path(native._path()).write_bytes(b"damaged")
     assert "does not take" in native.reason()
     assert "\n" not in native.reason()
-    assert Session(digits.model, native=True).native == frozenset()
+    assert open_session(digits.model).native == frozenset()
 
 
 def test_the_switch(kernels: frozenset[str], digits: csscc.SNN, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSSCC_NATIVE", "0")
     assert native.reason() == "switched off by CSSCC_NATIVE=0"
-    assert Session(digits.model, native=True).native == frozenset()
+    assert open_session(digits.model).native == frozenset()
 
 
 def test_an_onnxruntime_without_the_interface_is_told_so(kernels: frozenset[str]) -> None:

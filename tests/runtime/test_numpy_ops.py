@@ -33,6 +33,7 @@ def both(op: str, inputs: list[Array], attributes: dict[str, Any]) -> tuple[Arra
     model = model_of(op, inputs, attributes)
     feeds = {f"i{k}": a for k, a in enumerate(inputs)}
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     try:
         expected = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(

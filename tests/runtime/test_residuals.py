@@ -10,16 +10,16 @@ import pytest
 from csscc.dialect.model import define_operators
 from csscc.runtime.residuals import residual_histograms
 
-T, BETA = 3, 2.0
+WORTH = [4.0, 2.0, 1.0]
 TEXT = f"""
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 2]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 3]>
 g (float[N,2,4] x) => (float[N,2,4] y)
 <float tx = {{0.25}}, float ty = {{1}}, float zero = {{0}}, float[1,2,1] gain = {{1.0, 3.0}}>
 {{
-    s = csscc.Encode <T = {T}, beta = {BETA}, signed_input = 1> (x, tx)
+    s = csscc.Encode <worth = {WORTH}> (x, tx)
     z = Mul(s, gain)
-    [n] r = csscc.TSARelu <T = {T}, beta = {BETA}, silent = 1, negative = 1> (z, zero, ty)
-    y = csscc.Decode <T = {T}, beta = {BETA}> (r)
+    [n] r = csscc.TSARelu <worth = {WORTH}, silent = 1> (z, zero, ty)
+    y = csscc.Decode <worth = {WORTH}> (r, zero)
 }}
 """
 

@@ -43,12 +43,12 @@ def test_spikes_and_mean_currents_are_those_of_the_whole_network(batch):
     feeds = random_feeds(model, batch=4), random_feeds(model, batch=4, seed=2)
     found = segments(model)
     assert [s.node.op_type for s in found] == ["Encode", "TSARelu", "TSASigmoid", "Decode", "Decode"]
-    names = [n for s in found for n in (*s.currents, s.node.output[0])]
+    names = [n for s in found for n in (*s.view.current, s.node.output[0])]
     whole = [_whole(model, f, [n for n in names if n not in ("y", "s")]) for f in feeds]
     for layer in LayerRuns(model, list(feeds)):
-        if layer.segment.currents:
+        if current := layer.segment.view.current:
             (got,) = layer.mean_currents()
-            both = np.concatenate([w[layer.segment.currents[0]].reshape(6, 4, *got.shape[1:]) for w in whole], axis=1)
+            both = np.concatenate([w[current[0]].reshape(6, 4, *got.shape[1:]) for w in whole], axis=1)
             np.testing.assert_allclose(got, both.mean(axis=1), atol=1e-5)
         output = layer.segment.node.output[0]
         if layer.segment.node.op_type != "Decode":

@@ -19,17 +19,26 @@ from onnx import helper, numpy_helper
 import csscc
 from csscc.coding import oracle
 from csscc.coding.coding import Coding
-from csscc.dialect.functions import DOMAIN
-from csscc.dialect.model import copy_of, define_operators, neurons, spike_sources
+from csscc.coding.program import EVERY_STEP
+from csscc.dialect.adapter import export_model
+from csscc.dialect.model import copy_of, define_operators, spike_sources
+from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE, STEPS_DOMAIN, attributes, neurons, set_schedule, spiking_nodes
 from csscc.errors import RefusedError
 from csscc.measure.evaluation import evaluate
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.lower.blocks import reciprocal
+from csscc.passes.lower.folded import folded, is_in_steps, with_trains
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.nchwc import LAYOUT_DOMAIN
-from csscc.passes.lower.step_functions import STEPS_DOMAIN, reciprocal
-from csscc.passes.lower.steps import by_layer, in_steps, is_in_steps, pays, with_trains
+from csscc.passes.lower.steps import down, pays
+from csscc.passes.lower.targets import by_layer
 from csscc.runtime import native
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
-from tests.helpers import parse, random_feeds
+from tests.helpers import carried, parse, random_feeds, spiking
 from tests.runtime.test_blocked import NETWORKS
 from tests.runtime.test_functions import LEVELS, near_thresholds
 
@@ -60,13 +69,18 @@ CODINGS = [
     Coding(7, 1.3, 2, negative=False),
     Coding(6, 1.0, 0),
     Coding(6, 1.0, 0, negative=False),
+    Coding(4, 3.0, 3),  # one slab, which is a rounding
+    Coding(5, 3.0, 3),  # the last spike is a digit of it
+    Coding(6, 2.0, 3),
+    Coding(7, 2.5, 3),
+    Coding(12, 1.5, 6),
 ]
 
 
 def compiled(text: str, coding: Coding = CODINGS[0]) -> csscc.SNN:
     model = parse(text)
     numbers = {"T": coding.T, "beta": coding.beta, "silent": coding.silent, "negative": coding.negative}
-    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, **numbers)
+    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form="steps", **numbers)
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
@@ -78,6 +92,7 @@ def snn(request: pytest.FixtureRequest) -> csscc.SNN:
 def spikes(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str], level: Any = LEVELS[-1]) -> list[Array]:
     """Spike trains by onnxruntime alone."""
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = level
     options.log_severity_level = 4
     session = ort.InferenceSession(with_trains(copy_of(model), names).SerializeToString(), options)
@@ -89,27 +104,34 @@ def spelled(model: onnx.ModelProto) -> list[str]:
     return [onnx.printer.to_text(n) for n in model.graph.node]
 
 
-def assert_same_spikes(snn: csscc.SNN, *, exact: bool = True) -> None:
-    feeds = random_feeds(snn.model, batch=3)
-    trace = ReferenceRuntime(snn.model).trace(feeds)
-    sources = spike_sources(snn.model)
-    assert is_in_steps(in_steps(snn.model))
+def sent(model: onnx.ModelProto) -> dict[str, tuple[float, ...]]:
+    """With which weights the first steps of each train are one sum, by the name of the node that sends it."""
+    return {view.name: view.sends.merged for _, view in spiking_nodes(folded(model).graph)}
+
+
+def assert_same_spikes(file: onnx.ModelProto, *, exact: bool = True) -> None:
+    model, merged = by_layer(file), sent(file)
+    feeds = random_feeds(model, batch=3)
+    trace = ReferenceRuntime(model).trace(feeds)
+    sources = spike_sources(model)
+    assert is_in_steps(file)
     for level in LEVELS:
-        trains = spikes(in_steps(snn.model), feeds, [n.output[0] for n in sources], level)
+        trains = spikes(file, feeds, [n.output[0] for n in sources], level)
         for node, train in zip(sources, trains, strict=True):
-            expected = trace.spikes[node.name]
+            expected = carried(trace.spikes[node.name], merged[node.name])
             differing = float((train.reshape(expected.shape) != expected).mean())
             assert differing <= (0 if exact else 1e-3), (node.name, level)
 
 
 def test_the_spikes_are_those_of_the_reference(snn: csscc.SNN) -> None:
-    assert_same_spikes(snn)
+    assert_same_spikes(snn.file)
 
 
 @pytest.mark.parametrize("coding", CODINGS[1:], ids=str)
 @pytest.mark.parametrize("name", ["residual", "fire"])
 def test_in_any_coding(name: str, coding: Coding) -> None:
-    assert_same_spikes(compiled(NETWORKS[name], coding), exact=coding.beta != 1)  # a constant current is no plain sum
+    exact = coding.beta != 1  # a constant current is no plain sum
+    assert_same_spikes(compiled(NETWORKS[name], coding).file, exact=exact)
 
 
 def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
@@ -124,47 +146,53 @@ def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.concatenate(alone), value)
 
 
-def test_back_by_layer_it_is_the_network_it_was(snn: csscc.SNN) -> None:
-    emitted = in_steps(snn.model)
-    again = by_layer(emitted)
-    assert spelled(again) == spelled(snn.model)
-    assert again.graph.initializer == snn.model.graph.initializer
+@pytest.mark.parametrize("name", NETWORKS)
+def test_back_by_layer_it_is_the_network_it_was(name: str) -> None:
+    """Which a target that merges nothing and has no steps writes as it is."""
+    model = parse(NETWORKS[name])
+    plain = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5, form="scan").file
+    again = by_layer(compiled(NETWORKS[name]).file)
+    assert spelled(again) == spelled(plain)
+    assert again.graph.initializer == plain.graph.initializer
     assert sorted(v.SerializeToString() for v in again.graph.value_info) == sorted(
-        v.SerializeToString() for v in snn.model.graph.value_info
+        v.SerializeToString() for v in plain.graph.value_info
     )
-    assert (again.metadata_props, again.opset_import) == (snn.model.metadata_props, snn.model.opset_import)
+    assert again.opset_import == plain.opset_import
     functions = [sorted(f.SerializeToString() for f in m.functions) for m in (again, define_operators(copy_of(again)))]
     assert functions[0] == functions[1]
 
 
 def test_the_graph_has_as_many_nodes(snn: csscc.SNN) -> None:
     """But for those where tensors begin or cease to be in steps."""
-    count = Counter(n.op_type for n in in_steps(snn.model).graph.node)
+    count = Counter(n.op_type for n in snn.file.graph.node)
     extra = count.pop("Stack", 0) + count.pop("Unstack", 0)
+    assert count == Counter(n.op_type for n in folded(snn.file).graph.node)
+    assert count.pop("Merge", 0) <= 1
     assert count == Counter(n.op_type for n in snn.model.graph.node)
     assert extra <= 2
-    onnx.checker.check_model(in_steps(snn.model), full_check=True)
+    onnx.checker.check_model(snn.file, full_check=True)
 
 
 def test_what_is_no_image_stays_in_one_tensor() -> None:
     dense = compiled(DENSE)
-    assert in_steps(dense.model) is dense.model
+    assert not is_in_steps(dense.file)
     assert not pays(dense.model)
-    decoder = in_steps(compiled(DECODER).model)
+    decoder = compiled(DECODER).file
     domains = [(n.op_type, n.domain) for n in decoder.graph.node]
     assert ("MatMul", "") in domains
     assert ("TSARelu", DOMAIN) in domains
     assert ("Unstack", STEPS_DOMAIN) in domains
     assert ("ConvTranspose", STEPS_DOMAIN) in domains
-    assert in_steps(decoder) is decoder
 
 
 def test_steps_pay_where_most_neurons_are_in_blocks() -> None:
     expected = {"residual": True, "fire": True, "cropped": True, "odd channels": False}
     for name, pay in expected.items():
-        snn = compiled(NETWORKS[name])
+        model = parse(NETWORKS[name])
+        snn = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5)
         assert pays(snn.model) == pay
-        assert is_in_steps(snn.emitted()) == pay
+        assert is_in_steps(snn.file) == pay
+        assert snn.facts.options["form"] == ("steps" if pay else "unrolled")
 
 
 def test_heads_of_an_attention_are_no_images() -> None:
@@ -180,18 +208,19 @@ def test_heads_of_an_attention_are_no_images() -> None:
           s = MatMul(q2, k2) p = Softmax <axis = -1> (s) a = MatMul(p, v2) a1 = Transpose <perm = [0,2,1,3]> (a)
           a2 = Reshape(a1, whole) m = ReduceMean <keepdims = 0> (a2, axes) y = MatMul(m, o) }"""
     )
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=5)
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=5, form="steps")
     domains = {
-        n.name: n.domain for n in in_steps(snn.model).graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")
+        n.name: n.domain for n in snn.file.graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")
     }
     assert sorted(domains.values()) == [DOMAIN, DOMAIN, DOMAIN, STEPS_DOMAIN]
 
 
 def optimised(snn: csscc.SNN, path: Path) -> Counter[str]:
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.optimized_model_filepath = str(path / "optimised.onnx")
-    ort.InferenceSession(in_steps(snn.model).SerializeToString(), options)
+    ort.InferenceSession(snn.file.SerializeToString(), options)
     nodes = onnx.load(path / "optimised.onnx").graph.node
     if not any(n.domain == LAYOUT_DOMAIN for n in nodes):
         pytest.skip("onnxruntime has no blocks here")
@@ -205,15 +234,16 @@ def test_neurons_stay_in_the_layout_of_convolutions(tmp_path: Path, batch: str) 
     coding = CODINGS[0]
     count = optimised(compiled(text, coding), tmp_path)
     assert count["ReorderInput"] == 0
-    assert count["ReorderOutput"] <= coding.T  # for the readout
+    assert count["ReorderOutput"] <= 1  # for the readout
     assert count["Reshape"] <= 4
     potentials, fallbacks = 3 * (coding.T - 1), 3 * sum(reciprocal(q) is None for q in coding.weights)
-    assert count["Add"] == potentials + fallbacks  # those of membranes and of shortcuts are in convolutions
+    others = 2  # what the encoder sent, and the readout's bias
+    assert count["Add"] == potentials + fallbacks + others  # those of membranes and shortcuts are in convolutions
 
 
 def test_the_check_of_the_layout_notices_reorders(tmp_path: Path) -> None:
     snn = compiled(NETWORKS["residual"].replace("32", "24"))
-    assert optimised(snn, tmp_path)["ReorderOutput"] >= 3 * CODINGS[0].T
+    assert optimised(snn, tmp_path)["ReorderOutput"] >= 3 * (CODINGS[0].T - 1)
 
 
 APART = """g (float[N,3,8,8] x) => (float[N,8,8,8] y)
@@ -227,18 +257,19 @@ APART = """g (float[N,3,8,8] x) => (float[N,8,8,8] y)
 def test_weights_stay_as_they_are(tmp_path: Path, channels: int, f: str) -> None:
     """Multiplied by what a step is worth, they would not add up exactly."""
     snn = compiled(APART.format(c=channels, f=f.format("a"), g=f.format("b")))
-    assert_same_spikes(snn)
+    assert_same_spikes(snn.file)
     given = {numpy_helper.to_array(t).tobytes() for t in snn.model.graph.initializer if len(t.dims) == 4}
     for level in LEVELS[:3]:  # those behind bring weights into blocks
         options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
         options.log_severity_level = 4
         options.graph_optimization_level = level
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        ort.InferenceSession(in_steps(snn.model).SerializeToString(), options)
+        ort.InferenceSession(snn.file.SerializeToString(), options)
         graph = onnx.load(tmp_path / "optimised.onnx").graph
         values = {t.name: numpy_helper.to_array(t).tobytes() for t in graph.initializer}
         filters = [n.input[1] for n in graph.node if n.op_type in ("Conv", "FusedConv")]
-        assert len(filters) >= 3 * CODINGS[0].T
+        assert len(filters) >= 2 * (CODINGS[0].T - 1) + 1
         assert {values.get(name, b"") for name in filters} <= given
         assert all(len(n.input) < 4 for n in graph.node if n.op_type == "FusedConv")
 
@@ -247,14 +278,15 @@ def test_products_of_planes_stay_as_they_are(tmp_path: Path) -> None:
     text = """g (float[N,3,8,8] x) => (float[N,8,8,6] y) <float[8,3,3,3] w1, float[8,6] v, float[8,8,1,1] w3>
     { a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = MatMul(r, v) s = Relu(b) y = Conv(s, w3) }"""
     snn = compiled(text)
-    assert_same_spikes(snn)
+    assert_same_spikes(snn.file)
     count = optimised(snn, tmp_path)
-    assert count["MatMul"] >= CODINGS[0].T
+    assert count["MatMul"] >= CODINGS[0].T - 1
     assert count["FusedMatMul"] == 0
 
 
 def without_blocks(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str]) -> list[Array]:
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     off = ["NchwcTransformer"]
     shown = with_trains(copy_of(model), names)
@@ -268,10 +300,10 @@ def test_where_onnxruntime_has_no_blocks(name: str) -> None:
     feeds = random_feeds(snn.model, batch=32)
     trace = ReferenceRuntime(snn.model).trace(feeds)
     sources = spike_sources(snn.model)
-    for node, train in zip(
-        sources, without_blocks(in_steps(snn.model), feeds, [n.output[0] for n in sources]), strict=True
-    ):
-        np.testing.assert_array_equal(train.reshape(trace.spikes[node.name].shape), trace.spikes[node.name])
+    merged = sent(snn.file)
+    for node, train in zip(sources, without_blocks(snn.file, feeds, [n.output[0] for n in sources]), strict=True):
+        expected = carried(trace.spikes[node.name], merged[node.name])
+        np.testing.assert_array_equal(train.reshape(expected.shape), expected)
 
 
 TWO = """g (float[N,3,6,6] x, float[M,3,6,6] u) => (float[N,4,6,6] y, float[M,4,6,6] v)
@@ -282,15 +314,16 @@ TWO = """g (float[N,3,6,6] x, float[M,3,6,6] u) => (float[N,4,6,6] y, float[M,4,
 
 def test_a_network_with_two_batches() -> None:
     model = parse(TWO)
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=4, check_samples=0)
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=4, check_samples=0, form="steps")
     feeds = random_feeds(model, batch=5)
     feeds["u"] = feeds["u"][:2]
     expected = ReferenceRuntime(snn.model).run(feeds)
-    for network in (snn.model, in_steps(snn.model)):
+    for network in (snn.model, snn.file):
         actual = Session(network).run(feeds)
         for name, value in expected.items():
             np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-5)
-    assert by_layer(in_steps(snn.model)).graph.value_info[-1] in snn.model.graph.value_info
+    firsts = {v.type.tensor_type.shape.dim[0].dim_param for v in snn.file.graph.value_info}
+    assert len(firsts) >= 4  # two batches, each with trains of two lengths
 
 
 @pytest.mark.parametrize(("first", "second"), [("p@1", "p"), ("p", "p@2"), ("x@1", "p@tt1")])
@@ -298,13 +331,13 @@ def test_names_that_look_like_steps(first: str, second: str) -> None:
     text = NETWORKS["residual"].replace("a = Conv", f'"{first}" = Conv').replace("Relu(a)", f'Relu("{first}")')
     text = text.replace("b = Conv", f'"{second}" = Conv').replace("Relu(b)", f'Relu("{second}")')
     snn = compiled(text.replace("p = Global", "q = Global").replace("Flatten(p)", "Flatten(q)"))
-    onnx.checker.check_model(in_steps(snn.model), full_check=True)
-    assert spelled(by_layer(in_steps(snn.model))) == spelled(snn.model)
-    assert_same_spikes(snn)
+    onnx.checker.check_model(snn.file, full_check=True)
+    assert spelled(by_layer(snn.file)) == spelled(snn.model)
+    assert_same_spikes(snn.file)
 
 
 def test_another_version_is_refused() -> None:
-    model = in_steps(compiled(NETWORKS["residual"]).model)
+    model = compiled(NETWORKS["residual"]).file
     assert model.ir_version >= 10  # the first with overloads
     next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 7
     with pytest.raises(RefusedError, match=r"version 7 of the domain csscc\.steps"):
@@ -338,22 +371,24 @@ def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, s
     """A neuron that hears nothing but its bias, by layer, behind a convolution by zero."""
     channels = len(bias)
     own = {"kernel_shape": [1, 1]} if "Pool" in op else {}
-    attributes: dict[str, Any] = {"T": coding.T, "beta": coding.beta}
-    spiking = {"silent": coding.silent, "negative": int(coding.negative)}
+    encoder, neuron, readout = (attributes(s, o) for s, o in (
+        (coding.encoder, ENCODE), (coding.neuron(), op), (coding.neuron(), DECODE)
+    ))  # fmt: skip
     nodes = [
-        helper.make_node("Encode", ["x", "theta"], ["s"], "e", domain=DOMAIN, signed_input=1, **attributes),
+        helper.make_node(ENCODE, ["x", "theta"], ["s"], "e", domain=DOMAIN, **encoder),
         helper.make_node("Conv", ["s", "w"], ["z"], "c"),
-        helper.make_node(op, ["z", "b", "theta"], ["n"], "n", domain=DOMAIN, **attributes, **spiking, **own),
-        helper.make_node("Decode", ["n"], ["y"], "d", domain=DOMAIN, **attributes),
+        helper.make_node(op, ["z", "b", "theta"], ["n"], "n", domain=DOMAIN, **neuron, **own),
+        helper.make_node(DECODE, ["n", "none"], ["y"], "d", domain=DOMAIN, **readout),
     ]
     image = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1, 1, 2])
     result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", channels, 1, 2])
     inner = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["M", channels, 1, 2]) for n in "zn"]
     inner.append(helper.make_tensor_value_info("s", onnx.TensorProto.FLOAT, ["M", 1, 1, 2]))
-    weights = {"w": np.zeros((channels, 1, 1, 1)), "b": bias.reshape(-1, 1, 1), "theta": np.ones(())}
+    weights = {"w": np.zeros((channels, 1, 1, 1)), "b": bias.reshape(-1, 1, 1)}
+    weights |= {"theta": np.ones(()), "none": np.zeros(())}
     initializers = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
     graph = helper.make_graph(nodes, "g", [image], [result], initializers, value_info=inner)
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 2)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 3)]
     return define_operators(helper.make_model(graph, opset_imports=imports, ir_version=10)), "n"
 
 
@@ -377,11 +412,11 @@ def test_spikes_next_to_a_threshold(coding: Coding) -> None:
     functions = {"TSARelu": lambda h: np.maximum(h, np.float32(0)), "TSAMaxPool": lambda h: h}
     for op, function in functions.items():
         model, train = one_neuron(op, coding, bias)
-        stepwise = in_steps(model)
+        stepwise = down(model)
         assert any(f.name == op and any(n.op_type == "Conv" for n in f.node) for f in stepwise.functions)
         currents = np.zeros((coding.T, 2, len(bias), 1, 2), np.float32)
         with np.errstate(invalid="ignore"):
-            expected = oracle.tsa([currents], function, coding, [bias.reshape(-1, 1, 1)]).spikes
+            expected = oracle.tsa([currents], function, coding.neuron(), [bias.reshape(-1, 1, 1)]).spikes
         for level in LEVELS:
             (actual,) = spikes(stepwise, {"x": x}, [train], level)
             np.testing.assert_array_equal(actual.reshape(expected.shape), expected)
@@ -391,17 +426,18 @@ def test_the_comparison_of_spikes_notices_a_wrong_function() -> None:
     snn = compiled(NETWORKS["residual"])
     feeds = random_feeds(snn.model, batch=3)
     names = [n.output[0] for n in spike_sources(snn.model)]
-    broken = in_steps(snn.model)
+    broken = copy_of(snn.file)
     function = next(f for f in broken.functions if f.name == "TSARelu")
     numbers = [n.attribute[0] for n in function.node if n.op_type == "Constant"]
     next(a for a in numbers if a.name == "value_float" and a.f > 1).f *= 1.1
-    pairs = zip(spikes(broken, feeds, names), spikes(in_steps(snn.model), feeds, names), strict=True)
+    pairs = zip(spikes(broken, feeds, names), spikes(snn.file, feeds, names), strict=True)
     assert any((a != b).any() for a, b in pairs)
 
 
 def by_kernels(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str]) -> list[Array]:
     """Spike trains in a session in which kernels were registered by hand."""
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.register_custom_ops_library(native.library())
     session = ort.InferenceSession(with_trains(copy_of(model), names).SerializeToString(), options)
@@ -411,11 +447,11 @@ def by_kernels(model: onnx.ModelProto, feeds: dict[str, Array], names: list[str]
 def test_kernels_send_the_same_spikes(kernels: frozenset[str], snn: csscc.SNN) -> None:
     """And they run: where functions are wrong, spikes are right."""
     feeds = random_feeds(snn.model, batch=3)
-    names = [n.output[0] for n in neurons(snn.model)]
-    emitted = in_steps(snn.model)
+    names = [n.output[0] for n, _ in neurons(snn.model.graph)]
+    emitted = copy_of(snn.file)
     expected = spikes(emitted, feeds, names)
     for function in emitted.functions:
-        if function.name in native.operators() and function.domain == STEPS_DOMAIN and function.name != "Encode":
+        if function.domain == STEPS_DOMAIN and function.name in native.operators() - {"Encode", "Merge"}:
             numbers = [n.attribute[0] for n in function.node if n.op_type == "Constant"]
             next(a for a in numbers if a.name == "value_float" and a.f > 1).f *= 1.5
     assert any((a != b).any() for a, b in zip(spikes(emitted, feeds, names), expected, strict=True))
@@ -424,41 +460,61 @@ def test_kernels_send_the_same_spikes(kernels: frozenset[str], snn: csscc.SNN) -
 
 
 def test_kernels_run_the_same_operators_in_both_forms(kernels: frozenset[str], snn: csscc.SNN) -> None:
-    used = Session(in_steps(snn.model), native=True).native
+    used = open_session(snn.file).native
     assert used > {"Encode"}
-    assert used == Session(snn.model, native=True).native
+    assert used - {"Merge"} == open_session(snn.model).native
 
 
 def test_a_kernel_says_what_is_wrong_with_its_inputs(kernels: frozenset[str]) -> None:
     snn = compiled(NETWORKS["residual"])
-    node = next(n for n in in_steps(snn.model).graph.node if n.op_type == "TSARelu")
-    T = CODINGS[0].T
-    names = [*(f"z{t}" for t in range(T)), "b", "theta"]
+    node = next(n for n in snn.file.graph.node if n.op_type == "TSARelu")
+    slabs = CODINGS[0].T - 1
+    names = [*(f"z{t}" for t in range(slabs)), "b", "theta"]
     lone = onnx.NodeProto()
     lone.CopyFrom(node)
-    lone.input[:], lone.output[:] = names, [f"s{t}" for t in range(T)]
+    lone.input[:], lone.output[:] = names, [f"s{t}" for t in range(len(node.output))]
     lone.ClearField("overload")
     values = {n: np.zeros((2, 16, 1, 1) if n == "z2" else (1, 16, 1, 1), np.float32) for n in names}
     inputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names]
     outputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in lone.output]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(STEPS_DOMAIN, 1)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(STEPS_DOMAIN, 2)]
     model = helper.make_model(helper.make_graph([lone], "g", inputs, outputs), opset_imports=imports, ir_version=10)
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.register_custom_ops_library(native.library())
-    with pytest.raises(Exception, match="steps of a csscc node's input differ in shape"):
+    with pytest.raises(Exception, match="slabs of a csscc node's input differ in shape"):
         ort.InferenceSession(model.SerializeToString(), options).run(None, values)
 
 
-def test_layers_with_silent_steps_of_their_own() -> None:
-    """One function for each silent period."""
-    snn = compiled(NETWORKS["residual"])
-    for silent, node in enumerate(neurons(snn.model)):
-        next(a for a in node.attribute if a.name == "silent").i = silent
-    define_operators(snn.model)
-    assert len({f.overload for f in in_steps(snn.model).functions if f.name == "TSARelu"}) == 3
-    assert_same_spikes(snn)
-    assert spelled(by_layer(in_steps(snn.model))) == spelled(snn.model)
+@pytest.mark.parametrize("coding", [Coding(6, 1.5, 2), Coding(6, 2.0, 2), Coding(5, 3.0, 2)], ids=str)
+def test_layers_with_silent_steps_of_their_own(coding: Coding) -> None:
+    """One function for each silent period; each layer merges as many steps as it listens to."""
+    network = spiking(parse(NETWORKS["residual"]), coding, Rescale(), BiasOnFirstStep(), SnapWeights())
+    for silent, (node, _) in enumerate(neurons(network.graph)):
+        set_schedule(node, coding.neuron(silent))
+    plain = export_model(network)
+    assert MergeSilence().apply(network) >= 3
+    assert MergeSilence().apply(network) == 0
+    merged = export_model(network)
+    assert {view.reads for _, view in neurons(merged.graph)} == {1, 2, 3}
+    file = down(merged)
+    assert len({f.overload for f in file.functions if f.name == "TSARelu"}) == 3
+    assert_same_spikes(file)
+    assert sorted(spelled(by_layer(file))) == sorted(spelled(plain))
+
+
+def test_a_train_with_readers_that_merge_different_numbers() -> None:
+    """Merges stand in front of those that merge more than the least; readouts merge all."""
+    text = """g (float[N,3,8,8] x) => (float[N,8,8,8] y, float[N,8,8,8] z)
+    <float[16,3,3,3] w1, float[16,16,3,3] w2, float[8,16,1,1] w3, float[8,16,1,1] w4>
+    { a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) z = Conv(r, w4)
+      b = Conv <pads = [1,1,1,1]> (r, w2) s = Relu(b) y = Conv(s, w3) }"""
+    snn = compiled(text, Coding(6, 2.0, 1))
+    merges = [view for _, view in spiking_nodes(snn.file.graph) if view.is_merge]
+    assert [(view.reads, len(view.schedule.merged)) for view in merges] == [(2, 6)]
+    assert_same_spikes(snn.file)
+    assert EVERY_STEP not in {view.sends for _, view in spiking_nodes(snn.file.graph) if not view.is_readout}
 
 
 def test_a_file_in_steps_and_one_by_layer_are_one_network_to_every_tool(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""The neuron's program over a schedule, said once: accumulate, target, subtract, fire, send.
+
+Whatever executes a neuron as a graph writes these steps with operations of its own, an `Algebra`: one that writes plain
+ONNX operators, one that stays in the layout of onnxruntime's convolutions, one that writes a single step with its
+state. A value is whatever the algebra handles, such as the name of a tensor. `csscc.coding.oracle` says in NumPy, by
+hand, which spikes must come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from csscc.coding.schedule import Schedule
+
+Value = TypeVar("Value")
+
+
+class Algebra(Protocol[Value]):
+    """The operations of a neuron; each rounds as one float32 operation on an element does, or not at all."""
+
+    def plus(self, before: Value | None, value: Value, factor: float) -> Value:
+        """``before + factor * value``, the product rounded before the sum; the product alone without `before`."""
+
+    def target(self, membranes: Sequence[Value]) -> Value:
+        """What the spikes should say, in units of theta, of the accumulated inputs."""
+
+    def potential(self, target: Value, sent: Value | None) -> Value:
+        """What is still to be sent: ``target - sent``."""
+
+    def fire(self, potential: Value, worth: float) -> Value:
+        """The spike that a potential causes."""
+
+    def pay(self, sent: Value | None, spike: Value, worth: float) -> Value:
+        """What was sent, with `spike`: ``sent + worth * spike``."""
+
+    def left(self, rest: Value, spike: Value, worth: float) -> Value:
+        """What is left of a value once `spike` is sent of it: ``rest - worth * spike``."""
+
+    def whole(self, value: Value, per: float, most: float) -> Value:
+        """The whole number nearest to ``value / per``, halves to even, within ``-most .. most``."""
+
+    def share(self, sent: Value | None, worth: float, extra: Value | None) -> Value:
+        """``sent / worth + extra``, both exact: what the first steps of a train say together."""
+
+    def step(self, spike: Value) -> Value:
+        """A spike as others read it."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a train of T steps is carried: its first steps as one sum, the others one by one.
+
+    Attributes:
+        merged: ``w_1 .. w_s`` with ``w_s = 1``: the first tensor is ``w_1 * S[1] + ... + w_s * S[s]``; (1,): every step
+            is a tensor of its own.
+    """
+
+    merged: tuple[float, ...] = (1.0,)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the first tensor stands for."""
+        return len(self.merged)
+
+
+EVERY_STEP = Train()
+
+
+def listen(ops: Algebra[Value], merged: Sequence[float], reads: int, slabs: Sequence[Value]) -> Value:
+    """The first steps of a train as one sum, see `Schedule.merged`; the first `reads` of them come as one slab."""
+    total = slabs[0] if merged[reads - 1] == 1 else ops.plus(None, slabs[0], merged[reads - 1])
+    for t in range(reads + 1, len(merged) + 1):
+        total = ops.plus(total, slabs[t - reads], merged[t - 1])
+    return total
+
+
+def between(ops: Algebra[Value], potential: Value, whole: Value) -> Value:
+    """Half way from a potential to the whole number next to it, where no threshold lies: see `Schedule.rounded`."""
+    return ops.plus(ops.plus(None, whole, 0.5), potential, 0.5)
+
+
+def encoder(ops: Algebra[Value], s: Schedule, sends: Train, value: Value) -> list[Value]:
+    """The slabs of the train of a value, in units of theta (Theorem 2)."""
+    sender = _Sender(ops, s, sends)
+    sender.digits(value)
+    return sender.slabs
+
+
+def neuron(
+    ops: Algebra[Value],
+    s: Schedule,
+    sends: Train,
+    currents: Sequence[Sequence[Value]],
+    biases: Sequence[Value],
+    *,
+    reads: int = 1,
+    residual: bool = False,
+) -> tuple[list[Value], Value | None]:
+    """A TSA neuron: the slabs that it sends, and its residual if asked for.
+
+    Args:
+        ops: writes the operations.
+        s: when it hears and fires.
+        sends: how the train it sends is carried.
+        currents: the slabs of each input of its activation.
+        biases: what each membrane holds from the start.
+        reads: how many first steps of the inputs come as one slab, at most as many as the schedule merges.
+        residual: whether what stays unsent is wanted too.
+    """
+    sender, heard = _Sender(ops, s, sends), len(s.merged)
+    first = s.worth[heard - 1]
+    inputs = list(zip(currents, biases, strict=True))
+    membranes = [ops.plus(bias, listen(ops, s.merged, reads, slabs), first) for slabs, bias in inputs]
+    target: Value | None = None
+    for k in range(1, s.T + 1):
+        while heard < min(k + s.silent, s.T):
+            slab, worth, target = heard + 1 - reads, s.worth[heard], None
+            membranes = [ops.plus(h, slabs[slab], worth) for h, slabs in zip(membranes, currents, strict=True)]
+            heard += 1
+        target = ops.target(membranes) if target is None else target
+        potential = ops.potential(target, sender.sent)
+        if s.rounded and k == s.shared:
+            sender.group(potential, pay=residual)
+            break
+        sender.send(potential, pay=k < s.T or residual)
+    assert target is not None
+    return sender.slabs, ops.potential(target, sender.sent) if residual else None
+
+
+class _Sender(Generic[Value]):
+    """What a neuron has sent so far, and the slabs that carry it.
+
+    Attributes:
+        sent: the value of all spikes so far, where it was kept up.
+        slabs: the head, and the steps behind it.
+    """
+
+    def __init__(self, ops: Algebra[Value], s: Schedule, sends: Train) -> None:
+        self.sent: Value | None = None
+        self.slabs: list[Value] = []
+        self._ops, self._s, self._merged = ops, s, sends.steps
+        self._count = 0
+
+    def send(self, potential: Value, *, pay: bool) -> Value:
+        """Decide the next spike; with `pay`, keep up what was sent."""
+        worth = self._s.worth[self._count]
+        spike = self._ops.fire(potential, worth)
+        self._count += 1
+        in_head = self._merged > 1 and self._count <= self._merged
+        if pay or in_head:
+            self.sent = self._ops.pay(self.sent, spike, worth)
+        if not in_head:
+            self.slabs.append(self._ops.step(spike))
+        elif self._count == self._merged:
+            self.slabs.append(self._ops.share(self.sent, worth, None))
+        return spike
+
+    def digits(self, rest: Value, *, pay: bool = False) -> None:
+        """Send all spikes that are left of one value."""
+        while self._count < self._s.T:
+            spike = self.send(rest, pay=pay)
+            if self._count < self._s.T:
+                rest = self._ops.left(rest, spike, self._s.worth[self._count - 1])
+
+    def group(self, potential: Value, *, pay: bool) -> None:
+        """Send all spikes of a potential, rounded to a whole number, at once where the slabs allow it.
+
+        The last digit to a base of three is what rounding a third of the number leaves; to a base of two there are
+        several ways to say a number.
+        """
+        T, merged, worth, ops = self._s.T, self._merged, self._s.worth, self._ops
+        at_once = merged > self._count and (merged == T or worth[-2] == 3 * worth[-1])
+        whole = ops.whole(potential, 1.0, sum(worth[self._count :]))
+        if pay or not at_once:
+            return self.digits(between(ops, potential, whole), pay=pay)
+        tail: list[Value] = []
+        for _ in range(T - merged):
+            higher = self._ops.whole(whole, 3.0, float("inf"))
+            tail.append(self._ops.left(whole, higher, 3.0))
+            whole = higher
+        self.slabs += [self._ops.share(self.sent, worth[merged - 1], whole), *reversed(tail)]

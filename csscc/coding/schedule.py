@@ -1,0 +1,71 @@
+"""What a neuron does at each step, as numbers: all that a program, a kernel or a runtime needs of a coding.
+
+A schedule stands on every spiking node, so nobody who reads one raises beta to a power.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ROOM = 8  # bits that merged steps may take from the grid of the weights
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a spike at each step is worth, when a neuron reads input, and when it may fire.
+
+    Attributes:
+        worth: what a spike at step t = 1..T counts, in units of theta; T numbers.
+        silent: steps L that a neuron listens before it may fire; spike k is decided after step k + L.
+        merged: ``w_1 .. w_m`` with ``w_m = 1`` and ``m <= L + 1``: a neuron hears the first m steps of its input as one
+            sum, ``w_1 * z[1] + ... + w_m * z[m]``, which is worth ``worth[m]``; ``(1,)`` for none. The numbers are so
+            short that the sum is exact.
+        rounded: spikes that are decided after the last step of input, ``shared .. T``, share one target; together
+            they say what is still to be sent, rounded to a whole number, halves to even. (Without it they do so as
+            well, but for halves, which go either way.)
+        negative: whether spikes of -1 are sent.
+        whole: whether a spike is sent only where all of its worth is there, not from half of it on.
+        constant: of an encoder: it sends the T-th part of its value at each step, not spikes.
+    """
+
+    worth: tuple[float, ...]
+    silent: int = 0
+    merged: tuple[float, ...] = (1.0,)
+    rounded: bool = False
+    negative: bool = True
+    whole: bool = False
+    constant: bool = False
+
+    @property
+    def T(self) -> int:  # noqa: N802 (the field's name for it)
+        """Coding steps."""
+        return len(self.worth)
+
+    @property
+    def shared(self) -> int:
+        """The first spike, from 1, that is decided after the last step of input, as are all behind it."""
+        return max(1, self.T - self.silent)
+
+    @property
+    def levels(self) -> float:
+        """Largest encodable value in units of theta, ``sum(worth)``."""
+        return float(sum(self.worth))
+
+    def threshold(self, k: int) -> float:
+        """Potential above which spike k, from 1, is sent; from which on, where neurons are `whole`."""
+        return self.worth[k - 1] if self.whole else self.worth[k - 1] / 2
+
+
+def resolution(weights: Sequence[float]) -> float:
+    """The largest power of two of which every number is a whole multiple."""
+    parts = [float(w).as_integer_ratio() for w in weights]
+    common = max(denominator for _, denominator in parts)
+    whole = math.gcd(*(numerator * (common // denominator) for numerator, denominator in parts))
+    return float(whole & -whole) / common
+
+
+def bits_of(weights: Sequence[float]) -> float:
+    """Bits, not rounded up, that a sum of spikes times `weights` takes: of its magnitude over its resolution."""
+    return math.log2(sum(weights) / resolution(weights))

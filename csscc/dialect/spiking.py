@@ -1,0 +1,288 @@
+"""The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
+
+    spikes = Encode <worth, negative, whole, constant, sends> (x, theta)
+    spikes = TSA<Op> <worth, silent, merged, rounded, negative, whole, reads, sends> (z1, bias1, ..., theta, params...)
+    y      = Decode <worth, reads> (z, bias)
+    spikes = Merge <worth, merged, reads> (spikes)
+
+A view serves the graph library, where tensors are objects, and ONNX messages, where they are names. In steps (see
+`csscc.passes.lower.steps`) each current is not one tensor but one for each of its slabs: the view's `width`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from csscc.coding.activations import ACTIVATIONS, Activation
+from csscc.coding.program import EVERY_STEP, Train
+from csscc.coding.schedule import Schedule
+from csscc.errors import RefusedError
+
+DOMAIN = "csscc"
+DOMAIN_VERSION = 3  # 1: currents in thresholds; 2: beta in place of what spikes are worth, every step heard by itself
+STEPS_DOMAIN = "csscc.steps"
+STEPS_DOMAIN_VERSION = 2
+STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
+STREAM_DOMAIN_VERSION = 1
+STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
+ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
+ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
+ATTRIBUTES = frozenset(["worth", "silent", "merged", "rounded", "negative", "whole", "constant", "reads", "sends"])
+
+Tensor = TypeVar("Tensor")
+
+
+def tsa_op(activation: str) -> str:
+    """Operator name of the neuron that sends `activation`."""
+    return f"{NEURON}{activation}"
+
+
+def activation_of(op: str) -> str:
+    """Activation sent by the neuron operator named `op`."""
+    return op.removeprefix(NEURON)
+
+
+@dataclass(frozen=True)
+class Spiking(Generic[Tensor]):
+    """A node of the domain ``csscc``, or its like in steps.
+
+    Attributes:
+        name: of the node.
+        op: its operator.
+        inputs: the node's own list of inputs: what is written there is written to the node.
+        schedule: what it does at each step.
+        reads: how many first steps of the train it reads come as one slab.
+        sends: how the train it sends is carried.
+        stepped: whether each slab of a train is a tensor of its own.
+    """
+
+    name: str
+    op: str
+    inputs: MutableSequence[Tensor]
+    schedule: Schedule
+    reads: int = 1
+    sends: Train = EVERY_STEP
+    stepped: bool = False
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it makes spikes of values."""
+        return self.op == ENCODE
+
+    @property
+    def is_readout(self) -> bool:
+        """Whether it makes values of spikes."""
+        return self.op == DECODE
+
+    @property
+    def is_neuron(self) -> bool:
+        """Whether it is a layer of TSA neurons."""
+        return self.op.startswith(NEURON)
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it makes a train of fewer slabs of one."""
+        return self.op == MERGE
+
+    @property
+    def makes_spikes(self) -> bool:
+        """Whether what it sends are spikes: not a value, and not the constant current of a rate-coded encoder."""
+        return self.is_neuron or (self.is_encoder and not self.schedule.constant)
+
+    @property
+    def kind(self) -> str:
+        """``encoder``, ``readout``, ``merge``, or the activation that the neurons send."""
+        kinds = {ENCODE: "encoder", DECODE: "readout", MERGE: "merge"}
+        return kinds.get(self.op) or activation_of(self.op)
+
+    @property
+    def activation(self) -> Activation:
+        """What the neurons send."""
+        return ACTIVATIONS[self.kind]
+
+    @property
+    def width(self) -> int:
+        """Tensors of each train that it reads."""
+        return self.schedule.T - self.reads + 1 if self.stepped else 1
+
+    @property
+    def currents(self) -> list[list[Tensor]]:
+        """The trains it reads, each as its tensors; none for an encoder."""
+        width = self.width
+        return [list(self.inputs[at : at + width]) for at in self._starts]
+
+    @property
+    def current(self) -> list[Tensor]:
+        """By layer: the tensor of each train it reads."""
+        return [tensors[0] for tensors in self.currents]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """What the membrane of each current holds from the start."""
+        return [self.inputs[at + self.width] for at in self._starts]
+
+    def set_current(self, index: int, tensors: Iterable[Tensor]) -> None:
+        """Let it read other tensors for one current, as many as before."""
+        at = self._starts[index]
+        for offset, tensor in enumerate(tensors):
+            self.inputs[at + offset] = tensor
+
+    def set_bias(self, index: int, tensor: Tensor) -> None:
+        """Give the membrane of one current another bias."""
+        self.inputs[self._starts[index] + self.width] = tensor
+
+    @property
+    def theta(self) -> Tensor:
+        """Amplitude of the spikes it sends."""
+        return self.inputs[1] if self.is_encoder else self.inputs[self._behind]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Constant inputs of the activation."""
+        return list(self.inputs[self._behind + 1 :]) if self.is_neuron else []
+
+    @property
+    def _starts(self) -> list[int]:
+        """Where each current begins; its bias follows it."""
+        number = self.activation.inputs if self.is_neuron else int(self.is_readout)
+        return [i * (self.width + 1) for i in range(number)]
+
+    @property
+    def _behind(self) -> int:
+        """Where the pairs of current and bias end."""
+        return len(self._starts) * (self.width + 1)
+
+
+def neuron_inputs(
+    currents: Sequence[Sequence[Tensor]], biases: Sequence[Tensor], theta: Tensor, parameters: Iterable[Tensor]
+) -> list[Tensor]:
+    """The inputs of a neuron, in order."""
+    pairs = zip(currents, biases, strict=True)
+    return [*(t for tensors, bias in pairs for t in (*tensors, bias)), theta, *parameters]
+
+
+def spiking(node: Any) -> Spiking[Any] | None:
+    """The view of a node of either representation; None for one that is not spiking."""
+    if isinstance(node, onnx.NodeProto):
+        if node.domain not in (DOMAIN, STEPS_DOMAIN) or not _is_spiking(node.op_type):
+            return None
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in ATTRIBUTES}
+        return _view(node.name, node.op_type, node.input, attributes, stepped=node.domain == STEPS_DOMAIN)
+    if node.domain != DOMAIN or not _is_spiking(node.op):
+        return None
+    return _view(node.name, node.op, node.inputs, node.attrs, stepped=False)
+
+
+def view_of(node: Any) -> Spiking[Any]:
+    """The view of a node that is spiking."""
+    view = spiking(node)
+    assert view is not None, "not a spiking node"
+    return view
+
+
+def spiking_nodes(graph: Any) -> list[tuple[Any, Spiking[Any]]]:
+    """The spiking nodes of a graph of either representation, in order, with their views."""
+    nodes = graph.node if isinstance(graph, onnx.GraphProto) else graph.nodes
+    return [(n, view) for n in nodes if (view := spiking(n)) is not None]
+
+
+def neurons(graph: Any) -> list[tuple[Any, Spiking[Any]]]:
+    """The TSA nodes of a graph of either representation, in order, with their views."""
+    return [(n, view) for n, view in spiking_nodes(graph) if view.is_neuron]
+
+
+def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many slabs each tensor of the core of a network by layer holds, by name."""
+    slabs: dict[str, int] = {}
+    for node in graph.node:
+        view = spiking(node)
+        if view is not None and not view.is_readout:
+            slabs |= dict.fromkeys(node.output, view.schedule.T - view.sends.steps + 1)
+        elif view is None and node.domain != DOMAIN:
+            carried = next((slabs[name] for name in node.input if name in slabs), None)
+            slabs |= dict.fromkeys(filter(None, node.output), carried) if carried else {}
+    return slabs
+
+
+def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY_STEP) -> dict[str, Any]:
+    """The attributes of a spiking node, by name."""
+    every: dict[str, Any] = {
+        "worth": list(schedule.worth),
+        "silent": schedule.silent,
+        "merged": list(schedule.merged),
+        "rounded": int(schedule.rounded),
+        "negative": int(schedule.negative),
+        "whole": int(schedule.whole),
+        "constant": int(schedule.constant),
+        "reads": reads,
+        "sends": list(sends.merged),
+    }
+    return {name: every[name] for name in _STATED.get(op, _STATED[NEURON])}
+
+
+def set_schedule(node: onnx.NodeProto | gs.Node, schedule: Schedule) -> None:
+    """State what a neuron does at each step."""
+    for name, value in attributes(schedule, NEURON).items():
+        if name not in ("reads", "sends"):
+            _set(node, name, value)
+
+
+def set_reads(node: onnx.NodeProto | gs.Node, reads: int) -> None:
+    """State how many first steps of the train that a node reads come as one slab."""
+    _set(node, "reads", reads)
+
+
+def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
+    """State how the train that a node sends is carried."""
+    _set(node, "sends", list(sends.merged))
+
+
+_STATED = {
+    ENCODE: ("worth", "negative", "whole", "constant", "sends"),
+    NEURON: ("worth", "silent", "merged", "rounded", "negative", "whole", "reads", "sends"),
+    DECODE: ("worth", "reads"),
+    MERGE: ("worth", "merged", "reads"),
+}
+
+
+def _set(node: onnx.NodeProto | gs.Node, name: str, value: Any) -> None:
+    if isinstance(node, onnx.NodeProto):
+        stated = next((a for a in node.attribute if a.name == name), None) or node.attribute.add()
+        stated.CopyFrom(helper.make_attribute(name, value))
+    else:
+        node.attrs[name] = value
+
+
+def _is_spiking(op: str) -> bool:
+    return op in (ENCODE, DECODE, MERGE) or op.startswith(NEURON)
+
+
+def _view(
+    name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any], *, stepped: bool
+) -> Spiking[Any]:
+    if "worth" not in given:
+        raise RefusedError(f"node '{name}' ({op}) does not state what its spikes are worth; compile the network again")
+    merged = numbers(given.get("merged", [1.0]))
+    schedule = Schedule(
+        worth=numbers(given["worth"]),
+        silent=given.get("silent", 0),
+        merged=merged,
+        rounded=bool(given.get("rounded", 0)),
+        negative=bool(given.get("negative", 1)),
+        whole=bool(given.get("whole", 0)),
+        constant=bool(given.get("constant", 0)),
+    )
+    sends = Train(merged) if op == MERGE else Train(numbers(given.get("sends", [1.0])))
+    return Spiking(name, op, inputs, schedule, given.get("reads", 1), sends, stepped)
+
+
+def numbers(values: Iterable[float]) -> tuple[float, ...]:
+    """As the float32 numbers that an attribute holds."""
+    return tuple(float(np.float32(v)) for v in values)

@@ -1,0 +1,88 @@
+"""Function bodies as ONNX text: lines, with every constant defined once and every result named once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx
+import onnx.parser
+
+
+class Body:
+    """The lines of a function body, in order."""
+
+    def __init__(self, within: Body | None = None) -> None:
+        """The body of a function, or of a subgraph `within` one, which must not use its names again."""
+        self.lines: list[str] = []
+        self._constants: dict[str, str] = {}
+        self._names: dict[str, int] = {} if within is None else within._names
+
+    def name(self, stem: str) -> str:
+        """A name that nothing has yet."""
+        self._names[stem] = self._names.get(stem, 0) + 1
+        return f"{stem}_{self._names[stem]}"
+
+    def add(self, stem: str, expression: str) -> str:
+        """A line ``name = expression``; returns the name, made from `stem`."""
+        name = self.name(stem)
+        self.lines.append(f"{name} = {expression}")
+        return name
+
+    def once(self, stem: str, expression: str) -> str:
+        """The name of what `expression` gives, which is computed at its first use."""
+        if expression not in self._constants:
+            self._constants[expression] = self.add(stem, expression)
+        return self._constants[expression]
+
+    def number(self, value: float) -> str:
+        """A float32 constant without axes."""
+        return self.once("number", f"Constant <value_float = {float(value)!r}> ()")
+
+    def integer(self, value: int) -> str:
+        """An integer without axes."""
+        return self.once("integer", f"Constant <value_int = {value}> ()")
+
+    def integers(self, *values: int) -> str:
+        """A vector of integers."""
+        return self.once("ints", f"Constant <value_ints = [{', '.join(map(str, values))}]> ()")
+
+    def vector(self, values: Sequence[float]) -> str:
+        """A vector of float32 numbers."""
+        listed = ", ".join(map(repr, map(float, values)))
+        return self.once("vector", f"Constant <value = float[{len(values)}] {{{listed}}}> ()")
+
+    def let(self, name: str, value: str) -> None:
+        """A line that gives a value the name it has outside."""
+        self.lines.append(f"{name} = Identity({value})")
+
+
+def parts(name: str, number: int) -> list[str]:
+    """Names of a tensor's slabs in a function."""
+    return [f"{name}_at{t}" for t in range(1, number + 1)]
+
+
+def split(body: Body, name: str, number: int, opset: int) -> list[str]:
+    """Names of the equal parts into which the first axis of a tensor is split."""
+    attributes = f"axis = 0, num_outputs = {number}" if opset >= 18 else "axis = 0"
+    into = parts(name, number)
+    body.lines.append(f"{', '.join(into)} = Split <{attributes}> ({name})")
+    return into
+
+
+def parse(
+    name: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    attributes: Iterable[str],
+    lines: Sequence[str],
+    opset: int,
+    domain: str,
+) -> onnx.FunctionProto:
+    """The function of a body's lines in ONNX text."""
+    names, body = sorted(attributes), "\n".join(lines)
+    declared = f"<{', '.join(names)}>" if names else ""
+    text = (
+        f'<domain: "{domain}", opset_import: ["" : {opset}]>\n'
+        f"{name} {declared} ({', '.join(inputs)}) => ({', '.join(outputs)})\n{{\n{body}\n}}"
+    )
+    return onnx.parser.parse_function(text)

@@ -1,0 +1,118 @@
+"""What a spiking network costs on any machine: passes through the weights, steps between two inputs, latency.
+
+    passes   = sum over weighted nodes of slabs * MACs / sum of MACs
+    interval = T + L
+    latency  = T + silent steps on the longest path
+
+A train of T steps comes in at most T slabs: steps that its readers only listen to are one, see
+`csscc.passes.lower.merge_silence`. So where L silent steps are merged, weights that lead to a neuron are used T-L times
+for one input, and those that only a readout hears once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from csscc.coding.coding import Coding
+from csscc.dialect.adapter import export_model
+from csscc.dialect.macs import weighted_nodes
+from csscc.dialect.metadata import layers_of
+from csscc.dialect.metadata import read as read_facts
+from csscc.dialect.model import in_stream
+from csscc.dialect.network import Network
+from csscc.dialect.regions import Regions
+from csscc.dialect.spiking import neurons, slabs_of
+from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
+from csscc.passes.convert.insert_neurons import InsertNeurons, amplitude_names
+from csscc.passes.convert.rescale import Rescale
+from csscc.passes.lower.merge_silence import MergeSilence
+from csscc.passes.lower.targets import merged_by_layer
+from csscc.pipeline import run_pipeline
+
+PROBE = Coding(T=3, beta=2, silent=1)  # with 3, 2 or 1 slabs, a train says how its readers merge
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one input takes.
+
+    Attributes:
+        steps: coding steps T.
+        passes: convolution passes: how often the weighted operators run, on average over multiply-accumulates; the ANN
+            makes one. In a stream all run at each time step, from the first to the answer.
+        interval: time steps between two inputs: a neuron has sent its last spike, and may begin anew.
+        latency: time steps from the first input spike to the answer.
+    """
+
+    steps: int
+    passes: float
+    interval: int
+    latency: int
+
+
+def costs_of(file: onnx.ModelProto) -> Costs:
+    """What the spiking network `file`, lowered to any target, costs as it is.
+
+    Raises:
+        RefusedError: it is no spiking network of this version of csscc.
+    """
+    facts = read_facts({p.key: p.value for p in file.metadata_props}, "the model")
+    T, model = facts.coding.T, merged_by_layer(file)
+    silent = max((view.schedule.silent for _, view in neurons(model.graph)), default=0)
+    passes = float(facts.latency) if in_stream(file) else _passes(_work(model))
+    return Costs(T, passes, T + silent, facts.latency)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What costs depend on besides the coding.
+
+    Attributes:
+        depth: layers on the longest path, the readout being one.
+        spread: share of multiply-accumulates that run at every step: a constant that arrives in parts is added there.
+        merged: share of those that lead to neurons which hear their silent steps as one.
+        once: share of those that only readouts hear.
+    """
+
+    depth: int
+    spread: float
+    merged: float
+    once: float
+
+    def costs(self, coding: Coding) -> Costs:
+        """What the network costs at `coding`, with the same silent steps in every layer."""
+        T, silent = coding.T, coding.silent
+        passes = self.spread * T + self.merged * (T - len(coding.neuron().merged) + 1) + self.once
+        before_next = silent if self.spread + self.merged else 0  # a network of one layer has no neurons
+        return Costs(T, round(passes, 9), T + before_next, T + silent * self.depth)
+
+
+def outline_of(ann: Network, regions: Regions) -> Outline:
+    """Outline of a canonical ANN in which nothing is refused; it stays as it is.
+
+    It is made spiking with all amplitudes 1: which constants can move to the neurons, only the passes know.
+    """
+    amplitudes = dict.fromkeys(amplitude_names(ann.graph, regions), np.ones(()))
+    probe = replace(ann, coding=PROBE, regions=regions, amplitudes=amplitudes, events=[])
+    run_pipeline(probe, (InsertNeurons(), Rescale(), BiasOnFirstStep(), MergeSilence()))
+    work = _work(export_model(probe))
+    total = max(sum(work.values()), 1)
+    spread, merged, once = (work.get(slabs, 0) / total for slabs in (3, 2, 1))
+    return Outline(layers_of(probe)[1] - PROBE.T, spread, merged, once)
+
+
+def _work(model: onnx.ModelProto) -> dict[int, int]:
+    """Multiply-accumulates of one pass, by how many slabs the weighted node reads; analog values are one."""
+    slabs, work = slabs_of(model.graph), dict[int, int]()
+    for weighted in weighted_nodes(model):
+        number = slabs.get(weighted.data, 1)
+        work[number] = work.get(number, 0) + weighted.macs
+    return work
+
+
+def _passes(work: dict[int, int]) -> float:
+    total = sum(work.values())
+    return round(sum(slabs * macs for slabs, macs in work.items()) / total, 9) if total else 0.0

@@ -1,0 +1,59 @@
+"""What lies between the first and the last weighted operators of an ANN: the core, which becomes spiking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_graphsurgeon as gs
+
+from csscc.dialect.rewrite import constant
+from csscc.passes.linear import WEIGHTED
+
+
+def core_nodes(graph: gs.Graph) -> list[gs.Node]:
+    """The nodes from the first weighted operators to the last, in topological order; the graph is sorted."""
+    core = core_of(graph)[2]
+    return [n for n in graph.nodes if id(n) in core]
+
+
+def core_of(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
+    """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
+    graph.toposort()
+    weighted = {id(n) for n in graph.nodes if is_weighted(n)}
+    makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
+    readers: dict[int, list[gs.Node]] = {}
+    for node in graph.nodes:
+        for maker in makers[id(node)]:
+            readers.setdefault(id(maker), []).append(node)
+    before = _reached(graph.nodes, weighted, makers)
+    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
+    return weighted, before, weighted | (before & behind)
+
+
+def is_weighted(node: gs.Node) -> bool:
+    """Whether the node applies constant weights to computed data."""
+    if node.op not in WEIGHTED or (node.domain or "") != "":
+        return False
+    constants = [i for i in (0, 1) if constant(node, i) is not None]
+    return constants == [1] or (node.op == "MatMul" and constants == [0])
+
+
+def read_tensors(node: gs.Node) -> list[gs.Tensor]:
+    """What the node reads: its inputs, and what its subgraphs take from outside."""
+    subgraphs = [v for v in node.attrs.values() if isinstance(v, gs.Graph)]
+    return [*node.inputs, *(t for g in subgraphs for t in _taken_from_outside(g))]
+
+
+def _taken_from_outside(graph: gs.Graph) -> list[gs.Tensor]:
+    read = [*graph.outputs, *(t for n in graph.nodes for t in read_tensors(n))]
+    own = {id(t) for n in graph.nodes for t in n.outputs} | {id(t) for t in graph.inputs}
+    return [t for t in read if id(t) not in own]
+
+
+def _reached(nodes: Iterable[gs.Node], start: set[int], neighbours: dict[int, list[gs.Node]]) -> set[int]:
+    """Nodes with a start node among their (transitive) neighbours; `nodes` come in the order of dependence."""
+    found: set[int] = set()
+    for node in nodes:
+        if any(id(n) in start or id(n) in found for n in neighbours.get(id(node), [])):
+            found.add(id(node))
+    return found

@@ -1,0 +1,151 @@
+"""The target ``scan``: functions with a Scan over time in place of nodes for each step.
+
+The program of `csscc.coding.program`, with time as a loop: one Scan over the steps that bring input, and one over the
+spikes that are decided behind the last of them, which share a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from csscc.coding.activations import ACTIVATIONS
+from csscc.coding.program import between, listen
+from csscc.dialect.functions import function_of
+from csscc.dialect.model import define_operators
+from csscc.dialect.plain import NeuronSignature, Plain
+from csscc.dialect.spiking import DOMAIN, Spiking, attributes
+from csscc.dialect.text import Body, parse
+
+MUTE = float(np.finfo(np.float32).max)  # a spike worth this much is never sent
+
+
+def down(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network by layer `model` with functions that loop over time (in place)."""
+    return define_operators(model, write=scanned_function)
+
+
+def back(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Nothing to undo: nodes are those of a network by layer."""
+    return model
+
+
+def pays(model: onnx.ModelProto) -> bool:
+    """Never by its speed."""
+    return False
+
+
+def scanned_function(
+    node: Spiking[str], signature: NeuronSignature | None, opset: int, *, residual: bool = False
+) -> onnx.FunctionProto:
+    """`csscc.dialect.functions.function_of` with a Scan, of a network by layer.
+
+    Unrolled as there are neurons over windows and rows, whose attributes decide shapes (ONNX infers those of a Scan's
+    body before it knows the node's attributes), readouts, and functions with a residual, which are not for files.
+    """
+    loops = node.is_encoder and not node.schedule.constant
+    if signature is not None:
+        loops = ACTIVATIONS[signature.op].reach == "element" and not residual
+    if not loops:
+        return function_of(node, signature, opset, residual=residual)
+    body = Body()
+    if signature is None:
+        units = body.add("units", "Div(x, theta)")
+        train, inputs = _digits(body, node, opset, units, node.schedule.worth), ["x", "theta"]
+    else:
+        train, inputs = _neuron(body, node, signature, opset), signature.names
+    row = body.add("row", f"Shape <start = 2> ({train})")
+    shape = body.add("shape", f"Concat <axis = 0> ({body.integers(-1)}, {row})")
+    rows = body.add("rows", f"Reshape({train}, {shape})")
+    body.lines.append(f"spikes = Cast <to = {onnx.TensorProto.FLOAT}> ({rows})")
+    own = signature.attributes if signature is not None else ()
+    names = {*attributes(node.schedule, node.op), *(name for name, _ in own)}
+    return parse(node.op, inputs, ["spikes"], names, body.lines, opset, DOMAIN)
+
+
+def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int) -> str:
+    """The neuron's spikes ``[T, B, ...]``, int8: those decided while input comes, and those behind."""
+    s, m = node.schedule, len(node.schedule.merged)
+    outer = Plain(body, s, opset, signature)
+    currents, starts = [], []
+    for z, bias in zip(signature.currents, signature.biases, strict=True):
+        row = body.add("row", f"Shape <start = 1> ({z})")
+        shape = body.add("shape", f"Concat <axis = 0> ({body.integers(s.T, -1)}, {row})")
+        steps = body.add("steps", f"Reshape({z}, {shape})")
+        first = [body.add("step", f"Slice({steps}, {body.integers(t)}, {body.integers(t + 1)})") for t in range(m)]
+        head = listen(outer, s.merged, 1, first)
+        rest = body.add("rest", f"Slice({steps}, {body.integers(m)}, {body.integers(s.T)})")
+        currents.append(body.add("currents", f"Concat <axis = 0> ({head}, {rest})"))
+        starts.append(body.add("start", f"Expand({bias}, {body.add('shape', f'Shape <start = 1> ({steps})')})"))
+    total = body.add("starts", f"Sum({', '.join(starts)})")
+    shape = body.add("shape", f"Shape({total})")
+    nothing = body.add("nothing", f"ConstantOfShape <value = float[1] {{0}}> ({shape})")
+    step = Body(within=body)
+    inner = Plain(step, s, opset, signature)
+    heard = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
+    potential = inner.potential(inner.target(heard), "p")
+    spike = inner.fire(potential, "q")
+    paid = inner.pay("p", spike, "q")
+    # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
+    early: list[float] = [MUTE] * (s.T - m + 1)
+    early[len(early) - s.shared :-1] = s.worth[: s.shared - 1]
+    states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
+    scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
+    scanned |= {"u": body.vector(s.worth[m - 1 :]), "q": body.vector(early)}
+    made = [f"total{i}" for i in range(1, signature.inputs + 1)]
+    body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*heard, paid, spike], step, {spike}))
+    rest = outer.potential(outer.target(made), "sent")
+    if s.rounded:
+        whole = outer.whole(rest, 1.0, sum(s.worth[s.shared - 1 :]))
+        late = _digits(body, node, opset, between(outer, rest, whole), s.worth[s.shared - 1 :])
+    else:
+        late = _late(body, node, signature, opset, outer.target(made), s.worth[s.shared - 1 :])
+    if s.shared == 1:
+        return late
+    start, end = body.integers(len(early) - s.shared), body.integers(len(early) - 1)
+    return body.add("train", f"Concat <axis = 0> ({body.add('early', f'Slice(answered, {start}, {end})')}, {late})")
+
+
+def _digits(body: Body, node: Spiking[str], opset: int, value: str, worth: Sequence[float]) -> str:
+    """Spikes ``[steps, B, ...]``, int8, that say one value."""
+    step = Body(within=body)
+    ops = Plain(step, node.schedule, opset)
+    spike = ops.fire("o", "q")
+    left = ops.left("o", spike, "q")
+    made = [body.name("over"), body.name("digits")]
+    body.lines.append(_scan(made, {"o": value}, {"q": body.vector(worth)}, [left, spike], step, {spike}))
+    return made[1]
+
+
+def _late(
+    body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str, worth: Sequence[float]
+) -> str:
+    """Spikes ``[steps, B, ...]``, int8, that share a target."""
+    step = Body(within=body)
+    ops = Plain(step, node.schedule, opset, signature)
+    spike = ops.fire(ops.potential(target, "p"), "q")
+    paid = ops.pay("p", spike, "q")
+    made = [body.name("over"), body.name("late")]
+    body.lines.append(_scan(made, {"p": "sent"}, {"q": body.vector(worth)}, [paid, spike], step, {spike}))
+    return made[1]
+
+
+def _scan(
+    made: Sequence[str],
+    states: Mapping[str, str],
+    scanned: Mapping[str, str],
+    results: Sequence[str],
+    step: Body,
+    int8: set[str],
+) -> str:
+    """A Scan over the first axis; `states` and `scanned` pair names in the body with those outside."""
+    inputs = ", ".join(f"float[] {n}" for n in states) + "".join(f", float[] {n}" for n in scanned)
+    outputs = ", ".join(f"{'int8' if n in int8 else 'float'}[] {n}" for n in results)
+    arguments = ", ".join([*states.values(), *scanned.values()])
+    lines = "\n".join(step.lines)
+    return (
+        f"{', '.join(made)} = Scan <num_scan_inputs = {len(scanned)}, "
+        f"body = step ({inputs}) => ({outputs}) {{\n{lines}\n}}> ({arguments})"
+    )
