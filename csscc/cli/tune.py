@@ -12,6 +12,7 @@ from csscc.cli.common import (
     json_option,
     model_argument,
     numbers,
+    passes_of,
     print_json,
     progress,
     quiet_option,
@@ -20,20 +21,24 @@ from csscc.cli.common import (
     take_images,
     warn,
 )
+from csscc.search.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from csscc.search.candidates import Candidate
     from csscc.search.tune import Tuning
 
 
-@click.command("tune")
+_MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.items())
+
+
+@click.command("tune", epilog=f"\b\nWhat --objective makes small:\n{_MEANINGS}")
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", required=True, metavar="DATA", help="Samples that choose everything, best with labels.")
 @click.option("--max-loss", type=click.FloatRange(min=0), required=True, help="Points of accuracy that may be lost.")
 @click.option(
-    "--objective", type=click.Choice(["steps", "latency", "synops"]), default="steps", show_default=True,
-    help="What to make small: coding steps, time steps to the answer, or additions caused by spikes.",
+    "--objective", type=click.Choice(list(OBJECTIVES)), default="steps", show_default=True,
+    help="What to make small, see below.",
 )  # fmt: skip
 @click.option("--T", "T", callback=numbers(int), help="Steps to consider.  [default: 3,4,5,6,7,8,10,12,14,16]")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.  [default: 512]")
@@ -54,7 +59,7 @@ def tune_command(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Find the coding of MODEL with the fewest steps that keeps its accuracy, and write that spiking network.
+    """Find the coding of MODEL that costs least and keeps its accuracy, and write that spiking network.
 
     \b
     csscc tune model.onnx --calibration x.npz --max-loss 0.2 -o snn.onnx
@@ -96,7 +101,7 @@ def tune_command(
 
 def _show(result: Tuning, output: str) -> None:
     front = {id(c) for c in result.front}
-    columns = ("T", "β", "L", "latency", "predicted", "confirmed", "cautious", "error", "")
+    columns = ("T", "β", "L", "latency", "passes", "predicted", "confirmed", "cautious", "error", "")
     rows = table(f"Settings tried: losses in {result.quantity}, error of the outputs in %", *columns)
     for candidate in result.candidates:
         if candidate.error is not None:
@@ -109,7 +114,10 @@ def _show(result: Tuning, output: str) -> None:
     steps = f"{chosen.silent} silent step(s) a layer{_flags(chosen.changes)}"
     out.print(
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
-        f"latency {chosen.latency}, expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
+        f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
+        f"{passes_of(chosen.passes or 0.0, chosen.T)} convolution passes, "
+        f"{(chosen.synaptic_operations or 0.0) / 1e6:.2f} M synaptic operations; "
+        f"expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
         markup=False,
     )
 
@@ -122,8 +130,9 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         (candidate.error, ".1f"),
     )
     told = ["" if value is None else format(value, how) for value, how in figures]
-    coding = str(candidate.T), f"{candidate.beta:g}", str(candidate.silent), str(candidate.latency)
-    return *coding, *told, _words(candidate.changes)
+    coding = str(candidate.T), f"{candidate.beta:g}", str(candidate.silent)
+    passes = "" if candidate.passes is None else f"{candidate.passes:.1f}"
+    return *coding, str(candidate.latency), passes, *told, _words(candidate.changes)
 
 
 def _words(changes: dict[str, Any]) -> str:

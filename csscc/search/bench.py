@@ -16,6 +16,7 @@ from csscc.dialect.adapter import export_model
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.model import with_outputs
 from csscc.measure.agreement import Agreement
+from csscc.measure.costs import Outline, outline_of
 from csscc.measure.evaluation import Evaluation, evaluate
 from csscc.options import make_options
 from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
@@ -42,7 +43,7 @@ class Bench:
         self._snns: list[tuple[Candidate, api.SNN]] = []
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
-        session = Session(with_outputs(export_model(ann.network), heard), native=False)
+        session = Session(with_outputs(export_model(ann.network), heard))
         compared = Agreement(ann.source.labels)
         for feeds in ann.source.batches(BATCH if ann.network.batch is not None else session.fixed_batch or 1):
             values = session.run(feeds)
@@ -53,10 +54,11 @@ class Bench:
         classes = "points of accuracy" if ann.source.labels is not None else "percent of other classes"
         self.quantity = classes if compared.classes else "percent of output error"
 
-    def depth(self) -> int:
-        """Layers on the longest path, the readout being one."""
-        plain: dict[str, Any] = {"T": 1, "adjust": False, "correct_bias": False}
-        return api.compile(self._ann, calibration_samples=self._samples, **plain).latency - 1
+    def outline(self) -> Outline:
+        """What the network's costs depend on besides the coding."""
+        network = self._ann.network
+        assert network.regions is not None
+        return outline_of(network, network.regions)
 
     def snn_of(self, candidate: Candidate) -> api.SNN:
         """The spiking network of a candidate that `run` has returned."""
@@ -70,7 +72,7 @@ class Bench:
             network = self._ann.copy_for(options)
             network.coding = options.coding
             SetAmplitudes(options.method, options.percentile).apply(network)
-            session = Session(export_model(replace(network, graph=fake_quantised(network))), native=False)
+            session = Session(export_model(replace(network, graph=fake_quantised(network))))
             compared = Agreement(self._ann.source.labels)
             for feeds, outputs in self._answers:
                 given = {n: feeds[n] for n in session.input_names}
@@ -95,14 +97,16 @@ class Bench:
 
     def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, api.SNN]:
         snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
-        result = evaluate(self._model, snn.emitted(), ann.source)
+        result = evaluate(self._model, snn.file, ann.source)
         confirmed, cautious = _losses(result)
         self._progress("trying settings", 1, None)
         found = replace(
             candidate,
             confirmed=confirmed,
             cautious=cautious,
-            latency=snn.latency,
+            interval=result.interval,
+            latency=result.latency,
+            passes=result.passes,
             error=100 * max(result.output_error.values(), default=0.0),
             synaptic_operations=result.synaptic_operations,
             spikes_per_neuron=result.spikes_per_neuron,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Objective = Literal["steps", "latency", "synops"]
+from csscc.coding.coding import Coding
+from csscc.measure.costs import Costs, Outline
+from csscc.search.objectives import Objective
+
 BETAS = (1.5, 2.0, 2.5, 3.0)
 SILENT = (0, 1, 2, 3)
 PAYS = 0.9
@@ -25,7 +28,7 @@ class Candidate:
         confirmed: loss of the spiking network on all calibration samples; None where it ran on a part of them, which
             the figures below are of, or not at all.
         cautious: what the loss on other samples should not exceed, see `Agreement.cautious_loss`; within the budget.
-        latency: time steps from the first input spike to the answer.
+        interval, latency, passes: of the spiking network, see `csscc.measure.costs.Costs`.
         error: RMS of the outputs' error relative to the ANN's, of the spiking network; percent.
         synaptic_operations: additions caused by spikes, one sample.
         spikes_per_neuron: for one sample, both signs.
@@ -39,7 +42,9 @@ class Candidate:
     changes: dict[str, Any] = field(default_factory=dict)
     confirmed: float | None = None
     cautious: float | None = None
+    interval: int | None = None
     latency: int | None = None
+    passes: float | None = None
     error: float | None = None
     synaptic_operations: float | None = None
     spikes_per_neuron: float | None = None
@@ -54,29 +59,56 @@ class Candidate:
         return asdict(self)
 
 
-def groups(steps: Iterable[int], objective: Objective, depth: int) -> list[list[Candidate]]:
-    """Candidates that cost the same, the cheapest first: T and, over `depth` layers, the silent steps.
+def groups(steps: Iterable[int], objective: Objective, outline: Outline) -> list[list[Candidate]]:
+    """Candidates that cost the same, the cheapest first; of those that make as many passes, the fewest steps first.
 
-    Operations grow with the steps. Without silent steps little holds, and only latency gains by it.
+    Operations grow with the steps. Without silent steps little holds, and only what counts them gains by it.
     """
-    by_cost: dict[int, list[Candidate]] = {}
-    for T in steps:
-        for silent in (s for s in SILENT if s <= T and (s or objective == "latency")):
-            by_cost.setdefault(T + silent * depth, []).extend(Candidate(T, beta, silent) for beta in BETAS)
+    by_cost: dict[tuple[float, int], list[Candidate]] = {}
+    for T in sorted(set(steps)):
+        for silent in _silent(T, objective):
+            for beta in BETAS:
+                costs = outline.costs(Coding(T, beta, silent))
+                by_cost.setdefault(_rank(costs, objective), []).append(Candidate(T, beta, silent))
     return [by_cost[cost] for cost in sorted(by_cost)]
 
 
+def _silent(steps: int, objective: Objective) -> list[int]:
+    """Silent steps to consider; one fewer than coding steps leaves one pass."""
+    least = 0 if objective in ("latency", "interval") else 1
+    most = {steps - 1} if objective == "convolutions" else set[int]()
+    return sorted(s for s in {*SILENT, *most} if least <= s <= steps)
+
+
+def _rank(costs: Costs, objective: Objective) -> tuple[float, int]:
+    if objective == "convolutions":
+        return costs.passes, costs.steps
+    return {"latency": costs.latency, "interval": costs.interval}.get(objective, costs.steps), 0
+
+
+def cost_of(candidate: Candidate, objective: Objective) -> float:
+    """What a candidate costs, infinite where it is not known."""
+    costs: dict[Objective, float | None] = {
+        "steps": candidate.T,
+        "latency": candidate.latency,
+        "interval": candidate.interval,
+        "convolutions": candidate.passes,
+        "synops": candidate.synaptic_operations,
+    }
+    cost = costs[objective]
+    return math.inf if cost is None else cost
+
+
 def best_of(candidates: list[Candidate], max_loss: float, objective: Objective) -> Candidate:
-    """The one within the budget that has the fewest operations, or the least error; else the one that loses least.
+    """The cheapest within the budget; of several, the one of least error; else the one that loses least.
 
     More latency, or another option, must pay: an error that is less than a tenth smaller is not worth it.
     """
     within = [c for c in candidates if loss_of(c) <= max_loss]
     if not within:
         return min(candidates, key=loss_of)
-    if objective == "synops":
-        return min(within, key=lambda c: c.synaptic_operations or math.inf)
-    best, *others = sorted(within, key=lambda c: c.latency or 0)
+    least = min(cost_of(c, objective) for c in within)
+    best, *others = sorted((c for c in within if cost_of(c, objective) == least), key=lambda c: c.latency or 0)
     for candidate in others:
         if error_of(candidate) < PAYS * error_of(best):
             best = candidate

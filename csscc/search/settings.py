@@ -64,6 +64,8 @@ class Row:
         spikes_per_neuron: for one inference, encoders included, both signs.
         synaptic_operations, ann_operations: additions caused by spikes, multiply-accumulates of the ANN; a sample.
         encoded: share of residuals with |u| <= 1 in the worst layer; percent.
+        interval: time steps between two inputs.
+        passes: convolution passes for one input, see `csscc.measure.costs`.
         seconds: to compile and evaluate; the calibration that all settings share is not in it.
         error: why the setting was refused; empty if it was not.
     """
@@ -80,6 +82,8 @@ class Row:
     synaptic_operations: float | None = None
     ann_operations: float | None = None
     encoded: float | None = None
+    interval: int | None = None
+    passes: float | None = None
     seconds: float | None = None
     error: str = ""
 

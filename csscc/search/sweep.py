@@ -76,7 +76,7 @@ class Job:
         started = time.perf_counter()
         try:
             snn = api.compile(ann, preset=self.preset, calibration_samples=self.samples, **asdict(setting))
-            result = evaluate(self.model, snn.emitted(), self.data, images=self.images, limit=self.limit)
+            result = evaluate(self.model, snn.file, self.data, images=self.images, limit=self.limit)
         except CssccError as error:
             return Row(setting, error=" ".join(str(error).split()))
         return Row.of(setting, result, time.perf_counter() - started)

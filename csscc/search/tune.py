@@ -1,4 +1,4 @@
-"""Find the coding with the fewest steps, the least latency or the fewest operations that keeps the accuracy.
+"""Find the coding that keeps the accuracy at the least cost, whichever of `csscc.search.objectives` is asked for.
 
 Candidates are combinations of T, beta and L, the cheapest first; those that cost the same are looked at together:
 
@@ -31,7 +31,8 @@ from csscc.io.data import ImageOptions
 from csscc.options import make_options
 from csscc.search import Progress
 from csscc.search.bench import Bench
-from csscc.search.candidates import PAYS, Candidate, Objective, beats, best_of, error_of, groups, likely, loss_of
+from csscc.search.candidates import PAYS, Candidate, beats, best_of, error_of, groups, likely, loss_of
+from csscc.search.objectives import OBJECTIVES, Objective
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 HOPELESS = 2.0
@@ -100,7 +101,7 @@ def tune(
         calibration: samples that choose all settings, with labels under ``y`` if there are any.
         max_loss: points of accuracy; without labels, percent of samples with another class; for networks that do not
             classify, percent of output error.
-        objective: what to make small: coding steps, latency, or synaptic operations.
+        objective: what to make small, see `csscc.search.objectives`.
         steps: values of T to consider.
         images: how image files become inputs.
         samples: use at most so many samples.
@@ -112,6 +113,8 @@ def tune(
     """
     if calibration is None:
         raise UsageError("tuning needs samples to measure on; pass --calibration")
+    if objective not in OBJECTIVES:
+        raise UsageError(f"objective '{objective}' is not known; choose one of {', '.join(OBJECTIVES)}")
     for T in steps:
         make_options(T=T)
     started = time.perf_counter()
@@ -119,8 +122,7 @@ def tune(
     ann = api.calibrate(model, calibration, images=images, calibration_samples=samples, progress=told)
     bench = Bench(model, ann, progress or (lambda stage, new, total: None))
     seen: list[Candidate] = []
-    depth = bench.depth() if objective == "latency" else 0  # layers cost nothing in steps
-    for group in groups(sorted(set(steps)), objective, depth):
+    for group in groups(steps, objective, bench.outline()):
         tried = _confirmed(bench, group, max_loss, objective, seen)
         if any(loss_of(c) <= max_loss for c in tried):
             break
