@@ -1,12 +1,14 @@
 """Measure csscc, or compare two measurements.
 
-    python -m benchmarks -o result.json             everything but the peers: half an hour
-    python -m benchmarks --quick -o result.json     the small networks, a minute
+    python -m benchmarks -o result.json             everything but the peers: one to two hours
+    python -m benchmarks --quick -o result.json     the small networks at two codings, two minutes
+    python -m benchmarks --codings 4,3,3 12,1.5,1   other codings: T,beta,L each
     python -m benchmarks --peers -o result.json     with SpikingJelly beside it
     python -m benchmarks --compare a.json b.json    exit code 1 if b is worse than a by more than noise
 
-The unit of times is the dense limit: onnxruntime's time for the ANN on a batch of T*B images, as an SNN of T steps
-does that many convolutions. Everything is measured in turn in one run; figures are medians of ratios within a turn.
+Times have two units. The dense limit is onnxruntime's time for the ANN on a batch of T*B images: what the convolutions
+of T steps take. A pass is its T-th part, what the ANN takes for B images in a large batch; an SNN whose silent steps
+merge makes fewer than T. Everything is measured in turn in one run; figures are medians of ratios within a turn.
 """
 
 from __future__ import annotations
@@ -21,21 +23,32 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.compare import compare
+from benchmarks.networks import coding_from, text_of
 
 SETTINGS: dict[str, Any] = {
-    "T": 12,
+    "codings": [],  # T,beta,L each; those of each network where there are none
     "threads": 2,
     "batches": [1, 8, 32],
     "repeats": 15,
-    "budget": 240.0,
+    "budget": 120.0,
     "calibration": 256,
     "growth_T": [6, 9, 12, 18, 24],
     "growth_at": 8,
     "growth_batches": [1, 2, 4, 8, 16, 32, 64],
-    "peer_images": 500,
+    "images": 5000,
+    "peer_images": 500,  # of those: the peer takes its time
     "peer_batch": 32,  # at which the peer takes least time an image
 }
-QUICK = {"batches": [1, 8], "repeats": 5, "budget": 10.0, "calibration": 32, "growth_T": [], "peer_images": 100}
+QUICK = {
+    "codings": ["4,3,3", "12,1.5,1"],
+    "batches": [1, 8],
+    "repeats": 5,
+    "budget": 10.0,
+    "calibration": 32,
+    "growth_T": [],
+    "images": 500,
+    "peer_images": 100,
+}
 QUICK_NETWORKS = ("ResNet-20", "SqueezeNet 1.1")
 
 
@@ -45,9 +58,12 @@ def main() -> int:
     )
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the result")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two results; no measuring")
-    parser.add_argument("--quick", action="store_true", help="a minute: small networks, few turns")
+    parser.add_argument("--quick", action="store_true", help="two minutes: small networks, two codings, few turns")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="only networks whose name contains one of these")
     parser.add_argument("--batches", type=int, nargs="+", help="batch sizes")
+    parser.add_argument(
+        "--codings", nargs="+", type=coding_from, metavar="T,BETA,L", help="codings, in place of each network's own"
+    )
     parser.add_argument("--peers", action="store_true", help="SpikingJelly beside csscc, in an environment of its own")
     parser.add_argument(
         "--peers-environment", type=Path, default=Path(".venv-peers"), help="that environment; made where it is not"
@@ -77,6 +93,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     settings = {**SETTINGS, **(QUICK if options.quick else {})}
     if options.batches:
         settings["batches"] = options.batches
+    if options.codings:
+        settings["codings"] = [text_of(coding) for coding in options.codings]
     wanted = options.networks or (QUICK_NETWORKS if options.quick else ("",))
     chosen = [w for w in workloads() if any(name.lower() in w.name.lower() for name in wanted)]
     result: dict[str, Any] = {"machine": machine(), "settings": settings, "networks": {}}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 SIGMAS = 3.0
-LEAST = {"time": 0.05, "compile": 0.5, "session": 0.5, "memory": 0.1, "size": 0.02}
+LEAST = {"time": 0.05, "compile": 0.5, "session": 0.5, "memory": 0.1, "size": 0.02, "passes": 0.001}
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,35 @@ def figures(result: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _figures(result: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
-    for network, row in result["networks"].items():
-        unit = row["ann_seconds"]
-        yield f"{network}, compile: time", Figure("compile", row["compile"]["seconds"] / unit)
-        yield f"{network}, compile: peak memory", Figure("memory", row["compile"]["peak_mb"])
-        yield f"{network}, session: time", Figure("session", row["session_seconds"] / unit)
-        yield f"{network}, file: bytes", Figure("size", row["files"]["snn_bytes"])
-        yield f"{network}, file: nodes", Figure("size", row["files"]["snn_nodes"])
-        for batch, cases in row["batches"].items():
-            for name, case in cases.items():
-                if name not in ("ANN", "dense limit"):
-                    spread = (case["high"] - case["low"]) / 1.349 / case["ratio"]
-                    noise = 1.2533 * spread / np.sqrt(case["turns"])
-                    yield f"{network}, batch {batch}: {name}", Figure("time", case["ratio"], float(noise))
+    for network, all_codings in result["networks"].items():
+        unit = all_codings["ann_seconds"]
+        for coding, row in all_codings["codings"].items():
+            name = f"{network}, {coding}"
+            yield f"{name}, compile: time", Figure("compile", row["compile"]["seconds"] / unit)
+            yield f"{name}, compile: peak memory", Figure("memory", row["compile"]["peak_mb"])
+            yield f"{name}, session: time", Figure("session", row["session_seconds"] / unit)
+            yield f"{name}, file: bytes", Figure("size", row["files"]["snn_bytes"])
+            yield f"{name}, file: nodes", Figure("size", row["files"]["snn_nodes"])
+            yield f"{name}, convolution passes", Figure("passes", row["costs"]["passes"])
+            for batch, cases in row["batches"].items():
+                for what, case in cases.items():
+                    if what not in ("ANN", "dense limit"):
+                        spread = (case["high"] - case["low"]) / 1.349 / case["ratio"]
+                        noise = 1.2533 * spread / np.sqrt(case["turns"])
+                        yield f"{name}, batch {batch}: {what}", Figure("time", case["ratio"], float(noise))
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     """The figures that both results have, in order.
 
     Raises:
-        ValueError: they have none in common, or were measured at different numbers of steps or threads.
+        ValueError: they have none in common, or were measured with different threads or calibrations.
     """
-    for key in ("T", "threads", "calibration"):
+    for key in ("threads", "calibration"):
         if before["settings"][key] != after["settings"][key]:
             raise ValueError(f"not comparable: {key} is {before['settings'][key]} and {after['settings'][key]}")
+    if any("codings" not in result["settings"] for result in (before, after)):
+        raise ValueError("not comparable: a result of an older benchmark, which measured one coding")
     old, new = figures(before), figures(after)
     shared = [name for name in old if name in new]
     if not shared:

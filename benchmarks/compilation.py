@@ -1,6 +1,6 @@
 """What a compilation costs, stage by stage: seconds and peak memory, in a process of its own.
 
-    python -m benchmarks.compilation MODEL.onnx CALIBRATION.npy T OUT.onnx
+    python -m benchmarks.compilation MODEL.onnx CALIBRATION.npy T BETA L OUT.onnx
 
 prints JSON. Peak memory is the largest resident set of the process while the stage ran, the interpreter and the
 calibration data included; where the system cannot reset that mark (Linux can), it is the largest so far.
@@ -14,12 +14,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from csscc.coding.coding import Coding
 
 
-def compilation_cost(model: Path, calibration: Path, T: int, out: Path) -> dict[str, Any]:
+def compilation_cost(model: Path, calibration: Path, coding: Coding, out: Path) -> dict[str, Any]:
     """Compile in a process of its own; returns what `main` prints."""
-    command = [sys.executable, "-m", "benchmarks.compilation", str(model), str(calibration), str(T), str(out)]
+    arguments = (model, calibration, coding.T, coding.beta, coding.silent, out)
+    command = [sys.executable, "-m", "benchmarks.compilation", *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -63,27 +67,28 @@ def _reset_peak() -> None:
 
 
 def main() -> None:
-    model, calibration, T, out = sys.argv[1:]
+    model, calibration, T, beta, silent, out = sys.argv[1:]
     stages = Stages()
     import numpy as np
 
     from csscc import api
+    from csscc.io.files import save_model
     from csscc.measure.comparison import SAMPLES, compare
     from csscc.options import make_options
     from csscc.passes.canonical.load import load
     from csscc.pipeline import pipeline, run_pipeline
 
     stages.done("import")
-    options = make_options("default", T=int(T))
+    options = make_options("default", T=int(T), beta=float(beta), silent=int(silent))
     network = load(model)
     network.coding = options.coding
     source = api.calibration_source(network, np.load(calibration, mmap_mode="r"), options)
     stages.done("load")
     run_pipeline(network, pipeline(options, source), then=lambda p, _network, _changed: stages.done(p.name))
-    snn = api.finish(network, options, source, {})
-    snn.save(out)
-    stages.done("emit")
-    compare(Path(model), snn.emitted(), network.ann, source, options.coding.T, SAMPLES)
+    assert network.file is not None
+    save_model(network.file, out)
+    stages.done("save")
+    compare(Path(model), network.file, network.ann, source, options.coding.T, SAMPLES)
     stages.done("compare")
     print(json.dumps(stages.result()))
 

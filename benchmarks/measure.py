@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import onnx
 
 import csscc
 from benchmarks.compilation import compilation_cost
-from benchmarks.networks import Workload, cifar10_calibration
+from benchmarks.networks import DEFAULT, Workload, cifar10_calibration, coding_from, label, text_of
 from benchmarks.timing import FEWEST, interleaved, seconds_of, summary
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.targets import by_layer
 from csscc.pipeline import canonical
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
@@ -35,43 +37,51 @@ def ann_session(path: Path, threads: int) -> Session:
 
 
 def runtimes(snn: Path, threads: int) -> dict[str, Run]:
-    """What runs the spiking network: stock onnxruntime, and the native kernel where it is built."""
-    found: dict[str, Run] = {"onnxruntime": Session(snn, threads=threads).run}
-    if importlib.util.find_spec("csscc.runtime.native") is not None:
-        found["native kernel"] = Session(snn, threads=threads, native=True).run
-    return found
+    """What runs the spiking network: stock onnxruntime, and the native kernels where they are built."""
+    stock, native = Session(snn, threads=threads), open_session(snn, threads=threads)
+    found: dict[str, Run] = {"onnxruntime": stock.run}
+    return found | ({"native kernels": native.run} if native.native else {})
 
 
 def measure(workload: Workload, folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     """Everything about one network, as the JSON file holds it."""
-    T, threads = settings["T"], settings["threads"]
-    model, snn = workload.write(folder), folder / f"{workload.name}.snn.onnx"
-    calibration = folder / f"{workload.name}.npy"
+    model, calibration = workload.write(folder), folder / f"{workload.name}.npy"
     np.save(calibration, workload.samples(min(workload.calibration, settings["calibration"])))
-    say(f"{workload.name}: compiling")
-    result: dict[str, Any] = {"compile": compilation_cost(model, calibration, T, snn), "files": files(model, snn)}
     say(f"{workload.name}: ANN at batch 1")
     network = canonical(model)
-    ann = Session(export_model(network), threads=threads)
-    single = interleaved({"ANN": _timed(ann.run, ann, 1)}, settings["repeats"])["ANN"]
-    start = time.perf_counter()
-    spiking = runtimes(snn, threads)
-    result["session_seconds"] = (time.perf_counter() - start) / len(spiking)
-    result["ann_seconds"] = min(single)
-    if workload.numpy:
-        spiking["NumPy"] = ReferenceRuntime(onnx.load(snn)).run
-    result["batches"] = {}
-    for batch in settings["batches"]:
-        reason = too_large(network, T * batch, min(single), settings["budget"])
-        if reason:
-            say(f"{workload.name}: batch {batch} left out: {reason}")
-            continue
-        say(f"{workload.name}: batch {batch}")
-        cases = {"ANN": _timed(ann.run, ann, batch), DENSE: _timed(ann.run, ann, T * batch)}
-        cases |= {n: _timed(run, ann, batch) for n, run in spiking.items() if n != "NumPy" or batch <= NUMPY_BATCH}
-        times = interleaved(cases, settings["repeats"], settings["budget"])
-        result["batches"][str(batch)] = summary(times, DENSE)
+    ann = Session(export_model(network), threads=settings["threads"])
+    single = min(interleaved({"ANN": _timed(ann.run, ann, 1)}, settings["repeats"])["ANN"])
+    result: dict[str, Any] = {"ann_seconds": single, "codings": {}}
+    for coding in map(coding_from, settings["codings"] or map(text_of, workload.codings)):
+        name, snn = f"{workload.name}, {label(coding)}", folder / f"{workload.name}.snn.onnx"
+        say(f"{name}: compiling")
+        row: dict[str, Any] = {"compile": compilation_cost(model, calibration, coding, snn), "files": files(model, snn)}
+        row["costs"] = asdict(csscc.load(snn).costs)
+        start = time.perf_counter()
+        spiking = runtimes(snn, settings["threads"])
+        row["session_seconds"] = (time.perf_counter() - start) / 2
+        if workload.numpy and coding == DEFAULT:
+            spiking["NumPy"] = ReferenceRuntime(by_layer(onnx.load(snn))).run
+        row["batches"] = {}
+        for batch in settings["batches"]:
+            reason = too_large(network, coding.T * batch, single, settings["budget"])
+            say(f"{name}: batch {batch}" + (f" left out: {reason}" if reason else ""))
+            if not reason:
+                row["batches"][str(batch)] = against_dense(ann, spiking, coding.T, batch, settings)
+        result["codings"][label(coding)] = row
     return result
+
+
+def against_dense(
+    ann: Session, spiking: dict[str, Run], T: int, batch: int, settings: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Times of a batch, all in turn: of the ANN, of its dense limit, and of what runs the spiking network."""
+    cases = {"ANN": _timed(ann.run, ann, batch), DENSE: _timed(ann.run, ann, T * batch)}
+    cases |= {n: _timed(run, ann, batch) for n, run in spiking.items() if n != "NumPy" or batch <= NUMPY_BATCH}
+    times = summary(interleaved(cases, settings["repeats"], settings["budget"]), DENSE)
+    for case in times.values():
+        case["passes"] = T * case["ratio"]
+    return times
 
 
 def _timed(run: Run, ann: Session, batch: int) -> Callable[[], float]:
@@ -105,16 +115,19 @@ def available_memory() -> int:
 
 
 def growth(model: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds a step and image as T grows at one batch, and as the batch grows at one T; all in turn."""
+    """Seconds a step and image as T grows at one batch, and as the batch grows at one T; all in turn.
+
+    Beta and silent steps are those of the default coding.
+    """
     images, threads = cifar10_calibration(64), settings["threads"]
     ann = ann_session(model, threads)
     networks = {}
-    for T in sorted({*settings["growth_T"], settings["T"]}):
+    for T in sorted({*settings["growth_T"], DEFAULT.T}):
         say(f"growth: T={T}")
         snn = csscc.compile(model, calibration=images, T=T, adjust=False)
-        networks[T] = Session(snn.emitted(), threads=threads)
+        networks[T] = Session(snn.file, threads=threads)
     points = {"T": [(T, settings["growth_at"]) for T in settings["growth_T"]]}
-    points["batch"] = [(settings["T"], batch) for batch in settings["growth_batches"]]
+    points["batch"] = [(DEFAULT.T, batch) for batch in settings["growth_batches"]]
     result: dict[str, Any] = {}
     for axis, pairs in points.items():
         say(f"growth: over {axis}")

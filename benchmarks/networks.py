@@ -17,8 +17,12 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.graphs import Builder, resnet50, vgg16
+from csscc.coding.coding import Coding
 
 Array = NDArray[Any]
+DEFAULT = Coding(12, 1.5, 1)
+FEW = (Coding(4, 3, 3), DEFAULT)
+CODINGS = (Coding(4, 3, 3), Coding(5, 3, 3), Coding(6, 2, 1), Coding(8, 2, 1), DEFAULT)
 REAL = Path(os.environ.get("CSSCC_REAL", Path(__file__).resolve().parents[2] / "shared"))
 RESNET20 = "cifar10_resnet20_folded.onnx"
 SQUEEZENET = "imagenet_squeezenet11.onnx"
@@ -33,29 +37,47 @@ class Workload:
         write: writes the ONNX file into a folder, unless it exists, and returns its path.
         samples: that many inputs for calibration.
         calibration: how many of them a compilation gets.
-        numpy: whether the NumPy runtime is measured as well.
+        codings: at which it is measured.
+        numpy: whether the NumPy runtime is measured as well, at the default coding.
     """
 
     name: str
     write: Callable[[Path], Path]
     samples: Callable[[int], Array]
     calibration: int
+    codings: tuple[Coding, ...]
     numpy: bool = False
 
 
 def workloads() -> tuple[Workload, ...]:
     """All networks; those that need the folder of real networks only where it is there."""
     shapes = (
-        Workload("VGG-16 shape", lambda folder: _generated(folder, vgg16), _noise, 8),
-        Workload("ResNet-50 shape", lambda folder: _generated(folder, resnet50), _noise, 64),
+        Workload("VGG-16 shape", lambda folder: _generated(folder, vgg16), _noise, 8, FEW),
+        Workload("ResNet-50 shape", lambda folder: _generated(folder, resnet50), _noise, 64, FEW),
     )
     if not (REAL / "networks.json").is_file():
         return shapes
     return (
-        Workload("ResNet-20", lambda folder: REAL / "models" / RESNET20, cifar10_calibration, 256, numpy=True),
-        Workload("SqueezeNet 1.1", lambda folder: REAL / "models" / SQUEEZENET, _photographs, 64),
+        Workload("ResNet-20", lambda folder: REAL / "models" / RESNET20, cifar10_calibration, 256, CODINGS, numpy=True),
+        Workload("SqueezeNet 1.1", lambda folder: REAL / "models" / SQUEEZENET, _photographs, 64, CODINGS),
         *shapes,
     )
+
+
+def label(coding: Coding) -> str:
+    """A coding as tables and results name it."""
+    return f"T={coding.T} beta={coding.beta:g} L={coding.silent}"
+
+
+def text_of(coding: Coding) -> str:
+    """``T,beta,L``."""
+    return f"{coding.T},{coding.beta:g},{coding.silent}"
+
+
+def coding_from(text: str) -> Coding:
+    """The coding of ``T,beta,L``, as the command line takes it."""
+    T, beta, silent = text.split(",")
+    return Coding(int(T), float(beta), int(silent))
 
 
 def cifar10_calibration(number: int) -> Array:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,17 @@ import numpy as np
 
 import csscc
 from benchmarks.measure import ann_session, runtimes
-from benchmarks.networks import REAL, RESNET20, Array, cifar10_calibration, cifar10_test
+from benchmarks.networks import (
+    CODINGS,
+    REAL,
+    RESNET20,
+    Array,
+    cifar10_calibration,
+    cifar10_test,
+    coding_from,
+    label,
+    text_of,
+)
 from benchmarks.timing import interleaved, seconds_of, summary
 
 TORCH = "torch==2.13.0"
@@ -29,8 +40,6 @@ NEEDS = ["numpy", "onnx", "loguru", "h5py", "scipy", "matplotlib", "SciencePlots
 NEEDS += ["tensorboard", "tqdm", "requests", "packaging"]
 READY = "complete"
 STEPS = (32, 64, 128)
-# csscc by default, and as `csscc tune --max-loss 0.2 --T 3,4,5,6` chooses from calibration images.
-SETTINGS: tuple[dict[str, Any], ...] = ({"T": 12}, {"T": 5, "beta": 3.0, "silent": 3})
 BATCH = 100  # of the accuracy's images
 
 
@@ -82,17 +91,20 @@ class Server:
 
 
 def measure_peers(python: Path, folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Accuracy of ANN, csscc and the peer on the same images, and times of batches taken in turn."""
+    """Times of batches taken in turn, and accuracies of csscc at several codings and of the peer.
+
+    The peer answers fewer images than csscc; each has the accuracy of the ANN on the same ones beside it.
+    """
     model, threads = REAL / "models" / RESNET20, settings["threads"]
     calibration, images = folder / "peer_calibration.npy", folder / "peer_images.npy"
     samples = cifar10_calibration(256)
     np.save(calibration, samples)
     spiking = {}
-    for setting in SETTINGS:
-        csscc.compile(model, calibration=samples, **setting).save(folder / "peer.snn.onnx")
+    for coding in map(coding_from, settings["codings"] or map(text_of, CODINGS)):
+        csscc.compile(model, calibration=samples, **asdict(coding)).save(folder / "peer.snn.onnx")
         made = runtimes(folder / "peer.snn.onnx", threads)
-        spiking |= {f"csscc T={setting['T']}, {name}": run for name, run in made.items()}
-    x, y = cifar10_test(settings["peer_images"])
+        spiking |= {f"csscc {label(coding)}, {name}": run for name, run in made.items()}
+    x, y = cifar10_test(settings["images"])
     few = x[: settings["peer_batch"]]
     np.save(images, few)
     ann = ann_session(model, threads)
@@ -103,18 +115,28 @@ def measure_peers(python: Path, folder: Path, settings: dict[str, Any], say: Cal
         say("peers: times, in turn")
         cases = {name: seconds_of(partial(run, {feed: few})) for name, run in spiking.items()}
         cases |= {f"SpikingJelly T={s}": server_clock(server, images, s, together=together[s]) for s in STEPS}
-        rows = summary(interleaved(cases, settings["repeats"], 2 * settings["budget"]), f"SpikingJelly T={STEPS[-1]}")
-        say(f"peers: accuracy on {len(x)} images")
-        classes = {"ANN": _classes(ann.run, feed, x)}
-        classes |= {name: _classes(run, feed, x) for name, run in spiking.items()}
+        rows = summary(interleaved(cases, settings["repeats"], 4 * settings["budget"]), f"SpikingJelly T={STEPS[-1]}")
+        say(f"peers: accuracy on {len(x)} images, the peer's on {settings['peer_images']}")
+        classes = {name: _classes(run, feed, x) for name, run in spiking.items()}
         for steps in STEPS:
-            classes[f"SpikingJelly T={steps}"] = _peer_classes(server, images, x, steps, together=together[steps])
+            given = x[: settings["peer_images"]]
+            classes[f"SpikingJelly T={steps}"] = _peer_classes(server, images, given, steps, together=together[steps])
         versions = server.versions
-    accuracy = {name: 100 * float((np.array(c) == y).mean()) for name, c in classes.items()}
     for row in rows.values():
         row["ms_per_image"] = 1000 * row["seconds"] / len(few)
     modes = ", ".join(f"T={s} {'multi' if together[s] else 'single'}-step" for s in STEPS)
-    return {"times": rows, "accuracy": accuracy, "images": len(x), "batch": len(few), "mode": modes, **versions}
+    accuracy = accuracies(classes, _classes(ann.run, feed, x), y)
+    return {"times": rows, "accuracy": accuracy, "batch": len(few), "mode": modes, **versions}
+
+
+def accuracies(classes: dict[str, list[int]], ann: list[int], y: Array) -> dict[str, dict[str, float]]:
+    """Accuracy in percent of each on the first images, as many as it answered, and of the ANN on the same."""
+    found = {}
+    for name, given in classes.items():
+        images = len(given)
+        right, expected = (100 * float((np.array(c[:images]) == y[:images]).mean()) for c in (given, ann))
+        found[name] = {"accuracy": right, "ann": expected, "images": images}
+    return found
 
 
 def _faster_together(server: Server, images: Path, steps: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def _cpu() -> str:
 def show(result: dict[str, Any], console: Console) -> None:
     """Print a result as tables."""
     m, s = result["machine"], result["settings"]
-    console.print(f"{m['cpu']}, {m['cores']} cores; {s['threads']} threads; T={s['T']}", highlight=False)
+    console.print(f"{m['cpu']}, {m['cores']} cores; {s['threads']} threads", highlight=False)
     tables = [_times(result), _costs(result), _stages(result)]
     tables += [_growth(result["growth"])] if "growth" in result else []
     tables += [_peers(result["peers"])] if "peers" in result else []
@@ -55,28 +56,40 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 
 def _times(result: dict[str, Any]) -> Table:
-    title = "times; x: in dense limits (the ANN on T times the batch), median and quartiles over turns"
-    table = _table(title, "network", "batch", "what", "ms/image", "x", "quartiles")
-    for network, row in result["networks"].items():
+    title = "times, median and quartiles over turns; limit: the ANN on T times the batch; passes: T-ths of that limit"
+    columns = ("batch", "what", "ms/image", "x limit", "quartiles", "passes", "of which convolutions")
+    table = _table(title, "network", "coding", *columns)
+    for network, coding, row in _rows(result):
         for batch, cases in row["batches"].items():
             for name, c in cases.items():
-                ms = f"{1000 * c['seconds'] / int(batch):.2f}"
-                table.add_row(network, batch, name, ms, f"{c['ratio']:.2f}", f"{c['low']:.2f}-{c['high']:.2f}")
+                merged = name not in ("ANN", "dense limit", "NumPy")
+                ms, spread = f"{1000 * c['seconds'] / int(batch):.2f}", f"{c['low']:.2f}-{c['high']:.2f}"
+                made = f"{row['costs']['passes']:.2f}" if merged else ""
+                figures = (ms, f"{c['ratio']:.2f}", spread, f"{c['passes']:.2f}", made)
+                table.add_row(network, coding, batch, name, *figures)
     return table
+
+
+def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for network, row in result["networks"].items():
+        for coding, found in row["codings"].items():
+            yield network, coding, found
 
 
 def _costs(result: dict[str, Any]) -> Table:
     columns = ("compile s", "peak MB", "session s", "ANN MB", "SNN MB", "ANN nodes", "SNN nodes")
-    table = _table("compilation and files", "network", *columns)
-    for network, row in result["networks"].items():
+    table = _table("compilation and files", "network", "coding", *columns)
+    for network, coding, row in _rows(result):
         f, c = row["files"], row["compile"]
         sizes = (f"{f['ann_bytes'] / 1e6:.2f}", f"{f['snn_bytes'] / 1e6:.2f}", str(f["ann_nodes"]), str(f["snn_nodes"]))
-        table.add_row(network, f"{c['seconds']:.1f}", f"{c['peak_mb']:.0f}", f"{row['session_seconds']:.2f}", *sizes)
+        seconds = f"{c['seconds']:.1f}", f"{c['peak_mb']:.0f}", f"{row['session_seconds']:.2f}"
+        table.add_row(network, coding, *seconds, *sizes)
     return table
 
 
 def _stages(result: dict[str, Any]) -> Table:
-    networks = result["networks"]
+    """Of the last coding of each network."""
+    networks = {network: list(row["codings"].values())[-1] for network, row in result["networks"].items()}
     table = _table("compilation by stage: seconds / peak MB", "stage", *networks)
     stages = {stage: None for row in networks.values() for stage in row["compile"]["stages"]}
     for stage in stages:
@@ -94,14 +107,12 @@ def _growth(growth: dict[str, Any]) -> Table:
 
 
 def _peers(peers: dict[str, Any]) -> Table:
-    title = f"ResNet-20: batch {peers['batch']}, accuracy on {peers['images']} images; the peer {peers['mode']}"
+    title = f"ResNet-20 at batch {peers['batch']}; the peer {peers['mode']}; losses against the ANN on the same images"
     slowest = list(peers["times"])[-1]
-    table = _table(title, "what", "ms/image", f"{slowest} takes", "accuracy, %", "loss, points")
-    ann = peers["accuracy"]["ANN"]
-    table.add_row("ANN", "", "", f"{ann:.2f}", "")
+    table = _table(title, "what", "ms/image", f"{slowest} takes", "accuracy, %", "loss, points", "images")
     for name, row in peers["times"].items():
-        accuracy = peers["accuracy"].get(name)
-        shown = ("", "") if accuracy is None else (f"{accuracy:.2f}", f"{ann - accuracy:+.2f}")
+        found = peers["accuracy"][name]
+        shown = f"{found['accuracy']:.2f}", f"{found['ann'] - found['accuracy']:+.2f}", str(found["images"])
         table.add_row(name, f"{row['ms_per_image']:.2f}", f"{1 / row['ratio']:.1f} x", *shown)
     return table
 
