@@ -57,12 +57,9 @@ class MergeSilence(BasePass):
         layers = [view for _, view in spiking_nodes(network.graph) if view.is_neuron and view.schedule.silent]
         apart = [view for view in layers if view.reads == 1 and view.schedule.T > 1]
         if apart:
-            short = network.coding.neuron().merged != EVERY_STEP.merged
-            reason = (
-                "a constant is added at every step, or their sums leave no room"
-                if short
-                else (f"the powers of beta={network.coding.beta:g} are no short numbers")
-            )
+            reason = f"the powers of beta={network.coding.beta:g} are no short numbers"
+            if network.coding.neuron().merged != EVERY_STEP.merged:
+                reason = "a constant is added at every step, or their sums leave no room"
             text = f"{len(apart)} of {len(layers)} layers take each silent step by itself: {reason}"
             network.report(self.name, apart[0].name, text)
 
