@@ -10,6 +10,7 @@ from typing import Any
 Clock = Callable[[], float]
 FEWEST = 3
 REST = 0.2  # seconds; threads of OpenBLAS, OpenMP and onnxruntime spin for tens of milliseconds behind their work
+STEADY = 0.1  # seconds of runs after which a processor that rested has its speed again
 LONG = 2.0  # seconds of a run that need no other before it
 
 
@@ -42,10 +43,17 @@ def interleaved(cases: Mapping[str, Clock], repeats: int, budget: float = 60.0) 
 
 
 def _undisturbed(clock: Clock) -> float:
-    """Seconds of a case whatever ran before it: behind a rest and, if it is short, behind a run that warms up."""
+    """Seconds of a case whatever ran before it: behind a rest and runs that warm up, the mean of as many short ones."""
     time.sleep(REST)
-    seconds = clock()
-    return seconds if seconds > LONG else clock()
+    warm = clock()
+    if warm > LONG:
+        return warm
+    while warm < STEADY:
+        warm += clock()
+    taken = [clock()]
+    while sum(taken) < STEADY:
+        taken.append(clock())
+    return statistics.fmean(taken)
 
 
 def summary(times: Mapping[str, list[float]], unit: str) -> dict[str, dict[str, float]]:
