@@ -57,10 +57,12 @@ class MergeSilence(BasePass):
         layers = [view for _, view in spiking_nodes(network.graph) if view.is_neuron and view.schedule.silent]
         apart = [view for view in layers if view.reads == 1 and view.schedule.T > 1]
         if apart:
-            reason = f"the powers of beta={network.coding.beta:g} are no short numbers"
+            beta = network.coding.beta
+            reason = f"sums of spikes are exact in few bits for beta = 1.5, 2, 2.5 or 3, not for {beta:g}"
             if network.coding.neuron().merged != EVERY_STEP.merged:
-                reason = "a constant is added at every step, or their sums leave no room"
-            text = f"{len(apart)} of {len(layers)} layers take each silent step by itself: {reason}"
+                reason = "a constant is added at every step, or their weights leave no room for exact sums"
+            count = f"{len(apart)} of {len(layers)} layers"
+            text = f"the silent steps of {count} are not merged, which costs time: {reason}"
             network.report(self.name, apart[0].name, text)
 
 
