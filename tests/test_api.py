@@ -74,6 +74,11 @@ def test_the_form_changes_the_functions_and_nothing_else(snn: csscc.SNN, x: np.n
         assert verify(again.file, {"image": x}, optimise=optimise).different == 0
 
 
+def test_a_spiking_network_is_not_compiled_again(snn: csscc.SNN) -> None:
+    with pytest.raises(RefusedError, match=r"^the model is a spiking network already; compile the network that"):
+        csscc.compile(snn.file)
+
+
 def test_save_and_load_give_the_same_network(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "snn.onnx"
     snn.save(path)

@@ -45,8 +45,10 @@ def run_command(
 ) -> None:
     """Run the network MODEL, spiking or not, on DATA and write its outputs."""
     import numpy as np
+    import onnx
 
     from csscc.dialect.macs import samples_at_once
+    from csscc.dialect.model import other_version
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.passes.canonical.load import read_model
@@ -58,7 +60,7 @@ def run_command(
     proto = read_model(model)
     session = open_session(proto, native=native)
     source = open_source(data, session.specs, images=images)
-    whole = by_layer(proto)
+    whole = by_layer(proto) if other_version(proto) is None or runtime == "numpy" else onnx.ModelProto()
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(whole)
     at_once = session.fixed_batch or batch or samples_at_once(whole, _steps(whole))
     parts: dict[str, list[Any]] = {}

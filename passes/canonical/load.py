@@ -11,7 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, Message
 
 from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
-from csscc.dialect.model import opset_of
+from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.io.weights import fits, pieces, without_weights
@@ -28,6 +28,7 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
         RefusedModelError: the model uses operators of a foreign domain that no function defines.
     """
     given = source if isinstance(source, onnx.ModelProto) else read_model(source)
+    _refuse_spiking(given)
     model, weights = without_weights(given)
     _refuse_large_constants(model)
     origin = {
@@ -42,6 +43,12 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
     network = _valid(_raise_opset(in_float32(model)), weights)
     network.origin = origin
     return network
+
+
+def _refuse_spiking(model: onnx.ModelProto) -> None:
+    """Refuse a network that csscc has made spiking already, with one line and not one for each of its nodes."""
+    if any(n.domain in VERSIONS for n in model.graph.node):
+        raise RefusedError("the model is a spiking network already; compile the network that it was made from")
 
 
 def read_model(path: str | Path) -> onnx.ModelProto:
