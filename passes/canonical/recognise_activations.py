@@ -129,6 +129,7 @@ class RecogniseActivations(BasePass):
         for node in reversed(list(graph.nodes)):
             if node.outputs and node.op in LAST and _recognise(graph, node):
                 found += 1
+                graph.cleanup()  # parts of the spelling may be activations as well, and nothing reads them any more
         graph.cleanup().toposort()
         return found
 

@@ -43,6 +43,11 @@ def test_a_spelling_becomes_one_node(op: str) -> None:
     assert recognised(SPELLINGS[op]) == (1, [op])
 
 
+def test_a_part_of_a_spelling_is_not_another_activation() -> None:
+    body = "a = Add(x, three) b = Max(a, zero) c = Min(b, six) m = Mul(x, c) y = Div(m, six)"
+    assert recognised(body) == (1, ["HardSwish"])
+
+
 def test_a_function_that_is_almost_one_is_left_alone() -> None:
     assert recognised("s = Sigmoid(x) m = Mul(s, x) y = Mul(m, other)")[1] == ["Silu", "Mul"]
     assert recognised("m = Mul(x, other) s = Sigmoid(m) y = Mul(x, s)")[0] == 0
