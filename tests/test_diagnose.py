@@ -109,6 +109,15 @@ def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated
     assert all(layer.resolution < LIMITS["resolution"] for layer in better.layers)
 
 
+def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarray) -> None:
+    snn, better = (csscc.compile(digits_model(), x, coding="rate", T=T, check_samples=0).model for T in (8, 64))
+    result = diagnose(digits_model(), snn, x)
+    coarsest = max(layer.resolution for layer in result.layers)
+    assert result.cause == "resolution"
+    assert f"--T {np.ceil(8 * coarsest / LIMITS['resolution']):.0f} " in result.sentences[2]
+    assert max(layer.resolution for layer in diagnose(digits_model(), better, x).layers) < coarsest / 4
+
+
 def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
     result = diagnose(digits_model(), csscc.compile(calibrated, silent=0, adjust=False).model, x)
     assert result.cause == "timing"

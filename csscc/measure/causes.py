@@ -105,8 +105,11 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         return "Change: allow negative spikes (compile without --no-negative), which take back what was sent too early."
     if layer.cause == "range" and layer.kind == "encoder" and not coding.signed_input:
         return "Change: inputs are negative here, so compile with --signed-input."
-    coarsest = max(other.resolution for other in layers) / LIMITS["resolution"]
-    enough = coding.T + max(1, math.ceil(math.log(max(coarsest, 1.0), coding.beta)))  # theta falls as beta**-T
+    coarsest = max(1.0, max(other.resolution for other in layers) / LIMITS["resolution"])
+    if coding.beta == 1:  # theta falls as 1/T
+        enough = max(coding.T + 1, math.ceil(coding.T * coarsest))
+    else:  # as beta**-T
+        enough = coding.T + max(1, math.ceil(math.log(coarsest, coding.beta)))
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that the layers hear more before they speak.",
