@@ -67,7 +67,12 @@ def test_damaged_values_are_refused(key: str) -> None:
         metadata.read(written, "a.onnx")
 
 
-@pytest.mark.parametrize("key", sorted(k.removeprefix("csscc.") for k in metadata.write(FACTS) if k != "csscc.T"))
+# Without T it is no file of csscc; the others are what files written before there was such a value lack.
+MAY_BE_MISSING = {"T"}
+KEYS = {k.removeprefix("csscc.") for k in metadata.write(FACTS)}
+
+
+@pytest.mark.parametrize("key", sorted(KEYS - MAY_BE_MISSING))
 def test_missing_values_are_refused(key: str) -> None:
     written = metadata.write(FACTS)
     del written[f"csscc.{key}"]

@@ -46,7 +46,7 @@ class Coding:
     @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``; T for a beta of 1."""
-        return float(sum(self._worth))
+        return self.encoder.levels
 
     @property
     def encoder(self) -> Schedule:
