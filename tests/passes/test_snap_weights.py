@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from csscc.coding.coding import Coding
+from csscc.coding.schedule import resolution
 from csscc.dialect.adapter import export_model
+from csscc.dialect.spiking import neurons
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.snap_weights import SnapWeights, rounded, spike_resolution
@@ -88,6 +90,21 @@ def test_what_meets_in_one_neuron_shares_a_step(rng):
     for row in rows:
         assert np.abs(row.astype(np.float64)).sum() < 2**24 * _step(row)
     assert not _differ(_sums_in_any_order(rows, rng))
+
+
+@pytest.mark.parametrize("coding", [Coding(), Coding(8, 2.0, 3), Coding(6, 1.3, 1)], ids=str)
+@pytest.mark.parametrize(("size", "parts"), [(1, 1), (2, 4), (4, 16)])
+def test_weights_leave_room_for_averages_and_merged_steps(coding, size, parts):
+    """Parts of spikes, and sums of steps, take bits of their own from the grid, no more and no less."""
+    between = f"m = AveragePool <kernel_shape = [{size},{size}]> (r) g = Conv(m, F)"
+    model = parse(f"{HEAD} {WEIGHTS} {{ h = Conv(x, W, b) r = Relu(h) {between} s = Relu(g) y = Conv(s, V) }}")
+    network = spiking(model, coding, Rescale(), BiasOnFirstStep(), SnapWeights())
+    merged = list(neurons(network.graph))[-1][1].schedule.merged
+    conv = next(n for n in network.graph.nodes if n.op == "Conv" and n.inputs[1].values.shape == (5, 5, 1, 1))
+    for row in np.asarray(conv.inputs[1].values, np.float64).reshape(5, -1):
+        largest = np.abs(row).sum() * sum(merged)
+        finest = _step(row) * resolution(merged) / parts
+        assert 2**21 < largest / finest <= 2**24
 
 
 @pytest.mark.parametrize(
