@@ -506,6 +506,20 @@ def test_spikes_next_to_a_threshold(T: int, beta: float, signed: bool) -> None:
             np.testing.assert_array_equal(run_at(model, feeds, level)[0], expected)
 
 
+@pytest.mark.parametrize("T", [1, 5])
+def test_rate_coding_without_negative_spikes_fires_above_a_half(T: int) -> None:
+    """Neither rounded nor whole: a threshold of its own."""
+    coding = Coding(T, 1.0, 0, negative=False)
+    x = near_thresholds(coding).reshape(-1, 1, 1, 1)
+    feeds = {"z0": np.zeros((T * len(x), 1, 1, 1), np.float32), "b0": x, "theta": scalar(1)}
+    model = neuron_model(Case("LeakyRelu", {"alpha": 1.0}), coding)
+    expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
+    np.testing.assert_array_equal(expected[: len(x)], x > 0.5)
+    for network in (model, define_operators(copy_of(model), write=scanned_function)):
+        for level in LEVELS:
+            np.testing.assert_array_equal(run_at(network, feeds, level)[0], expected)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_onnxruntime_quantises_by_a_division_and_rounds_halves_to_even(level: Any) -> None:
     """What the functions fire by; a product with the reciprocal would round otherwise."""

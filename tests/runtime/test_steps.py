@@ -274,6 +274,15 @@ def test_weights_stay_as_they_are(tmp_path: Path, channels: int, f: str) -> None
         assert all(len(n.input) < 4 for n in graph.node if n.op_type == "FusedConv")
 
 
+def test_one_bias_for_channels_that_fill_no_block() -> None:
+    """Which without a correction of biases is that of a convolution without one."""
+    model = parse(APART.format(c=24, f="Relu(a)", g="Relu(b)"))
+    snn = csscc.compile(model, random_feeds(model), check_samples=0, correct_bias=False, T=5, form="steps")
+    assert is_in_steps(snn.file)
+    assert not any(a.name == "channels" for node in snn.file.graph.node for a in node.attribute)
+    assert_same_spikes(snn.file)
+
+
 def test_products_of_planes_stay_as_they_are(tmp_path: Path) -> None:
     text = """g (float[N,3,8,8] x) => (float[N,8,8,6] y) <float[8,3,3,3] w1, float[8,6] v, float[8,8,1,1] w3>
     { a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = MatMul(r, v) s = Relu(b) y = Conv(s, w3) }"""
@@ -333,6 +342,14 @@ def test_names_that_look_like_steps(first: str, second: str) -> None:
     snn = compiled(text.replace("p = Global", "q = Global").replace("Flatten(p)", "Flatten(q)"))
     onnx.checker.check_model(snn.file, full_check=True)
     assert spelled(by_layer(snn.file)) == spelled(snn.model)
+    assert_same_spikes(snn.file)
+
+
+def test_an_input_that_is_called_as_a_step() -> None:
+    text = NETWORKS["residual"].replace("[N,3,9,9] x", '[N,3,9,9] "a@1"').replace("(x, ", '("a@1", ')
+    assert '"a@1"' in text
+    snn = compiled(text)
+    onnx.checker.check_model(snn.file, full_check=True)
     assert_same_spikes(snn.file)
 
 
