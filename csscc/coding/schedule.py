@@ -53,10 +53,6 @@ class Schedule:
         """Largest encodable value in units of theta, ``sum(worth)``."""
         return float(sum(self.worth))
 
-    def threshold(self, k: int) -> float:
-        """Potential above which spike k, from 1, is sent; from which on, where neurons are `whole`."""
-        return self.worth[k - 1] if self.whole else self.worth[k - 1] / 2
-
 
 def resolution(weights: Sequence[float]) -> float:
     """The largest power of two of which every number is a whole multiple."""
