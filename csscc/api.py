@@ -240,9 +240,11 @@ def compile(
     snn = SNN(network.file, metadata.read({p.key: p.value for p in network.file.metadata_props}))
     comparison = Comparison()
     if not isinstance(model, Calibrated):
-        comparison = compare(model, snn.file, network.ann, source, chosen.coding.T, check_samples)
+        comparison = compare(model, snn.file, network.ann, source, network.coding.T, check_samples)
         clock.stop("compare")
-    warnings = (*((_no_calibration(snn.facts.calibration),) if source.synthetic else ()), *comparison.warnings)
+    observed = network.calibration is not None and network.calibration.histograms
+    missing = (_no_calibration(snn.facts.calibration),) if source.synthetic and observed else ()
+    warnings = (*missing, *comparison.warnings)
     snn.report = Report(tuple(network.events), seconds, comparison, warnings)
     return snn
 

@@ -38,6 +38,7 @@ class Options:
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
+        stated: fields of the coding that were asked for; of the others, a quantised network knows better values.
     """
 
     coding: Coding = field(default_factory=Coding)
@@ -54,6 +55,7 @@ class Options:
     form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
+    stated: tuple[str, ...] = ()
 
     def with_(self, **changes: Any) -> Options:
         """A copy with the given fields changed; None leaves a field as it is."""
@@ -97,12 +99,13 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if coding == "rate" and changes.get("beta") not in (None, 1):
         raise UsageError(f"in rate coding all spikes are worth the same, so beta is 1, not {changes['beta']}")
     given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}
+    stated = CODING_FIELDS if coding != "css" else tuple(k for k in CODING_FIELDS if k in given)
     base = PRESETS[preset]
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
     if coding == "fs":
         numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
     check_coding(numbers)
-    options = base.with_(coding=numbers, **given)
+    options = base.with_(coding=numbers, stated=stated, **given)
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.calibration_samples < 1:

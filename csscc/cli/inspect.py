@@ -14,9 +14,9 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 
 @click.command("inspect")
 @model_argument
-@click.option("--T", "T", type=int, default=12, show_default=True, help="Coding steps, for the costs.")
-@click.option("--beta", type=float, default=1.5, show_default=True)
-@click.option("--silent", type=int, default=1, show_default=True, help="Silent steps a layer, for the costs.")
+@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
+@click.option("--beta", type=float, help="[default: 1.5; of a quantised network 2]")
+@click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @json_option
 def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
     """Show what would become of every node of MODEL, or what a spiking network holds.
@@ -38,9 +38,11 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
     from csscc.measure.inspection import inspect_ann
     from csscc.options import check_coding
 
-    chosen = Coding(**coding)
+    stated = {name: value for name, value in coding.items() if value is not None}
+    chosen = Coding(**stated)
     check_coding(chosen)
-    result = inspect_ann(model, chosen)
+    result = inspect_ann(model, chosen, tuple(stated))
+    chosen = result.coding
     if as_json:
         print_json(result.as_dict())
     else:
@@ -54,6 +56,8 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
         if result.offenders:
             out.print(str(RefusedModelError(list(result.offenders), result.opset)), markup=False)
             raise click.exceptions.Exit(RefusedModelError.exit_code)
+        if result.quantised:
+            out.print(result.quantised, markup=False)
         out.print(
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "

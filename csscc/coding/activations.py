@@ -43,6 +43,15 @@ class Activation:
     positive: bool = False
 
 
+def _quantised_sum(number: int) -> str:
+    """A weighted sum, rounded as Add, QuantizeLinear and DequantizeLinear compute it; with scale, low and high."""
+    products = " ".join(f"a{i} = Mul(x{i if i > 1 else ''}, param{i})" for i in range(1, number + 1))
+    sums = " ".join(f"s{i} = Add({f's{i - 1}' if i > 2 else 'a1'}, a{i})" for i in range(2, number + 1))
+    scale, low, high = (f"param{number + i}" for i in (1, 2, 3))
+    stairs = f"v = Div(s{number}, {scale}) r = Round(v) c = Clip(r, {low}, {high}) y = Mul(c, {scale})"
+    return f"{products} {sums} {stairs}"
+
+
 _TABLE = (
     Activation("Relu", homogeneous=True, blocks=True, positive=True),
     Activation("LeakyRelu", homogeneous=True),
@@ -61,6 +70,10 @@ _TABLE = (
     Activation("ReduceL1", homogeneous=True, reach="row"),
     Activation("AtLeast", body="y = Max(x, param1)"),
     Activation("AtMost", body="y = Min(x, param1)"),
+    Activation(
+        "Quantise", body="v = Mul(x, param1) r = Round(v) c = Clip(r, param3, param4) y = Mul(c, param2)"
+    ),  # a multiplication and a rounding, as integer kernels do with what they have added up
+    *(Activation(f"QuantiseSum{number}", inputs=number, body=_quantised_sum(number)) for number in (2, 3, 4)),
     Activation("ThresholdedRelu"),
     Activation("Clip"),
     Activation("HardSigmoid"),

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, helper
 
+from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.functions import FunctionWriter, activation_definition, function_of
 from csscc.dialect.plain import NeuronSignature
 from csscc.dialect.spiking import (
@@ -59,8 +60,13 @@ def refuse_other_version(model: onnx.ModelProto) -> None:
 
 
 def other_version(model: onnx.ModelProto) -> onnx.OperatorSetIdProto | None:
-    """The first import of spiking operators that mean something else than this csscc's; None if all mean the same."""
-    return next((o for o in model.opset_import if o.version != VERSIONS.get(o.domain, o.version)), None)
+    """The first import of spiking operators that mean something else than this csscc's; None if all mean the same.
+
+    Domains that no node uses do not count: onnxruntime writes all that a process has registered into what it saves.
+    """
+    used = {n.domain for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in nodes}
+    imports = (o for o in model.opset_import if o.domain in used)
+    return next((o for o in imports if o.version != VERSIONS.get(o.domain, o.version)), None)
 
 
 def in_stream(model: onnx.ModelProto) -> bool:
@@ -125,7 +131,8 @@ def _compositions(model: onnx.ModelProto) -> Iterable[onnx.FunctionProto]:
         if node.domain == ACTIVATION_DOMAIN:
             groups.setdefault(node.op_type, []).append(node)
     for op, nodes in sorted(groups.items()):
-        yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset_of(model))
+        parameters = max(len(n.input) for n in nodes) - ACTIVATIONS[op].inputs
+        yield activation_definition(op, attribute_types(nodes), parameters, opset_of(model))
 
 
 def _spiking(model: onnx.ModelProto, residual: bool, write: FunctionWriter) -> Iterable[onnx.FunctionProto]:

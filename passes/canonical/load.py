@@ -15,7 +15,9 @@ from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.io.weights import fits, pieces, without_weights
+from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.float32 import in_float32
+from csscc.passes.canonical.quantised_operators import without_quantised_operators
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 
@@ -37,7 +39,8 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
         "opset": str(opset_of(model)),
         "sha256": _digest(source),
     }
-    model = _inlined(_without_weight_inputs(model))
+    model = without_quantised_operators(_inlined(_without_weight_inputs(model)), weights)
+    model, weights = dequantised(model, weights)
     _refuse_foreign_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)
@@ -158,11 +161,17 @@ def _refuse_foreign_operators(model: onnx.ModelProto) -> None:
                 n.name or n.output[0],
                 f"{n.domain}::{n.op_type}",
                 "an operator of a foreign domain that no function in the model defines",
-                "export the model with standard operators, or add the operator as a model-local function",
+                _foreign_advice(n),
             )
             for n in foreign
         ]
         raise RefusedModelError(offenders, opset_of(model))
+
+
+def _foreign_advice(node: onnx.NodeProto) -> str:
+    if node.op_type.startswith(("QLinear", "QGemm", "QAttention", "DynamicQuantize", "MatMulNBits")):
+        return "it is quantised; export it with constant scales, as QuantizeLinear and DequantizeLinear (QDQ)"
+    return "export the model with standard operators, or add the operator as a model-local function"
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:

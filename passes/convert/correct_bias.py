@@ -5,7 +5,9 @@ In order, for every neuron and readout (Nagel et al. 2019, section 4.2, with spi
 
     bias -= mean over samples and positions of (accumulated input of the SNN - input of the ANN's activation)
 
-per channel. A layer is corrected on the spikes of corrected layers, so each one sees what it will see in use.
+per channel. A layer is corrected on the spikes of corrected layers, so each one sees what it will see in use. What
+sends the whole numbers of a quantised network stays as it is, and so do its readouts if that is all of its neurons:
+nothing shifts their means.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from csscc.dialect.spiking import Spiking, spiking_nodes
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import channel_axis
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import layer_batches
 from csscc.passes.linear.factors import Factor, compress, spread
 from csscc.runtime.observe import means
@@ -51,7 +54,10 @@ class CorrectBias(BasePass):
         """Return the number of neuron inputs and readouts corrected."""
         assert network.regions is not None
         assert network.ann is not None
-        activations = network.regions.nodes(network.ann, "neuron")
+        known = known_grids(network)
+        activations = [n for n in network.regions.nodes(network.ann, "neuron") if n.outputs[0].name not in known]
+        if known and not activations:
+            return 0
         heard = {n.name: [t.name for t in n.inputs[: ACTIVATIONS[n.op].inputs]] for n in activations}
         heard |= {n.name: [n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
         batches = layer_batches(network, self.source, self.samples, self.budget)

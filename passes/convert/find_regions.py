@@ -27,6 +27,8 @@ from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.linear.core import core_of, read_tensors
 from csscc.passes.linear.mixing import Reduce
 
+_PAIR = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+QUANTISED = frozenset([*_PAIR, "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"])
 CORE_ROLES = ("weighted", "linear", "neuron")
 
 
@@ -45,6 +47,9 @@ class FindRegions(BasePass):
         """
         regions, offenders = survey(network.graph, network.events)
         if not any(r == "weighted" for r in regions.roles.values()):
+            quantised = [n for n in network.graph.nodes if n.op in QUANTISED]
+            if quantised:
+                raise RefusedModelError([_quantised(network, n) for n in quantised], int(network.origin["opset"]))
             raise RefusedError(
                 "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
                 "so there is nothing to make spiking"
@@ -73,6 +78,13 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
     _borders(graph, core, regions)
     return regions, offenders
+
+
+def _quantised(network: Network, node: gs.Node) -> Offender:
+    """A quantised operator of a network in which no weights are found."""
+    noted = [e.text for e in network.events if e.node == node.name]
+    reason = noted[-1] if noted else "a quantised operator whose scales or weights are computed, not constant"
+    return Offender(node.name, node.op, reason, _advice(node), "unknown")
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
@@ -135,6 +147,8 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
 
 
 def _advice(node: gs.Node) -> str:
+    if node.op in QUANTISED:
+        return "it is quantised; export it with constant scales, as QuantizeLinear and DequantizeLinear (QDQ)"
     if node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan", "If"):
         return "recurrence and control flow cannot be spiking; export the network without it"
     if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):

@@ -10,7 +10,8 @@
 The paper takes its percentile as Rueckauer et al. (2017) do, whose implementation leaves out zeros: how often a ReLU is
 silent says nothing of how much it sends when it is not.
 
-An encoder's p is always the largest input, since inputs are bounded and nothing corrects what an encoder loses.
+What a quantiser made has its scale for theta, whatever calibration says. An encoder's p is otherwise the largest input,
+since inputs are bounded and nothing corrects what an encoder loses.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from csscc.dialect.rewrite import rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.insert_neurons import amplitude_names
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.linear.factors import spread
 from csscc.statistics import SMALLEST, Histogram
 
@@ -53,19 +55,20 @@ class SetAmplitudes(BasePass):
         """Return the number of amplitudes that are new."""
         assert network.regions is not None
         assert network.calibration is not None
-        calibration, levels = network.calibration, network.coding.levels
+        calibration, levels, grids = network.calibration, network.coding.levels, known_grids(network)
         tensors = network.graph.tensors()
         changed = 0
         for name in amplitude_names(network.graph, network.regions):
-            histogram = calibration.histograms[name]
-            encoded = name in network.regions.encoded
-            method: Method = "max" if encoded else self.method
-            tops = self.tops(histogram, method, levels)
-            axis = calibration.axes[name]
-            rank = rank_of(tensors[name])
-            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
-            theta = not_too_small(tops, levels, headroom) / levels
-            theta = theta.reshape(()) if axis is None else spread(theta, rank, axis)
+            if name in grids:
+                theta = grids[name].theta(network.coding)
+            else:
+                encoded = name in network.regions.encoded
+                method: Method = "max" if encoded else self.method
+                tops = self.tops(calibration.histograms[name], method, levels)
+                axis = calibration.axes[name]
+                headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+                theta = not_too_small(tops, levels, headroom) / levels
+                theta = theta.reshape(()) if axis is None else spread(theta, rank_of(tensors[name]), axis)
             known = network.amplitudes.get(name)
             changed += known is None or not np.array_equal(theta, known)
             network.amplitudes[name] = theta

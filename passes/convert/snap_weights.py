@@ -49,8 +49,8 @@ class SnapWeights(BasePass):
         """Return the number of neuron inputs in front of which weights were rounded."""
         snapped = 0
         for node, view in neurons(network.graph):
-            currents = [(current, _terms(network.graph, current)) for current in view.current]
-            merged = _mergeable(view.schedule.merged, [terms for _, terms in currents])
+            currents = [(current, terms_of(network.graph, current)) for current in view.current]
+            merged = _mergeable(view.schedule.merged, [t for _, t in currents])
             set_schedule(node, replace(view.schedule, merged=merged))
             for current, terms in currents:
                 if terms is None:
@@ -76,21 +76,21 @@ class Term:
     aligned: bool = True
 
 
-def _terms(graph: Any, tensor: Any) -> list[Term] | None:
+def terms_of(graph: Any, tensor: Any) -> list[Term] | None:
     """Nodes whose results add up to `tensor`, with the resolution of the spikes they read; None if others do too."""
     node = producer(tensor)
     if node is None or node.domain == DOMAIN or only_reader(graph, tensor) is None:
         return _bare(tensor)
     if node.op == "Add" and all(constant(node, i) is None for i in (0, 1)):
-        parts = [_terms(graph, t) for t in node.inputs]
+        parts = [terms_of(graph, t) for t in node.inputs]
         return None if any(p is None for p in parts) else [term for p in parts if p is not None for term in p]
     rule = LINEAR.get(node.op)
     if isinstance(rule, WeightedOp) or is_factor(node):
-        index = rule.data_index(node) if isinstance(rule, WeightedOp) else _data_index(node)
+        index = rule.data_index(node) if isinstance(rule, WeightedOp) else data_index(node)
         resolution = spike_resolution(node.inputs[index])
         return None if resolution is None else [Term(node, resolution)]
     if isinstance(rule, Selection | Concat):
-        found = [_terms(graph, t) for t in (node.inputs if isinstance(rule, Concat) else node.inputs[:1])]
+        found = [terms_of(graph, t) for t in (node.inputs if isinstance(rule, Concat) else node.inputs[:1])]
         if any(f is None for f in found):
             return None
         return [replace(term, aligned=False) for f in found if f is not None for term in f]
@@ -98,11 +98,13 @@ def _terms(graph: Any, tensor: Any) -> list[Term] | None:
 
 
 def _bare(tensor: Any) -> list[Term] | None:
-    """Spikes that enter a current as they are, as on an identity shortcut."""
-    return [Term(None, 1.0)] if spike_resolution(tensor) == 1.0 else None
+    """Spikes, or averages of them, that enter a current as they are, as on an identity shortcut."""
+    resolution = spike_resolution(tensor)
+    return None if resolution is None else [Term(None, resolution)]
 
 
-def _data_index(node: Any) -> int:
+def data_index(node: Any) -> int:
+    """Index of what a factor multiplies."""
     return next(i for i in (0, 1) if constant(node, i) is None)
 
 
@@ -150,29 +152,53 @@ def _magnitude(node: Any) -> Factor:
 def _mergeable(merged: tuple[float, ...], currents: list[list[Term] | None]) -> tuple[float, ...]:
     """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
 
-    What averages of spikes take of the grid is not there for merged steps.
+    What averages of spikes take of the grid is not there for merged steps. Weights that are whole numbers stay what
+    they are: as many steps are merged as their sums leave room for.
     """
     if any(terms is None for terms in currents):
         return (1.0,)
+    known = [terms for terms in currents if terms is not None]
+    if all(_is_whole(term.node) for terms in known for term in terms):
+        return next((w for w in _tails(merged) if all(_keeps_whole(terms, w) for terms in known)), (1.0,))
     finest = min((t.resolution for terms in currents for t in terms or []), default=1.0)
     return merged if bits_of(merged) - np.log2(finest) <= ROOM else (1.0,)
 
 
+def _is_whole(node: Any) -> bool:
+    """Whether a term's weights are whole numbers."""
+    return node is None or all(np.array_equal(v, np.rint(v)) for v in _constants(node) if v.dtype.kind == "f")
+
+
+def _tails(merged: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """The numbers with which fewer and fewer steps are merged, all of them first."""
+    return [merged[start:] for start in range(len(merged))]
+
+
+def _keeps_whole(terms: list[Term], merged: tuple[float, ...]) -> bool:
+    """Whether sums of whole weights are exact for steps merged with these numbers."""
+    return bool((step_for(terms, merged) <= 1).all())
+
+
 def _snap(graph: Any, current: Any, terms: list[Term], merged: tuple[float, ...]) -> bool:
-    rank = len(current.shape)
-    if all(t.aligned for t in terms):
-        total = sum((_magnitude(t.node) for t in terms), ZERO)
-    else:
-        total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
-    total = np.where(total > 0, total, 1.0)
-    finest = resolution(merged) * min(t.resolution for t in terms)
-    step = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    rank, step = len(current.shape), step_for(terms, merged)
     changed = False
     for node in (term.node for term in terms if term.node is not None):
         before = _constants(node)
         _round(graph, node, step, rank)
         changed |= not all(map(np.array_equal, before, _constants(node)))
     return changed
+
+
+def step_for(terms: list[Term], merged: tuple[float, ...]) -> Factor:
+    """What weights have to be multiples of, so that their sums are exact: per output channel, or for all of them."""
+    if all(t.aligned for t in terms):
+        total = sum((_magnitude(t.node) for t in terms), ZERO)
+    else:
+        total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
+    total = np.where(total > 0, total, 1.0)
+    finest = resolution(merged) * min(t.resolution for t in terms)
+    step: Factor = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    return step
 
 
 def _constants(node: gs.Node) -> list[NDArray[np.generic]]:
@@ -183,7 +209,7 @@ def _constants(node: gs.Node) -> list[NDArray[np.generic]]:
 def _round(graph: gs.Graph, node: gs.Node, step: Factor, rank: int) -> None:
     """Round what a factor or a weighted operator multiplies by to multiples of `step`, for its output channels."""
     if is_factor(node):
-        index = 1 - _data_index(node)
+        index = 1 - data_index(node)
         set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
         return
     rule = LINEAR[node.op]
