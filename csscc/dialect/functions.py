@@ -53,7 +53,7 @@ def function_of(
 
 def encoded(body: Body, ops: Plain, node: Spiking[str]) -> list[str]:
     """The slabs that an encoder sends of a value ``x``: spikes, or in rate coding its T-th part at each step."""
-    units = body.add("units", "Div(x, theta)")
+    units = ops.units()
     if not node.schedule.constant:
         return encoder(ops, node.schedule, node.sends, units)
     return [body.add("part", f"Mul({units}, {body.number(1 / node.schedule.T)})")] * node.schedule.T

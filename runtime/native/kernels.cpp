@@ -104,6 +104,7 @@ Coding coding_of(const ort::KernelInfo* info) {
   coding.silent = static_cast<int>(attribute<int64_t>(info, "silent", 0));
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
+  coding.most = attribute<float>(info, "most", coding.most);
   coding.merged = attributes<float>(info, "merged", {1.0f});
   coding.reads = static_cast<int>(attribute<int64_t>(info, "reads", 1));
   coding.sends = attributes<float>(info, "sends", {1.0f});
