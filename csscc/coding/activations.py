@@ -91,6 +91,11 @@ _TABLE = (
     Activation("MatMul", inputs=2, reach="row"),
     Activation("Attention", inputs=3, reach="row"),
     Activation("Softmax", reach="row"),
+    Activation(
+        "SoftmaxOrZero",
+        reach="row",
+        body="s = Softmax <axis = -1> (x) n = IsNaN(s) z = Constant <value_float = 0.0> () y = Where(n, z, s)",
+    ),
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("RMSNormalization", reach="row"),

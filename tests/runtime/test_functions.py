@@ -123,6 +123,7 @@ CASES = (
     Case("Attention", shapes=((2, 6, 8), (2, 9, 8), (2, 9, 5)), opset=23),
     Case("Attention", {"q_num_heads": 2, "kv_num_heads": 2, "is_causal": 1}, shapes=((6, 8),) * 3, opset=23),
     Case("Softmax", {"axis": -1}),
+    Case("SoftmaxOrZero"),
     Case("LogSoftmax", {"axis": 1}),
     Case(
         "LayerNormalization",
@@ -243,6 +244,8 @@ def plain_value(case: Case, values: list[Array]) -> Array:
             helper.make_node("Sqrt", ["e"], ["r"]),
             helper.make_node("Div", ["x0", "r"], ["y"]),
         ]
+    elif case.op == "SoftmaxOrZero":
+        nodes = [helper.make_node("Softmax", ["x0"], ["y"], axis=-1)]
     elif case.op == "ReluMaxPool":
         nodes = [
             helper.make_node("Relu", ["x0"], ["r"]),
