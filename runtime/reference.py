@@ -6,6 +6,7 @@ operators are `csscc.coding.oracle`, not the model's functions, so that a compar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -164,8 +165,9 @@ def _decode(self: Any, z: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     view = replace(self.view, inputs=list(inputs))
-    if not hasattr(self, "function"):
-        parameters, opset = tuple(view.parameters), self.run_params["opsets"][""]
+    parameters = tuple(view.parameters)
+    if not hasattr(self, "function") or any(map(operator.is_not, parameters, self.parameters)):
+        self.parameters, opset = parameters, self.run_params["opsets"][""]  # those that are computed change with the run
         self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, opset)
     firing = oracle.tsa(
         [_by_time(z, view.schedule.T) for z in view.current],

@@ -59,6 +59,7 @@ _TABLE = (
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),
     Activation("ReduceL1", homogeneous=True, reach="row"),
+    Activation("Times", homogeneous=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)"),
     Activation("AtMost", body="y = Min(x, param1)"),
     Activation("ThresholdedRelu"),

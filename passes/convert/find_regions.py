@@ -66,7 +66,8 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
             continue
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
-        data = [i for i in data if _is_float(node.inputs[i]) and regions.known.get(node.name) != i]
+        known = 1 if node.op == "Times" else regions.known.get(node.name)
+        data = [i for i in data if _is_float(node.inputs[i]) and i != known]
         regions.core_inputs[node.name] = data
         role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
@@ -131,7 +132,8 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
     assert activation is not None
     if data != list(range(activation.inputs)):
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
-    if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
+    parameters = [i for i, t in enumerate(node.inputs) if t.name and i not in data]
+    if node.op != "Times" and any(constant(node, i) is None for i in parameters):
         return "its parameters are computed, not constant"
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"

@@ -55,10 +55,15 @@ def known_operand(node: gs.Node, spoken: set[int]) -> int | None:
     known = [i for i in (0, 1) if is_known(node.inputs[i], spoken)]
     if len(known) != 1 or isinstance(node.inputs[1 - known[0]], gs.Constant):
         return None
-    before, after = node.inputs[1 - known[0]].shape, node.outputs[0].shape
+    return known[0] if keeps_size(node.inputs[1 - known[0]], node.outputs[0]) else None
+
+
+def keeps_size(operand: gs.Tensor, result: gs.Tensor) -> bool:
+    """Whether an operator repeats its operand along no axis behind the batch, as far as sizes are known."""
+    before, after = operand.shape, result.shape
     if before is None or after is None or len(before) != len(after):
-        return None
-    return None if any(b == 1 != a for b, a in zip(before[1:], after[1:], strict=True)) else known[0]
+        return False
+    return not any(b == 1 != a for b, a in zip(before[1:], after[1:], strict=True))
 
 
 def is_neuron(node: gs.Node) -> bool:

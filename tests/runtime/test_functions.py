@@ -34,6 +34,7 @@ BATCHES = (1, 2, 7)
 IMAGE = (4, 6, 6)
 # What csscc calls an operator on a tensor and a constant, in ONNX.
 ON_CONSTANTS = {
+    "Times": ("Mul", ["x0", "p0"]),
     "AtLeast": ("Max", ["x0", "p0"]),
     "AtMost": ("Min", ["x0", "p0"]),
     "DividedInto": ("Div", ["p0", "x0"]),
@@ -86,6 +87,7 @@ CASES = (
     Case("ReduceMax", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
     Case("ReduceMin", {"keepdims": 0}, (np.array([-1], np.int64),), exact=True),
     Case("ReduceL1", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
+    Case("Times", parameters=(f32(0.5, 1.0, 0.0, -0.75).reshape(4, 1, 1),), exact=True),
     Case("AtLeast", parameters=(f32(0.1, 0.2, -0.3, 0.0).reshape(4, 1, 1),), exact=True),
     Case("AtMost", parameters=(scalar(0.2),), exact=True),
     Case("ThresholdedRelu", {"alpha": 0.3}, exact=True),
