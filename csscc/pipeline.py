@@ -28,8 +28,8 @@ from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
-from csscc.passes.canonical.load import load
 from csscc.passes.canonical.known_factors import KnownFactors
+from csscc.passes.canonical.load import load
 from csscc.passes.canonical.masks_as_sums import MasksAsSums
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat

@@ -167,7 +167,7 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     view = replace(self.view, inputs=list(inputs))
     parameters = tuple(view.parameters)
     if not hasattr(self, "function") or any(map(operator.is_not, parameters, self.parameters)):
-        self.parameters, opset = parameters, self.run_params["opsets"][""]  # those that are computed change with the run
+        self.parameters, opset = parameters, self.run_params["opsets"][""]  # computed ones change with the run
         self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, opset)
     firing = oracle.tsa(
         [_by_time(z, view.schedule.T) for z in view.current],

@@ -5,9 +5,9 @@
     Where(IsNaN(s), 0, s)                  s
 
 c is known before time starts, k a number. One as low as k means "not there": Softmax makes exactly 0 of such a score.
-Where all of a row is not there, k = -inf makes NaN of it in the ANN, and a guard makes 0 of that: such a Softmax becomes
-``SoftmaxOrZero``. Elsewhere neurons send finite values, and 0 where their activation has none, so that a guard has
-nothing to do.
+Where all of a row is not there, k = -inf makes NaN of it in the ANN, and a guard makes 0 of that: such a Softmax
+becomes ``SoftmaxOrZero``. Elsewhere neurons send finite values, and 0 where their activation has none, so that a guard
+has nothing to do.
 
 It does not fire where c or k repeats x along an axis, or where a guard gives another number than 0.
 """

@@ -94,8 +94,9 @@ def test_a_guarded_softmax_is_one_activation():
     [
         f"{HEAD}, float k = {{1.0}}> {{ s = Where(c, k, x) p = Softmax(s) y = MatMul(p, V) }}",
         f"{HEAD}, float k = {{0.0}}> {{ h = MatMul(x, W) b = Greater(h, k) s = Where(b, k, h) y = MatMul(s, V) }}",
-        f"{HEAD}, float[4,5] k> {{ h = MatMul(x, W) m = ReduceMax <keepdims = 1> (h) s = Where(c, m, h) y = MatMul(s, V) }}",
-        f"{HEAD}, float k = {{1.0}}> {{ h = MatMul(x, W) p = Relu(h) n = IsNaN(p) s = Where(n, k, p) y = MatMul(s, V) }}",
+        f"{HEAD}> {{ h = MatMul(x, W) m = ReduceMax <keepdims = 1> (h) s = Where(c, m, h) y = MatMul(s, V) }}",
+        f"{HEAD}, float k = {{1.0}}> {{ h = MatMul(x, W) p = Relu(h) n = IsNaN(p) s = Where(n, k, p) "
+        "y = MatMul(s, V) }",
         f"{HEAD}, float k = {{0.0}}> {{ h = MatMul(x, W) p = Softmax <axis = 1> (h) n = IsNaN(p) s = Where(n, k, p) "
         "y = MatMul(s, V) }",
     ],
