@@ -31,6 +31,7 @@ from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.canonical.known_factors import KnownFactors
 from csscc.passes.canonical.load import load
 from csscc.passes.canonical.masks_as_sums import MasksAsSums
+from csscc.passes.canonical.merge_attention import MergeAttention
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
@@ -75,6 +76,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FuseReluMaxPool(),
         KnownFactors(),
         CarryKnown(),
+        MergeAttention(),
     )
 
 

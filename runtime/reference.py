@@ -192,7 +192,8 @@ def activation_function(
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
     names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters, 1)]
     if activation.body:
-        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
+        inputs = ", ".join(f"float[N] {a}" for a in arguments)
+        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({inputs}) => (float[N] y) {{ {activation.body} }}'
         graph = onnx.parser.parse_model(text).graph
         for inner in graph.node:
             if inner.op_type in ("MaxPool",):

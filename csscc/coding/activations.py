@@ -31,6 +31,7 @@ class Activation:
         blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.blocks`); one input,
             homogeneous.
         positive: it is never negative.
+        computed: its parameters may be computed, if they are known before time starts.
     """
 
     op: str
@@ -41,8 +42,11 @@ class Activation:
     partial: bool = False
     blocks: bool = False
     positive: bool = False
+    computed: bool = False
 
 
+_WEIGHTS = "s = MatMul(x, x2) m = Add(s, param1) p = Softmax <axis = -1> (m)"
+_OR_ZERO = "n = IsNaN(p) z = Constant <value_float = 0.0> () w = Where(n, z, p)"
 _TABLE = (
     Activation("Relu", homogeneous=True, blocks=True, positive=True),
     Activation("LeakyRelu", homogeneous=True),
@@ -59,7 +63,7 @@ _TABLE = (
     Activation("ReduceMax", homogeneous=True, reach="row"),
     Activation("ReduceMin", homogeneous=True, reach="row"),
     Activation("ReduceL1", homogeneous=True, reach="row"),
-    Activation("Times", homogeneous=True, body="y = Mul(x, param1)"),
+    Activation("Times", homogeneous=True, computed=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)"),
     Activation("AtMost", body="y = Min(x, param1)"),
     Activation("ThresholdedRelu"),
@@ -91,12 +95,10 @@ _TABLE = (
     Activation("Div", partial=True, inputs=2),
     Activation("MatMul", inputs=2, reach="row"),
     Activation("Attention", inputs=3, reach="row"),
+    Activation("Attend", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
+    Activation("AttendOrZero", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
     Activation("Softmax", reach="row"),
-    Activation(
-        "SoftmaxOrZero",
-        reach="row",
-        body="s = Softmax <axis = -1> (x) n = IsNaN(s) z = Constant <value_float = 0.0> () y = Where(n, z, s)",
-    ),
+    Activation("SoftmaxOrZero", reach="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("RMSNormalization", reach="row"),

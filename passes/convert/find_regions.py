@@ -66,8 +66,7 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
             continue
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
-        known = 1 if node.op == "Times" else regions.known.get(node.name)
-        data = [i for i in data if _is_float(node.inputs[i]) and i != known]
+        data = [i for i in data if _is_float(node.inputs[i]) and not _is_bias(regions, node, i)]
         regions.core_inputs[node.name] = data
         role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
@@ -85,6 +84,13 @@ def _known_sums(graph: gs.Graph, core: set[int], spoken: set[int]) -> dict[str, 
         if known is not None and all(is_neuron(r) for r in node.outputs[0].outputs if id(r) in core):
             found[node.name] = known
     return found
+
+
+def _is_bias(regions: Regions, node: gs.Node, index: int) -> bool:
+    """Whether a neuron takes a computed input of the node as it is: as a bias, or as a parameter."""
+    activation = ACTIVATIONS.get(node.op)
+    parameter = activation is not None and activation.computed and index >= activation.inputs
+    return parameter or regions.known.get(node.name) == index
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
@@ -133,7 +139,7 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
     if data != list(range(activation.inputs)):
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
     parameters = [i for i, t in enumerate(node.inputs) if t.name and i not in data]
-    if node.op != "Times" and any(constant(node, i) is None for i in parameters):
+    if not activation.computed and any(constant(node, i) is None for i in parameters):
         return "its parameters are computed, not constant"
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"

@@ -70,6 +70,7 @@ def scalar(value: float) -> Array:
 
 POOL = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
 TWO = (IMAGE, IMAGE)
+HIDDEN = np.where(np.arange(54).reshape(6, 9) % 7 == 3, -3.4e38, 0.25).astype(np.float32)
 CASES = (
     Case("Relu", exact=True),
     Case("LeakyRelu", {"alpha": 0.125}, exact=True),
@@ -126,6 +127,8 @@ CASES = (
     Case("Attention", {"q_num_heads": 2, "kv_num_heads": 2, "is_causal": 1}, shapes=((6, 8),) * 3, opset=23),
     Case("Softmax", {"axis": -1}),
     Case("SoftmaxOrZero"),
+    Case("Attend", parameters=(HIDDEN,), shapes=((2, 6, 8), (2, 8, 9), (2, 9, 5))),
+    Case("AttendOrZero", parameters=(HIDDEN,), shapes=((2, 6, 8), (2, 8, 9), (2, 9, 5))),
     Case("LogSoftmax", {"axis": 1}),
     Case(
         "LayerNormalization",
@@ -248,6 +251,13 @@ def plain_value(case: Case, values: list[Array]) -> Array:
         ]
     elif case.op == "SoftmaxOrZero":
         nodes = [helper.make_node("Softmax", ["x0"], ["y"], axis=-1)]
+    elif case.op in ("Attend", "AttendOrZero"):
+        nodes = [
+            helper.make_node("MatMul", ["x0", "x1"], ["s"]),
+            helper.make_node("Add", ["s", "p0"], ["m"]),
+            helper.make_node("Softmax", ["m"], ["p"], axis=-1),
+            helper.make_node("MatMul", ["p", "x2"], ["y"]),
+        ]
     elif case.op == "ReluMaxPool":
         nodes = [
             helper.make_node("Relu", ["x0"], ["r"]),
