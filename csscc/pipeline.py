@@ -22,12 +22,16 @@ from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
+from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.known_factors import KnownFactors
 from csscc.passes.canonical.load import load
+from csscc.passes.canonical.masks_as_sums import MasksAsSums
+from csscc.passes.canonical.merge_attention import MergeAttention
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
@@ -65,11 +69,15 @@ def canonical_passes() -> tuple[Pass, ...]:
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
+        MasksAsSums(),
         RecogniseNormalizations(),
         RecogniseActivations(),
         SimplifyOperands(),
         PoolBeforeConcat(),
         FuseReluMaxPool(),
+        KnownFactors(),
+        CarryKnown(),
+        MergeAttention(),
         SpikesBetweenLayers(),
     )
 

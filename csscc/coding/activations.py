@@ -33,6 +33,7 @@ class Activation:
         positive: it is never negative.
         exact: each of its operations is exact or correctly rounded, so that all runtimes send the same spikes where
             their sums are exact.
+        computed: its parameters may be computed, if they are known before time starts.
     """
 
     op: str
@@ -44,8 +45,11 @@ class Activation:
     blocks: bool = False
     positive: bool = False
     exact: bool = False
+    computed: bool = False
 
 
+_WEIGHTS = "s = MatMul(x, x2) m = Add(s, param1) p = Softmax <axis = -1> (m)"
+_OR_ZERO = "n = IsNaN(p) z = Constant <value_float = 0.0> () w = Where(n, z, p)"
 _TABLE = (
     Activation("Linear", homogeneous=True, body="y = Identity(x)", exact=True),  # the membrane potential itself
     Activation("Relu", homogeneous=True, blocks=True, positive=True, exact=True),
@@ -69,6 +73,7 @@ _TABLE = (
     Activation("ReduceMax", homogeneous=True, reach="row", exact=True),
     Activation("ReduceMin", homogeneous=True, reach="row", exact=True),
     Activation("ReduceL1", homogeneous=True, reach="row"),
+    Activation("Times", homogeneous=True, computed=True, exact=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)", exact=True),
     Activation("AtMost", body="y = Min(x, param1)", exact=True),
     Activation("ThresholdedRelu", exact=True),
@@ -100,7 +105,10 @@ _TABLE = (
     Activation("Div", partial=True, inputs=2, exact=True),
     Activation("MatMul", inputs=2, reach="row"),
     Activation("Attention", inputs=3, reach="row"),
+    Activation("Attend", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
+    Activation("AttendOrZero", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
     Activation("Softmax", reach="row"),
+    Activation("SoftmaxOrZero", reach="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("RMSNormalization", reach="row"),

@@ -72,6 +72,8 @@ def _borders_are_guarded(network: Network) -> Iterator[str]:
             yield f"'{view.name}' ({view.op}) reads analog values"
         if view.is_encoder and id(node.inputs[0]) in spikes:
             yield f"'{view.name}' encodes spikes"
+        if view.kind in {*ACTIVATIONS, "readout"} and any(id(bias) in spikes for bias in view.biases):
+            yield f"a bias of '{view.name}' comes as spikes"
     for tensor in network.graph.outputs:
         if id(tensor) in spikes:
             yield f"output '{tensor.name}' is not decoded"
