@@ -18,7 +18,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from csscc.dialect.model import define_operators
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import replace_readers
+from csscc.dialect.rewrite import replace_readers, subgraphs
 from csscc.dialect.spiking import DOMAIN, DOMAIN_VERSION
 from csscc.errors import RefusedError
 from csscc.io.weights import is_large
@@ -37,12 +37,12 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
         weights: values of initializers that `model` lacks; they get the types that it gives them.
     """
     network = Network(graph=gs.import_onnx(model))
-    tensors = network.graph.tensors()
-    for name, tensor in (weights or {}).items():
-        declared = tensors.get(name)
-        if isinstance(declared, gs.Constant):
-            declared.values = onnx.numpy_helper.to_array(tensor).astype(declared.dtype, copy=False)
-            declared.data_location = None
+    given = weights or {}
+    for graph in (network.graph, *(g for node in network.graph.nodes for g in subgraphs(node))):
+        for name, declared in graph.tensors().items():
+            if name in given and isinstance(declared, gs.Constant) and declared.data_location is not None:
+                declared.values = onnx.numpy_helper.to_array(given[name]).astype(declared.dtype, copy=False)
+                declared.data_location = None
     network.metadata = {p.key: p.value for p in model.metadata_props}
     name_uniquely(network.graph)
     _type_constants(network.graph)
@@ -127,12 +127,15 @@ def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.Model
 def infer_shapes(network: Network) -> None:
     """Write inferred element types and shapes of an ANN's graph onto its tensors.
 
+    An output whose shape cannot be inferred, behind an `If` whose branches differ in rank, say, keeps the declared one.
+
     Raises:
         RefusedError: the graph is inconsistent.
     """
     graph = network.graph
     graph.toposort()
     known = {id(t) for t in graph.inputs}
+    declared = [(t, t.shape) for t in graph.outputs if isinstance(t, gs.Variable)]
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and id(tensor) not in known:
             tensor.shape = None
@@ -160,6 +163,8 @@ def infer_shapes(network: Network) -> None:
                 inferred.shape = [
                     d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
                 ]
+    for tensor, shape in declared:
+        tensor.shape = shape if tensor.shape is None else tensor.shape
 
 
 def single_node_model(node: gs.Node, dtype: np.dtype[Any]) -> onnx.ModelProto:

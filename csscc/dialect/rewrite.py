@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -104,6 +104,15 @@ def set_inputs(node: gs.Node, tensors: Sequence[gs.Tensor]) -> None:
     """Let the node read `tensors` instead of its inputs."""
     node.inputs.clear()
     node.inputs.extend(tensors)
+
+
+def subgraphs(node: gs.Node) -> Iterator[gs.Graph]:
+    """The graphs in a node's attributes, and those in their nodes."""
+    for graph in node.attrs.values():
+        if isinstance(graph, gs.Graph):
+            yield graph
+            for inner in graph.nodes:
+                yield from subgraphs(inner)
 
 
 def unique_name(graph: gs.Graph, name: str) -> str:
