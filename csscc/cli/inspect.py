@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from csscc.cli.common import console, json_option, model_argument, passes_of, print_json, table
-from csscc.errors import RefusedModelError
+from csscc.errors import RefusedError
 
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
 
@@ -51,9 +51,9 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
         out.print(rows)
-        if result.offenders:
-            out.print(str(RefusedModelError(list(result.offenders), result.opset)), markup=False)
-            raise click.exceptions.Exit(RefusedModelError.exit_code)
+        if result.refusal:
+            out.print(result.refusal, markup=False)
+            raise click.exceptions.Exit(RefusedError.exit_code)
         out.print(
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
@@ -63,8 +63,8 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             f"{_costs(result.interval, result.passes or 0.0, chosen.T)}\n"
             f"batch size: {'any' if result.batch else 'as exported'}"
         )
-    if result.offenders:
-        raise click.exceptions.Exit(RefusedModelError.exit_code)
+    if result.refusal:
+        raise click.exceptions.Exit(RefusedError.exit_code)
 
 
 def _show_snn(model: str, as_json: bool) -> None:

@@ -30,6 +30,11 @@ def sizes_behind_batch(shape: Shape | None) -> list[int] | None:
     return sizes if shape is not None and len(sizes) == len(shape[1:]) else None
 
 
+def is_foreign(domain: str | None) -> bool:
+    """Whether operators of the domain are neither ONNX's own nor csscc's."""
+    return (domain or "ai.onnx") != "ai.onnx" and not str(domain).startswith("csscc")
+
+
 def attribute(node: gs.Node, name: str, default: T) -> T:
     """The node's attribute `name`, or else `default`, whose type it has: ONNX's checker has seen to that."""
     return cast(T, node.attrs.get(name, default))

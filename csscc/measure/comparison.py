@@ -35,16 +35,19 @@ class Comparison:
 
     Attributes:
         samples: compared; 0 if none were.
-        errors: RMS of the difference relative to the ANN's RMS, of each output.
+        errors: RMS of the difference relative to the ANN's RMS, of each output; of labels, the share that differs.
+        left_out: outputs that were not compared, since they are no arrays.
     """
 
     samples: int = 0
     errors: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know: one text for each output that is far from the ANN's."""
-        return tuple(
+        """What the user should know: one text for each output that is far from the ANN's, or was not compared."""
+        unknown = tuple(f"output '{name}' is not compared: it cannot be an array" for name in self.left_out)
+        return unknown + tuple(
             f"output '{name}' differs from the ANN's by {100 * error:.3g} % (RMS, {self.samples} of the samples that "
             "calibrated it). More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
             for name, error in self.errors.items()
@@ -76,7 +79,7 @@ def compare(
     for feeds in source.first(number).batches(at_once):
         if len(next(iter(feeds.values()))) == at_once:
             compared.add(plain.run(feeds), spiking.run(feeds), at_once)
-    return Comparison(compared.samples, compared.output_error)
+    return Comparison(compared.samples, compared.output_error, tuple(sorted(compared.left_out)))
 
 
 def source_session(model: str | Path | onnx.ModelProto) -> Session:

@@ -16,7 +16,7 @@ from csscc.dialect.regions import Regions
 from csscc.errors import Offender
 from csscc.measure.costs import outline_of
 from csscc.passes.canonical.load import load as load_network
-from csscc.passes.convert.find_regions import survey
+from csscc.passes.convert.find_regions import refusal, survey
 from csscc.passes.linear.core import read_tensors
 from csscc.pipeline import canonical
 
@@ -49,14 +49,15 @@ class Inspection:
 
     Attributes:
         nodes: one row a node of the source model.
-        offenders: nodes that stand in the way; empty if the model compiles.
+        offenders: nodes that stand in the way.
+        refusal: why the model cannot be compiled, in the words of `compile`; empty if it can.
         spiking_share: share of multiply-accumulates that become spiking, 0 to 1.
         operations: multiply-accumulates of one sample.
         neurons: neurons of one sample, encoders included.
         depth: layers on the longest path, the output layer included.
         latency: time steps at the coding asked for, from the first input spike to the answer.
         interval: time steps between two inputs at that coding.
-        passes: convolution passes for one input at that coding, see `csscc.measure.costs`; None if there are offenders.
+        passes: convolution passes for one input at that coding, see `csscc.measure.costs`; None if it is refused.
         state_bytes: membrane state of one sample.
         batch: whether the spiking network takes any batch size.
         opset: of the source model.
@@ -64,6 +65,7 @@ class Inspection:
 
     nodes: tuple[NodeFate, ...]
     offenders: tuple[Offender, ...]
+    refusal: str
     spiking_share: float
     operations: int
     neurons: int
@@ -89,18 +91,20 @@ def inspect_ann(model: str | Path | onnx.ModelProto, coding: Coding) -> Inspecti
     source = load_network(model)
     network = canonical(model)
     regions, offenders = survey(network.graph, network.events)
-    refused = {o.node: o for o in offenders}
+    in_the_way = {o.node: o for o in offenders}
     in_file_order = list(source.graph.nodes)
     computed = _computed(source.graph.toposort())
-    nodes = tuple(_fate(n, network, regions, refused, computed) for n in in_file_order)
+    nodes = tuple(_fate(n, network, regions, in_the_way, computed) for n in in_file_order)
     operations = multiply_accumulates_of(network.graph)
     neurons = _neurons(network, regions)
     depth = _depth(network, regions)
-    costs = None if offenders else outline_of(network, regions).costs(coding)
+    refused = refusal(network, regions, offenders)
+    costs = None if refused else outline_of(network, regions).costs(coding)
     return Inspection(
         nodes=nodes,
         offenders=tuple(offenders),
-        spiking_share=_spiking(network, regions, refused) / operations if operations else 0.0,
+        refusal=str(refused or ""),
+        spiking_share=_spiking(network, regions, in_the_way) / operations if operations else 0.0,
         operations=operations,
         neurons=neurons,
         depth=depth,

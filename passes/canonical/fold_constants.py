@@ -1,10 +1,10 @@
 """Fold what does not depend on the inputs.
 
 Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
-After: initializers, and the branch in place of the `If` (`inline_branches`). Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
-dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
-a -1, as ``view(x.size(0), -1)`` is exported. A Resize to sizes that keep batch and channels gets constant sizes of the
-axes behind them.
+After: initializers, and the branch in place of the `If` (`inline_branches`). Folding is onnx-graphsurgeon's, which
+evaluates in onnxruntime; a Reshape whose target has one dimension that is not known, in front, gets the constant
+target ``[-1, ...]``, also where the target is the batch and a -1, as ``view(x.size(0), -1)`` is exported. A Resize to
+sizes that keep batch and channels gets constant sizes of the axes behind them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FoldConstants(BasePass):
     name: ClassVar[str] = "fold-constants"
 
     def apply(self, network: Network) -> int:
-        """Fold to a fixed point; return the number of nodes removed, targets made constant and branches put in place."""
+        """Fold to a fixed point; return how many nodes went, targets became constant and branches were put in place."""
         before = len(network.graph.nodes)
         targets = 0
         while True:

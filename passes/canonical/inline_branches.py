@@ -3,9 +3,9 @@
     before:  If(true) {then: h = Relu(x) -> h, c | else: ...} -> y, z
     after:   Relu(x) -> y    Identity(c) -> z
 
-A result that the branch gives out once takes the place of the result of the ``If``. Any other (a constant, one result given
-out twice, one that a graph inside the branch gives out) is passed on by an Identity. What the branch makes gets names of
-its own, since another branch may use the same ones.
+A result that the branch gives out once takes the place of the result of the ``If``. Any other (a constant, one result
+given out twice, one that a graph inside the branch gives out) is passed on by an Identity. What the branch makes gets
+names of its own, since another branch may use the same ones.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """An `If` with a known condition: its branch stands in its place, and onnxruntime answers the same."""
 
+# ruff: noqa: E501  (a test model is one line)
+
 from __future__ import annotations
 
 import numpy as np
