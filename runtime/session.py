@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from csscc.dialect.sizes import Sizes
+from csscc.dialect.sizes import read as read_sizes
 from csscc.errors import RefusedError
 from csscc.io.data import InputSpec
 from csscc.io.weights import fits, without_weights
@@ -124,10 +126,14 @@ class Session:
         """What the inputs take; the first dimension is free."""
         return tuple(InputSpec(i.name, (None, *i.shape[1:]), numpy_type(i.type).name) for i in self.inputs)
 
-    def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-        """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""
-        rng = np.random.default_rng(seed)
-        return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
+    def random_inputs(self, batch: int, seed: int = 0, sizes: Sizes | None = None) -> dict[str, NDArray[Any]]:
+        """Seeded random inputs of the declared shapes; sizes behind the batch that are free become those of `sizes`.
+
+        Without `sizes`, they become those that the model was calibrated with, or else `batch`.
+        """
+        rng, known = np.random.default_rng(seed), sizes or read_sizes(self.metadata)
+        shapes = {i.name: [*i.shape[:1], *known.get(i.name, i.shape)[1:]] for i in self.inputs}
+        return {i.name: random_input(i.type, shapes[i.name], batch, rng) for i in self.inputs}
 
 
 @cache

@@ -17,9 +17,10 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from csscc.dialect import sizes
 from csscc.dialect.model import define_operators
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import replace_readers, subgraphs
+from csscc.dialect.rewrite import Shape, replace_readers, subgraphs
 from csscc.dialect.spiking import DOMAIN, DOMAIN_VERSION
 from csscc.errors import RefusedError
 from csscc.io.weights import is_large
@@ -118,7 +119,7 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
         if entry.domain == DOMAIN:
             entry.version = DOMAIN_VERSION  # the library writes 1
     define_operators(model)
-    onnx.helper.set_model_props(model, network.metadata)
+    onnx.helper.set_model_props(model, {**network.metadata, **sizes.written(network.sizes)})
     return model
 
 
@@ -184,6 +185,11 @@ def infer_shapes(network: Network) -> None:
                 ]
     for tensor, shape in declared:
         tensor.shape = shape if tensor.shape is None else tensor.shape
+
+
+def sized_shapes(network: Network) -> dict[str, Shape]:
+    """Shapes of the graph's tensors at `Network.sizes`, by name; none where it leaves no size free."""
+    return dict(sizes.at_sizes(export_model(network, weights=False), network.sizes)) if network.sizes else {}
 
 
 def single_node_model(node: gs.Node, dtype: np.dtype[Any]) -> onnx.ModelProto:

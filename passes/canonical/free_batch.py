@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import attribute, shape_of, sizes_behind_batch
+from csscc.dialect.sizes import Sizes
 from csscc.errors import CssccError
 from csscc.io.outputs import as_arrays, is_number
 from csscc.passes.base import BasePass
@@ -56,7 +57,7 @@ class FreeBatch(BasePass):
     def _free(self, network: Network, size: int) -> int:
         graph = network.graph
         try:
-            feeds, expected = _results(Session(export_model(network), optimise=False), size)
+            feeds, expected = _results(Session(export_model(network), optimise=False), size, network.sizes)
             for tensor in graph.inputs:
                 tensor.shape = [BATCH, *shape_of(tensor)[1:]]
             learn_shapes(network)
@@ -92,15 +93,15 @@ def _keep_batch(node: gs.Node) -> int:
     return 1
 
 
-def _results(original: Session, size: int) -> tuple[Feeds, Feeds]:
+def _results(original: Session, size: int, sizes: Sizes) -> tuple[Feeds, Feeds]:
     """Samples for the freed network, and what the original network of batches of `size` makes of them."""
     if size == 1:
-        samples = [original.random_inputs(1, seed) for seed in range(3)]
+        samples = [original.random_inputs(1, seed, sizes) for seed in range(3)]
         runs = [as_arrays(original.run(s)) for s in samples]
         feeds = {n: np.concatenate([s[n] for s in samples]) for n in original.input_names}
         expected = {n: np.stack([r[n] for r in runs]) for n in runs[0]}
         return feeds, {n: v.reshape(-1, *v.shape[2:]) if v.ndim > 1 else v for n, v in expected.items()}
-    feeds = original.random_inputs(size)
+    feeds = original.random_inputs(size, sizes=sizes)
     expected = {n: v[:1] if v.ndim else v for n, v in as_arrays(original.run(feeds)).items()}
     return {n: v[:1] for n, v in feeds.items()}, expected
 

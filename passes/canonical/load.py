@@ -14,14 +14,19 @@ from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
 from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
+from csscc.dialect.sizes import Sizes, fix_sizes
 from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.float32 import in_float32
 from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators
 
 
-def load(source: str | Path | onnx.ModelProto) -> Network:
+def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
     """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
+
+    Args:
+        source: the file or model.
+        shapes: of inputs, in place of sizes that the model leaves free.
 
     Raises:
         RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
@@ -39,6 +44,8 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
     }
     model = _inlined(_without_weight_inputs(model))
     _unname_free_sizes(model)
+    if shapes:
+        fix_sizes(model, shapes)
     refuse_unknown_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)

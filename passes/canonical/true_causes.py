@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.rewrite import attribute, subgraphs
+from csscc.dialect.sizes import example, is_free
 from csscc.errors import Offender
 from csscc.passes.linear import WEIGHTED
 from csscc.passes.linear.core import read_tensors
@@ -88,8 +89,8 @@ class Sizes:
 
     def __init__(self, graph: gs.Graph) -> None:
         free = [t for t in graph.inputs if t.shape is None or not all(isinstance(d, int) for d in t.shape)]
-        self._advice = "fix the sizes: --input-shape " + " ".join(map(_example, free))
-        self._free = bool(free)
+        self._advice = "fix the sizes: " + " ".join(example(t.name, t.shape) for t in free)
+        self._free, self._behind_batch = bool(free), any(is_free(t.shape) for t in free)
         self._computed: set[int] = set()
         for node in graph.nodes:
             read = [t for t in read_tensors(node) if t.name and not isinstance(t, gs.Constant)]
@@ -104,10 +105,4 @@ class Sizes:
             return "it computes with sizes that are free", self._advice
         if any(id(t) in self._computed for t in node.inputs):
             return "its parameters are computed from sizes that are free", self._advice
-        return ("the sizes of its input are free", self._advice) if told == NO_SHAPE else None
-
-
-def _example(tensor: gs.Tensor) -> str:
-    """`x:1,3,height,width`, to be completed with numbers."""
-    sizes = [d or "?" for d in tensor.shape or ["?"]]
-    return f"{tensor.name}:{','.join(str(1 if i == 0 and not isinstance(d, int) else d) for i, d in enumerate(sizes))}"
+        return ("the sizes of its input are free", self._advice) if told == NO_SHAPE and self._behind_batch else None
