@@ -24,12 +24,16 @@ from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
+from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.known_factors import KnownFactors
 from csscc.passes.canonical.load import load
+from csscc.passes.canonical.masks_as_sums import MasksAsSums
+from csscc.passes.canonical.merge_attention import MergeAttention
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
@@ -46,8 +50,9 @@ from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
 from csscc.passes.convert.trim_silence import TrimSilence
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merges
@@ -68,11 +73,16 @@ def canonical_passes() -> tuple[Pass, ...]:
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
+        MasksAsSums(),
         RecogniseNormalizations(),
         RecogniseActivations(),
         SimplifyOperands(),
         PoolBeforeConcat(),
         FuseReluMaxPool(),
+        KnownFactors(),
+        CarryKnown(),
+        MergeAttention(),
+        SpikesBetweenLayers(),
     )
 
 
@@ -151,7 +161,7 @@ class Checked:
             onnx.checker.check_model(_light(network), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise PassError(f"left an invalid graph: {error}") from error
-        verify_spiking(network, LINEAR)
+        verify_spiking(network, LINEAR, WEIGHTED)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
             save_model(network.file or export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")

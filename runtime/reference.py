@@ -6,6 +6,7 @@ operators are `csscc.coding.oracle`, not the model's functions, so that a compar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -166,8 +167,9 @@ def _decode(self: Any, z: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     view = replace(self.view, inputs=list(inputs))
-    if not hasattr(self, "function"):
-        parameters, opset = tuple(view.parameters), self.run_params["opsets"][""]
+    parameters = tuple(view.parameters)
+    if not hasattr(self, "function") or any(map(operator.is_not, parameters, self.parameters)):
+        self.parameters, opset = parameters, self.run_params["opsets"][""]  # computed ones change with the run
         self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, opset)
     firing = oracle.tsa(
         [_by_time(z, view.schedule.T) for z in view.current],
@@ -192,7 +194,8 @@ def activation_function(
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
     names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters, 1)]
     if activation.body:
-        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
+        inputs = ", ".join(f"float[N] {a}" for a in arguments)
+        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({inputs}) => (float[N] y) {{ {activation.body} }}'
         graph = onnx.parser.parse_model(text).graph
         for inner in graph.node:
             if inner.op_type in ("MaxPool",):

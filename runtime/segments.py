@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from csscc.coding.schedule import Schedule
+from csscc.dialect.biases import constant_names
 from csscc.dialect.model import define_operators, with_outputs, with_residuals
 from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
 from csscc.runtime.session import Session
@@ -33,7 +34,7 @@ class Segment:
         network: the whole network.
         nodes: the linear operators in front of the node, in order.
         inputs: graph inputs and spike trains that it reads.
-        biases: a name for the bias of each current, whose constant the network may share.
+        biases: a name for the constant in the bias of each current, which the network may share.
     """
 
     node: onnx.NodeProto
@@ -54,10 +55,16 @@ class Segment:
         """
         own = onnx.NodeProto()
         own.CopyFrom(self.node)
-        view = view_of(own)
-        for i, name in enumerate(self.biases):
-            view.set_bias(i, name)
-        nodes = [*self.nodes, own]
+        view, nodes = view_of(own), [*self.nodes, own]
+        made_at = {n.output[0]: i for i, n in enumerate(self.nodes)}
+        for i, (name, bias) in enumerate(zip(self.biases, view.biases, strict=True)):
+            if bias in made_at:
+                total = onnx.NodeProto()
+                total.CopyFrom(nodes[made_at[bias]])
+                total.input[1] = name
+                nodes[made_at[bias]] = total
+            else:
+                view.set_bias(i, name)
         read = {name for n in nodes for name in n.input}
         given = {i.name: i for i in self.network.graph.input}
         made = onnx.ModelProto(ir_version=self.network.ir_version, opset_import=self.network.opset_import)
@@ -134,7 +141,8 @@ class LayerRun:
     def __init__(self, segment: Segment, runs: LayerRuns) -> None:
         self.segment = segment
         values = {t.name: t for t in runs.model.graph.initializer}
-        pairs = zip(segment.biases, segment.view.biases, strict=True)
+        makers = {n.output[0]: n for n in segment.nodes}
+        pairs = zip(segment.biases, constant_names(segment.view, makers), strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
         self._session = Session(segment.model())
         self._runs = runs
@@ -165,11 +173,13 @@ class LayerRun:
     def mean_currents(self) -> list[NDArray[np.float64]]:
         """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.
 
-        All operators in front of the node are linear (or affine), so the mean goes through them.
+        All operators in front of the node are linear (or affine), so the mean goes through them. The network's own
+        inputs are given as in the first samples: only biases are computed of them.
         """
         first = self._runs.model.graph.input[0].type.tensor_type.shape.dim
         batch = (first[0].dim_value if first else 0) or 1
-        given = {n: np.repeat(self._runs._means[n], batch, axis=0) for n in self.segment.inputs}
+        means, feeds = self._runs._means, self._runs.batches[0]
+        given = {n: np.repeat(means[n], batch, axis=0) if n in means else feeds[n][:batch] for n in self.segment.inputs}
         currents = self.segment.view.current
         made = [c for c in currents if c not in given]
         values = given | self._session.run(given | self.biases, made)

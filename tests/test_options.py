@@ -91,7 +91,7 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"beta": 3.001}, r"beta must be from 1 \(rate coding\) to 3, not 3.001"),
         ({"coding": "rate", "T": 513}, "T must be a whole number from 1 to 512, not 513"),
         ({"coding": "rate", "beta": 2.0}, "beta is 1, not 2.0"),
-        ({"coding": "phase"}, "coding 'phase' is not known; choose one of css, rate, fs"),
+        ({"coding": "morse"}, "coding 'morse' is not known; choose one of css, rate, fs"),
         ({"beta": float("nan")}, "beta must be"),
         ({"silent": -1}, "silent steps must be from 0 to 12"),
         ({"silent": 13}, r"silent steps must be from 0 to 12 \(T\), not 13"),

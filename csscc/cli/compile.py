@@ -23,6 +23,8 @@ from csscc.cli.common import (
     take_images,
     warn,
 )
+from csscc.coding.coding import Coding
+from csscc.options import CODINGS
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
     from csscc.measure.comparison import Comparison
 
 SHOWN = 3  # nodes that a note names
+
+def _defaults(name: str) -> str:
+    """What a field of the coding is, for each coding that has a default of its own."""
+    own = {c: f"{s.settings[name]:g}" for c, s in CODINGS.items() if name in s.settings}
+    own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
+    others = "".join(f"; {coding} {value}" for coding, value in own.items())
+    return f"[default: {getattr(Coding(), name):g}{others}]"
+
+
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
 
 
@@ -39,12 +50,12 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
 @click.option(
-    "--coding", type=click.Choice(["css", "rate", "fs"]), default="css", show_default=True,
-    help="Canonic signed spikes; for comparison rate coding, or few spikes layer by layer without overlap in time.",
+    "--coding", type=click.Choice(list(CODINGS)), default="css", show_default=True,
+    help=f"{'; '.join(f'{name}: {scheme.use}' for name, scheme in CODINGS.items())}.",
 )  # fmt: skip
-@click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
-@click.option("--beta", type=float, help="A spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
-@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1; rate 0; fs T]")
+@click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
+@click.option("--beta", type=float, help=f"A spike is worth beta times the next one.  {_defaults('beta')}")
+@click.option("--silent", type=int, help=f"Steps each layer listens before it may fire.  {_defaults('silent')}")
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -101,16 +101,16 @@ def _size(shape: Any) -> int:
     return int(np.prod(known)) if shape and len(known) == len(shape) - 1 else 0
 
 
+def _coding_fields() -> list[tuple[Field[Any], type[int] | type[float]]]:
+    """The fields of `Coding`, and the kind of number that says each; flags are 0 or 1."""
+    return [(f, float if isinstance(f.default, float) else int) for f in fields(Coding)]
+
+
 def write(facts: Facts) -> dict[str, str]:
     """Facts as ONNX metadata properties."""
-    coding = facts.coding
     plain = {
         "version": facts.version,
-        "T": str(coding.T),
-        "beta": repr(coding.beta),
-        "silent": str(coding.silent),
-        "negative": str(int(coding.negative)),
-        "signed_input": str(int(coding.signed_input)),
+        **{f.name: repr(kind(getattr(facts.coding, f.name))) for f, kind in _coding_fields()},
         "latency": str(facts.latency),
         "calibration": facts.calibration,
         "source": json.dumps(dict(facts.source)),
@@ -132,13 +132,7 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
             f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
         )
     try:
-        coding = Coding(
-            int(facts["T"]),
-            float(facts["beta"]),
-            int(facts["silent"]),
-            bool(int(facts["negative"])),
-            bool(int(facts["signed_input"])),
-        )
+        coding = Coding(**{f.name: type(f.default)(kind(facts[f.name])) for f, kind in _coding_fields()})
         listed = json.loads(facts["layers"])
         if not isinstance(listed, list):
             raise TypeError("its layers are no list")

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, helper
 
+from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.functions import FunctionWriter, activation_definition, function_of
 from csscc.dialect.plain import NeuronSignature
 from csscc.dialect.spiking import (
@@ -125,7 +126,8 @@ def _compositions(model: onnx.ModelProto) -> Iterable[onnx.FunctionProto]:
         if node.domain == ACTIVATION_DOMAIN:
             groups.setdefault(node.op_type, []).append(node)
     for op, nodes in sorted(groups.items()):
-        yield activation_definition(op, attribute_types(nodes), max(len(n.input) for n in nodes) - 1, opset_of(model))
+        parameters = max(len(n.input) for n in nodes) - ACTIVATIONS[op].inputs
+        yield activation_definition(op, attribute_types(nodes), parameters, opset_of(model))
 
 
 def _spiking(model: onnx.ModelProto, residual: bool, write: FunctionWriter) -> Iterable[onnx.FunctionProto]:

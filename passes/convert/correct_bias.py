@@ -5,7 +5,8 @@ In order, for every neuron and readout (Nagel et al. 2019, section 4.2, with spi
 
     bias -= mean over samples and positions of (accumulated input of the SNN - input of the ANN's activation)
 
-per channel. A layer is corrected on the spikes of corrected layers, so each one sees what it will see in use.
+per channel. A layer is corrected on the spikes of corrected layers, so each one sees what it will see in use. What is
+known before time starts is the same in both networks and is left out: a mask may hold the largest numbers there are.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.adapter import export_model
+from csscc.dialect.biases import constant_part, set_constant_part
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, values_of
+from csscc.dialect.rewrite import values_of
 from csscc.dialect.spiking import Spiking, spiking_nodes
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
@@ -51,9 +52,8 @@ class CorrectBias(BasePass):
         """Return the number of neuron inputs and readouts corrected."""
         assert network.regions is not None
         assert network.ann is not None
-        activations = network.regions.nodes(network.ann, "neuron")
-        heard = {n.name: [t.name for t in n.inputs[: ACTIVATIONS[n.op].inputs]] for n in activations}
-        heard |= {n.name: [n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
+        heard = network.regions.heard_names(network.ann)
+        heard |= {view.name: heard[n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
         batches = layer_batches(network, self.source, self.samples, self.budget)
         ann = export_model(replace(network, graph=network.ann))
         expected = means(ann, {name for names in heard.values() for name in names}, batches)
@@ -73,13 +73,13 @@ def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected
     unit = np.asarray(values_of(view.theta), np.float64) if absorbed else np.ones(())
     corrected = 0
     for i, (current, wanted) in enumerate(zip(run.mean_currents(), expected, strict=True)):
-        bias = np.asarray(values_of(view.biases[i]), np.float64)
+        bias = np.asarray(constant_part(view, i), np.float64)
         heard = (np.tensordot(network.coding.weights, current, axes=1) + bias) * unit
         shift = _per_channel(view.current[i], heard - wanted)
         if np.abs(shift).max() <= NOISE * max(float(np.abs(heard).max()), float(np.abs(wanted).max())):
             continue
         bias = compress(bias - shift / unit)
-        view.set_bias(i, constant_tensor(network.graph, f"{view.name}_bias", bias))
+        set_constant_part(network.graph, view, i, bias)
         run.biases[run.segment.biases[i]] = bias.astype(np.float32)
         corrected += 1
     return corrected

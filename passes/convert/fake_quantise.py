@@ -16,7 +16,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant_tensor, is_output, rank_of, replace_readers, shape_of, unique_name
 from csscc.passes.convert.channels import channel_axis
@@ -24,11 +23,9 @@ from csscc.passes.convert.insert_neurons import amplitude_names
 
 
 def heard_tensors(network: Network) -> list[str]:
-    """What neurons and readouts take as their input, by the names in the ANN."""
+    """What neurons and readouts hear as spikes, by the names in the ANN."""
     assert network.regions is not None
-    neurons = network.regions.nodes(network.graph, "neuron")
-    heard = [t.name for n in neurons for t in n.inputs[: ACTIVATIONS[n.op].inputs]]
-    return list(dict.fromkeys([*heard, *network.regions.decoded]))
+    return list(dict.fromkeys(n for names in network.regions.heard_names(network.graph).values() for n in names))
 
 
 def mean_name(tensor: str) -> str:

@@ -24,7 +24,7 @@ from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.true_causes import NO_SHAPE, Sizes, instead_of_layers, true_cause
 from csscc.passes.linear import LINEAR, WEIGHTED
-from csscc.passes.linear.core import core_of, read_tensors
+from csscc.passes.linear.core import core_of, is_neuron, known_operand, read_tensors
 from csscc.passes.linear.mixing import Reduce
 
 CORE_ROLES = ("weighted", "linear", "neuron")
@@ -72,12 +72,13 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
     noted = {e.node: e.text for e in events}
     weighted, before, core = core_of(graph)
     regions, offenders, sizes = Regions(), [], Sizes(graph)
+    regions.known = _known_sums(graph, core, weighted | before)
     for node in graph.nodes:
         if id(node) not in core:
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
             continue
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
-        data = [i for i in data if _is_float(node.inputs[i])]
+        data = [i for i in data if _is_float(node.inputs[i]) and not _is_bias(regions, node, i)]
         regions.core_inputs[node.name] = data
         role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
@@ -87,6 +88,23 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
     _borders(graph, core, regions)
     return regions, offenders if weighted else instead_of_layers(graph)
+
+
+def _known_sums(graph: gs.Graph, core: set[int], spoken: set[int]) -> dict[str, int]:
+    """Sums in front of neurons and readouts with what is known before time starts: see `Regions.known`."""
+    found = {}
+    for node in graph.nodes:
+        known = known_operand(node, spoken) if id(node) in core else None
+        if known is not None and all(is_neuron(r) for r in node.outputs[0].outputs if id(r) in core):
+            found[node.name] = known
+    return found
+
+
+def _is_bias(regions: Regions, node: gs.Node, index: int) -> bool:
+    """Whether a neuron takes a computed input of the node as it is: as a bias, or as a parameter."""
+    activation = ACTIVATIONS.get(node.op)
+    parameter = activation is not None and activation.computed and index >= activation.inputs
+    return parameter or regions.known.get(node.name) == index
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
@@ -135,7 +153,8 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
     assert activation is not None
     if data != list(range(activation.inputs)):
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
-    if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
+    parameters = [i for i, t in enumerate(node.inputs) if t.name and i not in data]
+    if not activation.computed and any(constant(node, i) is None for i in parameters):
         return "its parameters are computed, not constant"
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"

@@ -32,30 +32,47 @@ from csscc.runtime.numpy_ops import convolve, paddings
 
 SAMPLES = 64
 CHANNEL_CORRELATION = 0.8
+AS_IT_IS = frozenset(["Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 
 
 def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) -> Source:
-    """Seeded noise for every input: smooth in space, standard normal; small integers for integer inputs.
+    """Seeded noise for every input: smooth in space, standard normal.
 
-    What `specs` leave free behind the batch, `Network.sizes` must state.
+    Integers that choose rows of a table are drawn from its rows, as token ids are; others are ones, so that a mask lets
+    everything through. What `specs` leave free behind the batch, `Network.sizes` must state.
     """
     fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
     number = fixed if isinstance(fixed, int) else SAMPLES
+    rows = {t.name: _rows_chosen(t) for t in network.graph.inputs}
+
+    shapes = {s.name: (number, *network.sizes.get(s.name, s.shape)[1:]) for s in specs}
 
     def chunks() -> Iterator[Arrays]:
         rng = np.random.default_rng(seed)
         for _ in range(max(1, SAMPLES // number)):
-            yield {s.name: _noise(s, (number, *network.sizes.get(s.name, s.shape)[1:]), rng) for s in specs}
+            yield {s.name: _noise(s, shapes[s.name], rows.get(s.name, 0), rng) for s in specs}
 
     return Source(specs, chunks, "synthetic inputs", None, synthetic=True)
 
 
-def _noise(spec: InputSpec, sizes: Shape, rng: np.random.Generator) -> NDArray[np.generic]:
+def _rows_chosen(tensor: gs.Tensor) -> int:
+    """Of how many rows the values of a tensor choose, as indices of a Gather from a constant; 0 if they do not."""
+    for reader in tensor.outputs:
+        table = constant(reader, 0)
+        if reader.op == "Gather" and reader.inputs[1] is tensor and table is not None:
+            return int(table.shape[attribute(reader, "axis", 0)])
+        rows = _rows_chosen(reader.outputs[0]) if reader.op in AS_IT_IS and reader.inputs[0] is tensor else 0
+        if rows:
+            return rows
+    return 0
+
+
+def _noise(spec: InputSpec, sizes: Shape, rows: int, rng: np.random.Generator) -> NDArray[np.generic]:
     shape = tuple(d for d in sizes if isinstance(d, int))
     assert len(shape) == len(sizes), f"a size of '{spec.name}' is free"
     dtype = np.dtype(spec.dtype)
     if dtype.kind != "f":
-        return rng.integers(0, 2, shape).astype(dtype)
+        return (rng.integers(0, rows, shape) if rows else np.ones(shape)).astype(dtype)
     return smooth_noise(shape, rng).astype(dtype)
 
 

@@ -52,7 +52,7 @@ def scanned_function(
         return function_of(node, signature, opset, residual=residual)
     body = Body()
     if signature is None:
-        units = body.add("units", "Div(x, theta)")
+        units = Plain(body, node.schedule, opset).units()
         train, inputs = _digits(body, node, opset, units, node.schedule.worth), ["x", "theta"]
     else:
         train, inputs = _neuron(body, node, signature, opset), signature.names
