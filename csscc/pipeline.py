@@ -16,7 +16,7 @@ import onnx
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
-from csscc.dialect.sizes import Shapes, Sizes, checked
+from csscc.dialect.sizes import Shapes, Sizes, behind_batch, checked
 from csscc.dialect.verifier import verify_spiking
 from csscc.errors import PassError, RefusedModelError
 from csscc.io.data import Source
@@ -191,7 +191,7 @@ def with_sizes(model: str | Path | onnx.ModelProto, shapes: Shapes, run: Callabl
     """
     network = load(model)
     given = checked(shapes, network.graph.inputs)
-    network.sizes = dict(given)
+    network.sizes = behind_batch(given, network.graph.inputs)
     try:
         return network, run(network)
     except RefusedModelError as refusal:

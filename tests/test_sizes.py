@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,19 @@ def test_where_nodes_depend_on_them_they_are_fixed_to_those_stated(tmp_path: Pat
         csscc.compile(model, images(4, 8, 8), input_shape={"x": (1, 3, 8, 12)})
 
 
+BATCH_READ = """
+g (float[N,8] x) => (float[N,2] y) <float[8,8] W, float[4,2] V, int64[1] rows = {2}, int64[1] four = {4}, int64 first = {0}, int64[1] zero = {0}>
+{ h = MatMul(x, W) s = Shape(h) n = Gather(s, first) m = Unsqueeze(n, zero) t = Concat <axis = 0> (rows, m, four) r = Reshape(h, t)
+  p = Transpose <perm = [1, 0, 2]> (r) q = Relu(p) e = ReduceMax <keepdims = 0> (q, four_axis) y = MatMul(e, V) }"""
+
+
+def test_a_batch_that_is_read_can_be_fixed_too() -> None:
+    model = parse(BATCH_READ.replace("int64[1] zero", "int64[1] four_axis = {1}, int64[1] zero"))
+    refused = inspect_ann(model, Coding()).refusal
+    assert "fix the sizes: --input-shape x:1,8" in refused
+    assert "free" not in inspect_ann(model, Coding(), {"x": (1, 8)}).refusal
+
+
 @pytest.mark.parametrize(
     ("shape", "told"),
     [
@@ -184,3 +198,18 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 def test_damaged_sizes() -> None:
     with pytest.raises(RefusedError, match="damaged"):
         sizes.read({sizes.KEY: "[1"})
+
+
+def test_sweep_and_tune_take_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(parse(FIXED_ONLY), "m.onnx")
+    np.save("x.npy", images(16, 8, 12))
+    shared = ["--calibration", "x.npy", "--input-shape", "x:1,3,8,12", "--T", "6", "-q"]
+    cli.main(
+        ["sweep", "m.onnx", "--data", "x.npy", "--beta", "1.5", "--silent", "1", "-o", "s", *shared],
+        standalone_mode=False,
+    )
+    (row,) = json.loads(Path("s/results.json").read_text())
+    assert not row["error"]
+    assert cli.main(["tune", "m.onnx", "--max-loss", "50", "-o", "t.onnx", *shared], standalone_mode=False) == 0
+    assert [d.dim_value for d in onnx.load("t.onnx").graph.input[0].type.tensor_type.shape.dim][1:] == [3, 8, 12]

@@ -84,8 +84,8 @@ def _show_snn(model: str, as_json: bool) -> None:
         print_json(asdict(snn.facts) | {"interval": costs.interval, "passes": costs.passes})
         return
     coding = snn.facts.coding
-    what = f"a spiking network, with neurons for one sample{of_samples(snn.facts.sizes)}"
-    rows = table(f"{model}: {what}", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    counted = f", for one sample{of_samples(snn.facts.sizes)}" if snn.facts.sizes else ""
+    rows = table(f"{model}: a spiking network{counted}", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
         top = f"{layer.top:.4g}" if layer.top else ""

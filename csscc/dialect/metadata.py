@@ -55,6 +55,11 @@ class Facts:
     options: Mapping[str, Any]
     sizes: Sizes = field(default_factory=dict)
 
+    @property
+    def fixed(self) -> Sizes:
+        """Shapes to which inputs of the source were fixed."""
+        return sizes.decoded(self.source.get("fixed", "{}"))
+
 
 def facts_of(network: Network, settings: Mapping[str, Any]) -> Facts:
     """Facts of a converted network."""

@@ -48,7 +48,7 @@ def ask_for(inputs: Iterable[Any], known: Sizes) -> str:
 
 
 def checked(given: Shapes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes that a user gave for those inputs of a graph that leave sizes free.
+    """The shapes that a user gave for those inputs of a graph that leave sizes free, if only the batch.
 
     Raises:
         UsageError: there is no such input, or it takes no such shape.
@@ -64,9 +64,14 @@ def checked(given: Shapes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
         if not fits or any(d < 1 or (isinstance(w, int) and w != d) for w, d in pairs[1:]) or min(shape, default=1) < 1:
             wanted = ",".join(str(d or "?") for d in declared or [])
             raise UsageError(f"--input-shape: '{name}' takes {wanted}, not {','.join(map(str, shape))}")
-        if is_free(declared):
+        if declared is None or not all(isinstance(d, int) for d in declared):
             sizes[name] = tuple(shape)
     return sizes
+
+
+def behind_batch(given: Sizes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
+    """Those of inputs that leave more than the batch free: what to count for."""
+    return {t.name: given[t.name] for t in inputs if t.name in given and is_free(t.shape)}
 
 
 def at_sizes(model: onnx.ModelProto, sizes: Sizes) -> dict[str, list[int | None]]:
@@ -86,7 +91,7 @@ def fix_sizes(model: onnx.ModelProto, sizes: Sizes) -> None:
     """State the shapes of inputs that leave sizes free (in place), and forget what was said of tensors behind them."""
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
-        if value.name in sizes and any(not d.HasField("dim_value") for d in dims[1:]):
+        if value.name in sizes and any(not d.HasField("dim_value") for d in dims):
             for dim, size in zip(dims, sizes[value.name], strict=True):
                 dim.Clear()
                 dim.dim_value = size
@@ -97,22 +102,31 @@ def fix_sizes(model: onnx.ModelProto, sizes: Sizes) -> None:
                 dim.Clear()
 
 
-def written(sizes: Sizes) -> dict[str, str]:
-    """Sizes as metadata of a model."""
-    return {KEY: json.dumps({name: list(shape) for name, shape in sizes.items()})} if sizes else {}
+def encoded(sizes: Sizes) -> str:
+    """Sizes as JSON."""
+    return json.dumps({name: list(shape) for name, shape in sizes.items()})
 
 
-def read(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    """Sizes out of a model's metadata; none where it leaves no size free.
+def decoded(text: str) -> dict[str, tuple[int, ...]]:
+    """Sizes out of JSON.
 
     Raises:
         RefusedError: they are damaged.
     """
     try:
-        found = json.loads(metadata.get(KEY, "{}"))
-        return {str(name): tuple(int(d) for d in shape) for name, shape in found.items()}
+        return {str(name): tuple(int(d) for d in shape) for name, shape in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise RefusedError(f"the file's csscc metadata is damaged ({error}); compile it again") from error
+
+
+def written(sizes: Sizes) -> dict[str, str]:
+    """Sizes as metadata of a model."""
+    return {KEY: encoded(sizes)} if sizes else {}
+
+
+def read(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Sizes out of a model's metadata; none where it leaves no size free."""
+    return decoded(metadata.get(KEY, "{}"))
 
 
 def of_samples(sizes: Sizes) -> str:

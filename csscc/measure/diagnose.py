@@ -85,7 +85,7 @@ def diagnose(
     facts = read_facts(
         {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    source_network = canonical(ann, _fixed_sizes(model))
+    source_network = canonical(ann, facts.fixed)
     reference = export_model(source_network)
     outputs = [o.name for o in model.graph.output]
     pairs = layers_of_both(model, reference, outputs)
@@ -120,12 +120,6 @@ def diagnose(
         cause=first.cause if first is not None else "",
         sentences=sentences(compared, layers, facts, same),
     )
-
-
-def _fixed_sizes(snn: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes of the inputs of which the SNN leaves no size free; the ANN it was made from may have left some free."""
-    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in snn.graph.input}
-    return {name: (shape[0] or 1, *shape[1:]) for name, shape in shapes.items() if len(shape) > 1 and all(shape[1:])}
 
 
 def _batch(facts: Facts) -> int:

@@ -17,6 +17,7 @@ from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
 from csscc.dialect.rewrite import Shape
 from csscc.dialect.sizes import Shapes, Sizes, ask_for, checked
+from csscc.dialect.sizes import behind_batch as sizes_behind_batch
 from csscc.errors import Offender
 from csscc.measure.costs import outline_of
 from csscc.passes.canonical.load import load as load_network
@@ -98,10 +99,11 @@ def inspect_ann(
     """
     source = load_network(model)
     network = load_network(model)
-    network.sizes = checked(input_shape or {}, network.graph.inputs)
+    given = checked(input_shape or {}, network.graph.inputs)
+    network.sizes = sizes_behind_batch(given, network.graph.inputs)
     regions, offenders = survey(run_pipeline(network, canonical_passes()).graph, network.events)
-    if offenders and network.sizes:
-        network = canonical(model, network.sizes)
+    if offenders and given:
+        network = canonical(model, given)
         regions, offenders = survey(network.graph, network.events)
     asked = ask_for(network.graph.inputs, network.sizes)
     shapes = sized_shapes(network)

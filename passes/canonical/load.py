@@ -14,7 +14,7 @@ from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
 from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
-from csscc.dialect.sizes import Sizes, fix_sizes
+from csscc.dialect.sizes import Sizes, encoded, fix_sizes
 from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.float32 import in_float32
@@ -46,6 +46,7 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
     _unname_free_sizes(model)
     if shapes:
         fix_sizes(model, shapes)
+        origin["fixed"] = encoded(shapes)
     refuse_unknown_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)
