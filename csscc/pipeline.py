@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
+from csscc.dialect.sizes import Shapes, Sizes, behind_batch, checked
 from csscc.dialect.verifier import verify_spiking
-from csscc.errors import PassError
+from csscc.errors import PassError, RefusedModelError
 from csscc.io.data import Source
 from csscc.io.files import save_model
 from csscc.io.weights import without_weights
@@ -59,6 +61,8 @@ from csscc.passes.lower.targets import merges
 
 Progress = Callable[[str, int], None]
 ADJUST_ROUNDS = 4
+SHOWN = 3  # nodes that are named as examples
+T = TypeVar("T")
 
 
 def canonical_passes() -> tuple[Pass, ...]:
@@ -177,6 +181,28 @@ def run_pipeline(
     return run_passes(passes, network, Checked(dump, then))
 
 
-def canonical(model: str | Path | onnx.ModelProto) -> Network:
-    """The network of a model behind the canonical passes: what `csscc inspect` looks at."""
-    return run_pipeline(load(model), canonical_passes())
+def canonical(model: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
+    """The network of a model behind the canonical passes: what `csscc inspect` looks at; `shapes` fix its inputs'."""
+    return run_pipeline(load(model, shapes), canonical_passes())
+
+
+def with_sizes(model: str | Path | onnx.ModelProto, shapes: Shapes, run: Callable[[Network], T]) -> tuple[Network, T]:
+    """Load a model, and `run` passes on it: with the sizes free that it leaves free, else fixed to those of `shapes`.
+
+    Raises:
+        UsageError: the model's inputs do not take these shapes.
+        RefusedError: the model cannot be used in either way.
+    """
+    network = load(model)
+    given = checked(shapes, network.graph.inputs)
+    network.sizes = behind_batch(given, network.graph.inputs)
+    try:
+        return network, run(network)
+    except RefusedModelError as refusal:
+        if not given:
+            raise
+        network = load(model, given)
+        names = ", ".join(f"{o.op} '{o.node}'" for o in refusal.offenders[:SHOWN])
+        text = f"sizes fixed to those given, since nodes depend on them ({names}, {len(refusal.offenders)} in all)"
+        network.report("load", "inputs", text)
+        return network, run(network)

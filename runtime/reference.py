@@ -23,6 +23,7 @@ from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.model import copy_of, refuse_other_version
 from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, view_of
+from csscc.runtime.foreign import foreign_operators
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -66,7 +67,8 @@ class ReferenceRuntime:
         proto = _without_csscc_functions(proto)
         self._trace = Trace()
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
-        operators = [*FAST_OPS, *_csscc_operators(names, self)]
+        own = frozenset({DOMAIN, *(f.domain for f in proto.functions)})
+        operators = [*FAST_OPS, *_csscc_operators(names, self), *foreign_operators(proto, own, self.dtype)]
         self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self.input_names: list[str] = list(self._evaluator.input_names)
         self.output_names: list[str] = list(self._evaluator.output_names)

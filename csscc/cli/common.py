@@ -26,6 +26,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 native_option = click.option(
     "--native/--no-native", default=True, help="Use native kernels where they are compiled (csscc native build)."
 )
+def _shapes(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """What `--input-shape` says, by name of the input."""
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        if not name or not all(size.strip().isdigit() for size in sizes.split(",")):
+            raise click.BadParameter(f"'{text}' is not of the form x:1,3,224,224, the input's name and its sizes")
+        shapes[name] = tuple(int(size) for size in sizes.split(","))
+    return shapes
+
+
+input_shape_option = click.option(
+    "--input-shape", multiple=True, metavar="NAME:SIZES", callback=_shapes,
+    help="Sizes to calibrate with and to count for, where the network leaves them free, as in x:1,3,224,224; "
+    "they stay free if they can. Once for each input.",
+)  # fmt: skip
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from csscc.cli.common import (
     console,
     image_options,
+    input_shape_option,
     json_option,
     model_argument,
     passes_of,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from csscc.dialect.network import Event
     from csscc.measure.comparison import Comparison
 
+SHOWN = 3  # nodes that a note names
 
 def _defaults(name: str) -> str:
     """What a field of the coding is, for each coding that has a default of its own."""
@@ -40,7 +42,6 @@ def _defaults(name: str) -> str:
     return f"[default: {getattr(Coding(), name):g}{others}]"
 
 
-SHOWN = 3  # nodes that a note names
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
 
 
@@ -72,6 +73,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
+@input_shape_option
 @image_options
 @click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network behind every pass to this folder.")
 @json_option
@@ -136,6 +138,7 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "passes": snn.costs.passes,
         "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
         "layers": len(snn.layers),
+        "sizes": dict(snn.facts.sizes),
         "calibration": snn.facts.calibration,
         "output_error": dict(snn.report.comparison.errors),
         "samples_compared": snn.report.comparison.samples,
@@ -147,6 +150,8 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
 
 def show(snn: SNN, files: list[Path]) -> None:
     """A few lines for people."""
+    from csscc.dialect.sizes import of_samples
+
     facts = summary(snn, files)
     rows = table(f"{files[0]}: a spiking network", "", "")
     coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
@@ -158,7 +163,7 @@ def show(snn: SNN, files: list[Path]) -> None:
     spiking = [k for k in kinds if k not in ("encoder", "readout")]
     counts = ", ".join(f"{spiking.count(k)} {k}" for k in dict.fromkeys(spiking))
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
-    rows.add_row("neurons", f"{facts['neurons']:,} for one sample")
+    rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
     rows.add_row("differs from the ANN", _difference(snn.report.comparison))
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
@@ -170,18 +175,20 @@ def show(snn: SNN, files: list[Path]) -> None:
     raised = len(snn.report.events) - len(notes)
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
-    for text, nodes in _grouped(notes).items():
-        more = f" and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
-        out.print(f"Note, {', '.join(nodes[:SHOWN])}{more}: {text}", markup=False)
+    for note in grouped(notes):
+        out.print(f"Note, {note}", markup=False)
     out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)
 
 
-def _grouped(events: Sequence[Event]) -> dict[str, list[str]]:
-    """The nodes of which the same is told, by what that is."""
+def grouped(events: Iterable[Event]) -> list[str]:
+    """One line for all nodes of which the same is said."""
     nodes: dict[str, list[str]] = {}
     for event in events:
         nodes.setdefault(event.text, []).append(event.node)
-    return nodes
+    return [
+        f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}: {text}"
+        for text, names in nodes.items()
+    ]
 
 
 def _difference(comparison: Comparison) -> str:

@@ -33,7 +33,10 @@ class Network:
         origin: facts of the source file (name, sha256, producer, opset).
         metadata: the source model's own metadata, written back on export.
         node_metadata: metadata of nodes by name, which the graph library does not carry.
+        types: of tensors by name, where the graph library or onnx's inference knows none: sequences and maps that go in
+            and out, and what operators of other domains make.
         batch: name of the symbolic batch dimension, or None where the batch stays fixed.
+        sizes: shapes of the inputs for which neurons and operations are counted, where the network leaves sizes free.
         regions: which nodes become spiking, once found.
         calibration: statistics of the ANN's activations, once collected.
         statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
@@ -49,7 +52,9 @@ class Network:
     origin: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     node_metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    types: dict[str, onnx.TypeProto] = field(default_factory=dict)
     batch: str | None = None
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     regions: Regions | None = None
     calibration: Calibration | None = None
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
 from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import ImageOptions, open_source
+from csscc.io.outputs import as_arrays, is_number
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.folded import folded, with_trains
 from csscc.passes.lower.kernels import open_session
@@ -97,9 +98,9 @@ def verify(
             carried = _carried(expected, sends.get(name, EVERY_STEP.merged))  # a stream merges none
             layers[name] += max(int(different.sum()), int((got[tensor].reshape(carried.shape) != carried).sum()))
             spikes += expected.size
-        for name in outputs:
-            a, b = got[name].astype(np.float64), trace.outputs[name].astype(np.float64)
-            worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12))
+        expected_outputs = as_arrays(trace.outputs)
+        for name, value in as_arrays({n: got[n] for n in outputs}).items():
+            worst = max(worst, _difference(value, expected_outputs[name]))
         seen += len(next(iter(feeds.values())))
         if progress is not None:
             progress(seen, source.size)
@@ -142,6 +143,14 @@ def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:
     """What a file carries of spikes ``[T, B, ...]``: the first steps as one sum, where it merges them."""
     head = np.tensordot(np.asarray(merged, spikes.dtype), spikes[: len(merged)], axes=1)
     return np.concatenate([head[None], spikes[len(merged) :]])
+
+
+def _difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference relative to the largest value; of text, whether any differs."""
+    if not is_number(got):
+        return float((got != expected).any())
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12)
 
 
 def _random(session: Session, number: int) -> dict[str, Any]:
