@@ -22,11 +22,13 @@ from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
+from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.known_sizes import KnownSizes
 from csscc.passes.canonical.load import load
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
@@ -58,8 +60,11 @@ def canonical_passes() -> tuple[Pass, ...]:
     """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
     return (
         FoldConstants(),
+        KnownSizes(),
+        FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        BatchFirst(),
         ConstantsApart(),
         FreeBatch(),
         FoldConstants(),
