@@ -12,7 +12,7 @@ A core tensor X has its batch somewhere in one axis, ``outer * batch * inner`` l
 ``[batch, axes before, outer, inner, axes behind]`` (`front_shape`), where outer and inner are left out if they are 1.
 Any Reshape of X is one of X' too, since the order of the elements of a sample is the same; what other operators become
 is told by `csscc.passes.canonical.batch_rules`. Where an operator mixes the batch, or nothing is known of its sizes,
-it reads X as before, made of X'.
+it reads X as before, made of X'. Nodes behind the core stay as they are; those before it may have to make X'.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from csscc.passes.base import BasePass
 from csscc.passes.canonical.batch_place import Fronts, UnfitError
 from csscc.passes.canonical.batch_rules import RULES
 from csscc.passes.canonical.sizes import sizes_of
-from csscc.passes.linear.core import core_nodes
+from csscc.passes.linear.core import core_of
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,16 @@ class BatchFirst(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of operators rewritten."""
         graph = network.graph
-        core = core_nodes(graph)
+        _, behind, core = core_of(graph)
         sizes = sizes_of(graph)
         if sizes.batch is None:
             return 0
         nodes = list(graph.nodes)
         fronts = Fronts(graph, sizes, sizes.batch)
-        rewritten = sum(_rewrite(fronts, node) for node in core)
+        for node in nodes:
+            if id(node) in core or id(node) not in behind:
+                _rewrite(fronts, node)
+        rewritten = fronts.keep(core)
         if rewritten:
             try:
                 fronts.hand_back()
@@ -59,15 +62,15 @@ class BatchFirst(BasePass):
         return rewritten
 
 
-def _rewrite(fronts: Fronts, node: gs.Node) -> int:
+def _rewrite(fronts: Fronts, node: gs.Node) -> None:
     """Make the counterpart of a node, if it reads or makes a tensor that has the batch elsewhere."""
     start = len(fronts.graph.nodes)
     rule = None if node.domain else RULES.get(node.op)
     try:
         if rule is not None:
-            return fronts.take(node, rule(fronts, node), start)
+            fronts.take(node, rule(fronts, node), start)
+            return
     except UnfitError:
-        pass
+        pass  # what the rule made so far, nobody reads
     for tensor in node.outputs:
         fronts.assume(tensor, batched=fronts.reads_batch(node))
-    return 0

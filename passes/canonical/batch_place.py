@@ -79,7 +79,7 @@ class Fronts:
         self._places: dict[int, Place | None] = {}
         self._unknown: set[int] = set()
         self._made: dict[int, tuple[gs.Tensor, gs.Tensor]] = {}
-        self._replaced: set[int] = set()
+        self._replaced: dict[int, gs.Node] = {}
 
     def shape(self, tensor: gs.Tensor) -> tuple[Size, ...]:
         """The tensor's shape.
@@ -150,8 +150,10 @@ class Fronts:
         return place.front_shape(self.shape(tensor), self.batch)
 
     def node(self, op: str, name: str, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Variable:
-        """A new node's output."""
-        return insert_node(self.graph, op, name, inputs, **attrs)
+        """A new node's output, of the type of its first input."""
+        output = insert_node(self.graph, op, name, inputs, **attrs)
+        output.dtype = inputs[0].dtype
+        return output
 
     def vector(self, name: str, numbers: Sequence[int]) -> gs.Constant:
         """A new constant vector."""
@@ -173,7 +175,7 @@ class Fronts:
             raise UnfitError
         return self.node("Reshape", name, [tensor, target])
 
-    def take(self, node: gs.Node, made: Sequence[tuple[gs.Tensor, Place]], start: int) -> int:
+    def take(self, node: gs.Node, made: Sequence[tuple[gs.Tensor, Place]], start: int) -> None:
         """Accept what a rule made of a node; the nodes from `start` on are dropped if it changed nothing."""
         read = [self._places.get(id(t)) for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
         moved = any(p not in (None, FRONT) for p in read) or any(p != FRONT for _, p in made)
@@ -183,11 +185,20 @@ class Fronts:
             for new in self.graph.nodes[start:]:
                 new.inputs.clear()
             del self.graph.nodes[start:]
-            return 0
+            return
         for tensor, (counterpart, _) in zip(node.outputs, made, strict=True):
             self._made[id(tensor)] = tensor, counterpart
-        self._replaced.add(id(node))
-        return 1
+        self._replaced[id(node)] = node
+
+    def keep(self, core: set[int]) -> int:
+        """Drop the counterparts of nodes outside the core that no others need; return the number of those that stay."""
+        for node in reversed(list(self._replaced.values())):
+            readers = [r for t in node.outputs for r in t.outputs]
+            if id(node) not in core and all(id(r) not in self._replaced for r in readers):
+                del self._replaced[id(node)]
+                for tensor in node.outputs:
+                    del self._made[id(tensor)]
+        return len(self._replaced)
 
     def hand_back(self) -> None:
         """Let what still reads a tensor that has a counterpart read one made of it.
@@ -195,21 +206,26 @@ class Fronts:
         Raises:
             UnfitError: one cannot be made.
         """
+        backs = []
         for tensor, counterpart in list(self._made.values()):
-            readers = [n for n in tensor.outputs if id(n) not in self._replaced]
-            made_anew = not tensor.inputs or id(tensor.inputs[0]) not in self._replaced
-            if made_anew or not (readers or is_output(self.graph, tensor)):
-                continue
-            back = self._back(tensor, counterpart)
+            replaced = tensor.inputs and id(tensor.inputs[0]) in self._replaced
+            read = any(id(n) not in self._replaced for n in tensor.outputs) or is_output(self.graph, tensor)
+            if replaced and read:
+                backs.append((tensor, self._back(tensor, counterpart)))
+        for tensor, back in backs:
             replace_readers(tensor, back)
-            for index, output in enumerate(self.graph.outputs):
-                if output is tensor:
-                    back.name, tensor.name = tensor.name, f"{tensor.name}_replaced"
-                    self.graph.outputs[index] = back
-        for node in self.graph.nodes:
-            if id(node) in self._replaced:
-                node.inputs.clear()
-                node.outputs.clear()
+            if is_output(self.graph, tensor):
+                self._name_output(tensor, back)
+        for node in self._replaced.values():
+            node.inputs.clear()
+            node.outputs.clear()
+
+    def _name_output(self, tensor: gs.Tensor, new: gs.Tensor) -> None:
+        """Let the graph's output `tensor` be `new`, by the same name."""
+        if not new.inputs or is_output(self.graph, new):
+            new = self.node("Identity", f"{tensor.name}_output", [new])
+        new.name, tensor.name = tensor.name, new.name
+        self.graph.outputs[next(i for i, t in enumerate(self.graph.outputs) if t is tensor)] = new
 
     def _back(self, tensor: gs.Tensor, counterpart: gs.Tensor) -> gs.Tensor:
         place, shape = self.place(tensor), self.shape(tensor)

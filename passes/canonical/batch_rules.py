@@ -51,7 +51,9 @@ def axis_behind(place: Place, rank: int, axis: int) -> int:
 
 def again(fronts: Fronts, node: gs.Node, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Tensor:
     """The same operator on other inputs, with these attributes in place of its own."""
-    return fronts.node(node.op, node.name, inputs, **{**node.attrs, **attrs})
+    output = fronts.node(node.op, node.name, inputs, **{**node.attrs, **attrs})
+    output.dtype = node.outputs[0].dtype
+    return output
 
 
 def elementwise(fronts: Fronts, node: gs.Node) -> Made:
@@ -216,7 +218,10 @@ def concat(fronts: Fronts, node: gs.Node) -> Made:
 
 
 def gather(fronts: Fronts, node: gs.Node) -> Made:
-    """By indices without batch, along an axis that does not hold it."""
+    """By indices without batch, along an axis that does not hold it; or of rows of a table by indices with a batch."""
+    found = fronts.place(node.inputs[1])
+    if found is not None and fronts.place(node.inputs[0]) is None and attribute(node, "axis", 0) == 0:
+        return [(again(fronts, node, [node.inputs[0], fronts.front(node.inputs[1])]), found)]
     place, rank = placed(fronts, node)
     if fronts.place(node.inputs[1]) is not None:
         raise UnfitError

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
-from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
+from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
 
@@ -38,9 +38,9 @@ class Selection(LinearOp):
 
     def _refuse_batch(self, node: gs.Node) -> str:
         """Run on three samples: each must come out as it does alone."""
-        sizes = sizes_behind_batch(node.inputs[0].shape)
-        if sizes is None:
-            return "" if node.op in _SAFE_WITHOUT_SHAPE else "its shape is not known"
+        return next(filter(None, (self._refuse_sizes(node, sizes) for sizes in _sizes_to_try(node))), "")
+
+    def _refuse_sizes(self, node: gs.Node, sizes: list[int]) -> str:
         samples = np.arange(3 * int(np.prod(sizes))).reshape(3, *sizes).astype(np.float32) + 1
         try:
             together = _run(node, samples)
@@ -77,18 +77,28 @@ def permutation(transpose: gs.Node) -> list[int]:
 
 
 def _selected(node: gs.Node, factor: Factor) -> Factor | None:
-    """The operator's own result on the factor; None where it is not known, or differs from output to output."""
+    """The operator's own result on the factor; None where it differs from output to output, or with a free size."""
     if factor.ndim == 0:
         return factor
-    sizes = sizes_behind_batch(node.inputs[0].shape)
-    if sizes is None:
-        return None
+    found = [_selected_of(node, factor, sizes) for sizes in _sizes_to_try(node)]
+    same = all(f is not None and found[0] is not None and np.array_equal(f, found[0]) for f in found)
+    return found[0] if same else None
+
+
+def _selected_of(node: gs.Node, factor: Factor, sizes: list[int]) -> Factor | None:
     full = np.broadcast_to(factor, sizes)[None]
     results = _run(_continued(node) if node.op == "Pad" else node, full)
     return compress(results[0][0]) if len(results) == 1 else None
 
 
-_SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
+FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for
+
+
+def _sizes_to_try(node: gs.Node) -> list[list[int]]:
+    """Sizes behind the batch of the data: its own, or some for each that is free."""
+    shape = shape_of(node.inputs[0])[1:]
+    tried = [[d if isinstance(d, int) else free for d in shape] for free in FREE_SIZES]
+    return tried[:1] if tried[0] == tried[1] else tried
 
 
 def _continued(pad: gs.Node) -> gs.Node:
