@@ -50,6 +50,8 @@ FRONT = Place(0)
 def place_after_reshape(before: Sequence[Size], place: Place, after: Sequence[Size], batch: Size) -> Place:
     """Where a Reshape puts the batch: the axis whose elements lie as far apart, and hold as many.
 
+    A batch of one may be in several axes: then in one of its own, or else in front of others, as heads are folded.
+
     Raises:
         UnfitError: the batch ends up in several axes.
     """
@@ -62,7 +64,7 @@ def place_after_reshape(before: Sequence[Size], place: Place, after: Sequence[Si
             found.append(Place(axis, outer, inner))
     if not found:
         raise UnfitError
-    return next((p for p in found if not p.rest), found[0])
+    return min(found, key=lambda p: (len(p.rest), p.outer != ONE))
 
 
 class Fronts:
@@ -126,7 +128,10 @@ class Fronts:
 
     def reads_batch(self, node: gs.Node) -> bool:
         """Whether an input of the node has a batch, or may have one."""
-        return any(id(t) in self._unknown or self._places.get(id(t)) is not None for t in node.inputs)
+        try:
+            return any(self.place(t) is not None for t in node.inputs)
+        except UnfitError:
+            return True
 
     def front(self, tensor: gs.Tensor) -> gs.Tensor:
         """The counterpart of a tensor that has a place."""
@@ -191,10 +196,14 @@ class Fronts:
         self._replaced[id(node)] = node
 
     def keep(self, core: set[int]) -> int:
-        """Drop the counterparts of nodes outside the core that no others need; return the number of those that stay."""
+        """Drop counterparts that no others need; return the number of nodes whose counterparts stay.
+
+        That is what moves the batch for a reader that needs it there, or outside the core.
+        """
         for node in reversed(list(self._replaced.values())):
             readers = [r for t in node.outputs for r in t.outputs]
-            if id(node) not in core and all(id(r) not in self._replaced for r in readers):
+            moves = all(self._places.get(id(t)) in (None, FRONT) for t in node.inputs)
+            if (moves or id(node) not in core) and all(id(r) not in self._replaced for r in readers):
                 del self._replaced[id(node)]
                 for tensor in node.outputs:
                     del self._made[id(tensor)]

@@ -28,6 +28,14 @@ def placed(fronts: Fronts, node: gs.Node) -> tuple[Place, int]:
     return place, len(fronts.shape(node.inputs[0]))
 
 
+def _out_of_row(fronts: Fronts, tensor: gs.Tensor) -> Place | None:
+    """Where the batch is, the last axis left out if possible: one sample is in front of a row or at the end of rows."""
+    place, shape = fronts.place(tensor), fronts.shape(tensor)
+    if place is None or fronts.batch != ONE or place.axis != len(shape) - 1 or place.outer != ONE or len(shape) < 2:
+        return place
+    return Place(place.axis - 1, outer=shape[-2])
+
+
 def numbers(node: gs.Node, index: int) -> list[int] | None:
     """The integers of a constant input; None where it is absent.
 
@@ -107,7 +115,7 @@ def _beside(
 
 def matmul(fronts: Fronts, node: gs.Node) -> Made:
     """The batch stays out of the matrices, except that rows may hold it before a plain matrix of weights."""
-    places = [fronts.place(t) for t in node.inputs]
+    places = [_out_of_row(fronts, t) for t in node.inputs]
     ranks = [len(fronts.shape(t)) for t in node.inputs]
     if min(ranks) < 2:
         raise UnfitError
@@ -123,10 +131,10 @@ def matmul(fronts: Fronts, node: gs.Node) -> Made:
 
 def gemm(fronts: Fronts, node: gs.Node) -> Made:
     """``alpha * A @ B' + beta * C`` with the batch in the rows of A: a MatMul and an Add."""
-    place, _ = placed(fronts, node)
+    place = _out_of_row(fronts, node.inputs[0])
     weights, bias = constant(node, 1), constant(node, 2)
     computed_bias = bias is None and len(node.inputs) > 2
-    if weights is None or computed_bias or attribute(node, "transA", 0) or place.axis != 0:
+    if weights is None or computed_bias or attribute(node, "transA", 0) or place is None or place.axis != 0:
         raise UnfitError
     if bias is not None and bias.ndim == 2 and bias.shape[0] != 1:
         raise UnfitError

@@ -81,13 +81,13 @@ class Sizes:
 
 def sizes_of(graph: gs.Graph) -> Sizes:
     """Sizes of a sorted graph, by the choice for which most shapes are known."""
-    best: Sizes | None = None
+    best, fewest = None, len(graph.nodes) * len(ONE) + 1
     for others in OTHERS:
         free = list(_free(graph, others))
         found = Sizes(free, _batch(graph, free))
         failures = sum(_follow(graph, found, choice) for choice in range(len(ONE)))
-        if best is None or len(found._shapes) > len(best._shapes):
-            best = found
+        if failures < fewest:
+            best, fewest = found, failures
         if not failures or all(is_batch(tensor, axis) for tensor, axis, _ in free):
             break
     assert best is not None
