@@ -1,9 +1,10 @@
-"""Sizes that are not fixed, followed through a network by what they are for two choices of them.
+"""Sizes that are not fixed, followed through a network by what they are for three choices of them.
 
 A size of a network with free dimensions is a function of those dimensions: 12, or batch, or 4 * batch, or
-(height + 1) // 2. Here it is the pair of its values for two choices of all free dimensions (`Size`). Pairs multiply,
-divide and compare like the sizes they stand for; equal numbers are a constant. The choices are large primes for the
-batch, so that no other size is taken for a multiple of it.
+(height + 1) // 2. Here it is the tuple of its values for three choices of all free dimensions (`Size`). Such tuples
+multiply, divide and compare like the sizes they stand for; equal numbers are a constant. The batch is a large prime,
+so that no other size is taken for a multiple of it; other choices lie far apart, so that they still differ where
+strides divide them.
 
 Shapes come from onnx's inference, node by node, and values of small tensors that depend on nothing but shapes and
 constants from its reference implementation: unlike the inference of whole models it knows all operators.
@@ -11,7 +12,7 @@ constants from its reference implementation: unlike the inference of whole model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,9 +27,9 @@ from csscc.dialect.rewrite import Shape
 
 Size = tuple[int, ...]
 Values = NDArray[np.generic]
-ONE: Size = (1, 1)
-BATCHES = (10007, 10037)
-OTHERS = ((61, 67), (224, 288), (12, 17), (640, 736))
+ONE: Size = (1, 1, 1)
+BATCHES: Size = (10007, 10037, 10039)
+OTHERS: tuple[Size, ...] = ((61, 149, 17), (224, 480, 352), (12, 61, 29), (7, 29, 16), (640, 1376, 992))
 MAX_VALUES = 256  # elements of a tensor whose values are followed
 EMPTY = onnx.numpy_helper.from_array(np.zeros(0, np.float32))
 
@@ -80,42 +81,45 @@ class Sizes:
 
 
 def sizes_of(graph: gs.Graph) -> Sizes:
-    """Sizes of a sorted graph, by the choice for which most shapes are known."""
+    """Sizes of a sorted graph, by the choice for which most shapes are known.
+
+    Free dimensions of one name are one. Where the network only works if others are equal too, those that are the same
+    axis of several inputs are taken for one.
+    """
     best, fewest = None, len(graph.nodes) * len(ONE) + 1
-    for others in OTHERS:
-        free = list(_free(graph, others))
-        found = Sizes(free, _batch(graph, free))
-        failures = sum(_follow(graph, found, choice) for choice in range(len(ONE)))
-        if failures < fewest:
-            best, fewest = found, failures
-        if not failures or all(is_batch(tensor, axis) for tensor, axis, _ in free):
-            break
+    for by_axis in (False, True):
+        for others in OTHERS:
+            found = _started(graph, others, by_axis=by_axis)
+            failures = sum(_follow(graph, found, choice) for choice in range(len(ONE)))
+            if failures < fewest:
+                best, fewest = found, failures
+            if not failures or all(size == BATCHES for _, _, size in found.free):
+                return found
     assert best is not None
     return best
 
 
-def is_batch(tensor: gs.Tensor, axis: int) -> bool:
-    """Whether an axis of an input is that of the batch."""
-    return axis == 0 and tensor.shape is not None and len(tensor.shape) > 0
-
-
-def _free(graph: gs.Graph, others: Sequence[int]) -> Iterator[tuple[gs.Tensor, int, Size]]:
-    names = {t.shape[0] for t in graph.inputs if t.shape and isinstance(t.shape[0], str)}
-    known: dict[str, Size] = {name: BATCHES for name in names}
+def _started(graph: gs.Graph, others: Size, *, by_axis: bool) -> Sizes:
+    """The sizes of the inputs: the batch is what is free in front and nowhere else."""
+    first = {t.shape[0] for t in graph.inputs if t.shape}
+    elsewhere = {d for t in graph.inputs for d in (t.shape or ())[1:]}
+    batches = first - elsewhere or first
+    known: dict[object, Size] = {}
+    free = []
     for tensor in graph.inputs:
-        for axis, size in enumerate(tensor.shape or ()):
-            if isinstance(size, int):
+        for axis, name in enumerate(tensor.shape or ()):
+            if isinstance(name, int):
                 continue
-            new = BATCHES if axis == 0 else tuple(n + 16 * len(known) * (n % 16 == 0) for n in others)
-            yield tensor, axis, known.setdefault(size, new) if size else new
-
-
-def _batch(graph: gs.Graph, free: Sequence[tuple[gs.Tensor, int, Size]]) -> Size | None:
-    if any(is_batch(tensor, axis) for tensor, axis, _ in free):
-        return BATCHES
-    fixed = {t.shape[0] for t in graph.inputs if t.shape}
-    size = fixed.pop() if len(fixed) == 1 else None
-    return (size,) * len(ONE) if isinstance(size, int) else None
+            named = isinstance(name, str) and any(c.isalnum() for c in name)
+            key = axis if by_axis else name if named else (tensor.name, axis)
+            if axis == 0 and name in batches:
+                known[key] = BATCHES
+            count = len(known)
+            new = [n + (i + 1) * count * (32 if n % 32 == 0 else 2) for i, n in enumerate(others)]
+            free.append((tensor, axis, known.setdefault(key, tuple(new))))
+    fixed = first.pop() if len(first) == 1 else None
+    batch = (fixed,) * len(ONE) if isinstance(fixed, int) else None
+    return Sizes(free, BATCHES if any(size == BATCHES for _, _, size in free) else batch)
 
 
 def _follow(graph: gs.Graph, sizes: Sizes, choice: int) -> int:
