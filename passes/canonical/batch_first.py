@@ -67,7 +67,7 @@ def _rewrite(fronts: Fronts, node: gs.Node) -> None:
     start = len(fronts.graph.nodes)
     rule = None if node.domain else RULES.get(node.op)
     try:
-        if rule is not None:
+        if rule is not None and not fronts.comes_to_front(node):
             fronts.take(node, rule(fronts, node), start)
             return
     except UnfitError:

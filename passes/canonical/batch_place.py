@@ -133,6 +133,13 @@ class Fronts:
         except UnfitError:
             return True
 
+    def comes_to_front(self, node: gs.Node) -> bool:
+        """Whether a node, as it is, brings the batch of a tensor without counterpart to the front."""
+        place = self.place(node.inputs[0]) if node.op == "Transpose" else None
+        if place is None or place == FRONT or id(node.inputs[0]) in self._made:
+            return False
+        return list(node.attrs.get("perm", ()))[:1] == [place.axis]
+
     def front(self, tensor: gs.Tensor) -> gs.Tensor:
         """The counterpart of a tensor that has a place."""
         if id(tensor) in self._made:
