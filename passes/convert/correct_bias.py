@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from csscc.dialect.adapter import export_model
 from csscc.dialect.biases import constant_part, set_constant_part
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import values_of
+from csscc.dialect.rewrite import shape_of, values_of
 from csscc.dialect.spiking import Spiking, spiking_nodes
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
@@ -86,7 +86,9 @@ def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected
 
 
 def _per_channel(tensor: Any, values: NDArray[np.float64]) -> Factor:
-    """Mean of ``[...]`` over all axes but the tensor's channels."""
+    """Mean of ``[...]`` over all axes but the tensor's channels; over those, too, if their number is free."""
     axis = channel_axis(tensor)
+    if not isinstance(shape_of(tensor)[axis], int):
+        return np.asarray(values.mean())
     others = tuple(i for i in range(values.ndim) if i != axis - 1)
     return spread(values.mean(axis=others), values.ndim + 1, axis)
