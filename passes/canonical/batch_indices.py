@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from csscc.dialect.adapter import MIN_OPSET
+from csscc.dialect.rewrite import sizes_behind_batch
 
 BATCHES = (2, 3)
 MAX_NODES = 40
@@ -27,10 +28,9 @@ def own_indices(graph: gs.Graph, indices: gs.Tensor, length: int) -> NDArray[np.
         values = _computed(graph, indices, batch)
         if values is None or values.ndim < 1 or values.shape[0] != batch or values.dtype.kind != "i":
             return None
-        start = np.arange(batch).reshape(-1, *(1,) * (values.ndim - 1)) * length
-        found += list(values - start)
+        found += [np.asarray(own, np.int64) - sample * length for sample, own in enumerate(values)]
     same = all(np.array_equal(f, found[0]) for f in found)
-    own = np.asarray(found[0], np.int64)
+    own = found[0]
     return own if same and own.size and own.min() >= 0 and own.max() < length else None
 
 
@@ -44,9 +44,10 @@ def _computed(graph: gs.Graph, result: gs.Tensor, batch: int) -> NDArray[np.gene
     for name, tensor in read.items():
         if tensor.inputs or isinstance(tensor, gs.Constant):
             continue
-        if tensor.shape is None or not all(isinstance(d, int) for d in tensor.shape[1:]):
+        sizes = sizes_behind_batch(tensor.shape)
+        if sizes is None:
             return None
-        feeds[name] = np.zeros((batch, *(int(d) for d in tensor.shape[1:])), tensor.dtype)
+        feeds[name] = np.zeros((batch, *sizes), tensor.dtype)
     constants = [onnx.numpy_helper.from_array(t.values, n) for n, t in read.items() if isinstance(t, gs.Constant)]
     inputs = [onnx.ValueInfoProto(name=n, type=onnx.TypeProto()) for n in feeds]
     outputs = [onnx.ValueInfoProto(name=result.name, type=onnx.TypeProto())]

@@ -132,7 +132,7 @@ def expand(fronts: Fronts, node: gs.Node) -> Made:
     if wide == goal:
         return [(data, moved)]
     known = expand_target(wide, goal)
-    target = fronts.vector(f"{node.name}_shape", known) if known else None
+    target: gs.Tensor | None = fronts.vector(f"{node.name}_shape", known) if known else None
     if target is None:
         sizes = [ONE if b == a else a for b, a in zip(wide, goal, strict=True)]
         target = from_inputs(fronts.graph, node.name, fronts.sizes, sizes)
