@@ -27,6 +27,7 @@ from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
@@ -75,6 +76,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        EinsumToMatMul(),
         BatchFirst(),
         ConstantsApart(),
         FreeBatch(),
