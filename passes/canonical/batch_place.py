@@ -188,7 +188,13 @@ class Fronts:
         return self.node("Reshape", name, [tensor, target])
 
     def take(self, node: gs.Node, made: Sequence[tuple[gs.Tensor, Place]], start: int) -> None:
-        """Accept what a rule made of a node; the nodes from `start` on are dropped if it changed nothing."""
+        """Accept what a rule made of a node; the nodes from `start` on are dropped if it changed nothing.
+
+        Raises:
+            UnfitError: the node has outputs that the rule knows nothing of.
+        """
+        if len(made) != len(node.outputs):
+            raise UnfitError
         read = [self._places.get(id(t)) for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
         moved = any(p not in (None, FRONT) for p in read) or any(p != FRONT for _, p in made)
         for tensor, (_, place) in zip(node.outputs, made, strict=True):
