@@ -71,7 +71,8 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
         whole = not per_channel or ACTIVATIONS[node.op].reach == "row" or not _many_positions(tensor)
         axis = None if whole else channel_axis(tensor)
         mixed = axis != 1 and ACTIVATIONS[node.op].reach == "window"  # a window spans every axis behind the first two
-        axes[tensor.name] = None if axis == 0 or mixed else axis
+        free = axis is not None and not isinstance(shape_of(tensor)[axis], int)
+        axes[tensor.name] = None if axis == 0 or mixed or free else axis
     return axes
 
 

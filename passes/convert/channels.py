@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.rewrite import producer, rank_of
+from csscc.dialect.rewrite import producer, rank_of, shape_of
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.layout import permutation
 from csscc.passes.linear.weighted import WeightedOp
@@ -28,8 +28,9 @@ _KEEP_LAYOUT = {
 
 
 def channel_axis(tensor: gs.Tensor) -> int:
-    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise."""
-    return _found(tensor) % rank_of(tensor)
+    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise, the last if that is free."""
+    axis = _found(tensor) % rank_of(tensor)
+    return axis if isinstance(shape_of(tensor)[axis], int) else rank_of(tensor) - 1
 
 
 def input_channel_axis(readers: list[gs.Node], tensor: gs.Tensor) -> int:
