@@ -88,7 +88,7 @@ def _selected(node: gs.Node, factor: Factor) -> Factor | None:
 def _selected_of(node: gs.Node, factor: Factor, sizes: list[int]) -> Factor | None:
     full = np.broadcast_to(factor, sizes)[None]
     results = _run(_continued(node) if node.op == "Pad" else node, full)
-    return compress(results[0][0]) if len(results) == 1 else None
+    return compress(results[0][0]) if len(results) == 1 and results[0].size else None
 
 
 FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for
