@@ -127,6 +127,21 @@ def normalisation(fronts: Fronts, node: gs.Node) -> Made:
     return [(made, place)]
 
 
+def batch_normalisation(fronts: Fronts, node: gs.Node) -> Made:
+    """The channels, the second axis, times and plus constants, as the counterpart may have them elsewhere."""
+    place, rank = placed(fronts, node)
+    known = [p.astype(np.float64) for i in range(1, 5) if (p := constant(node, i)) is not None]
+    if len(known) < 4 or len(node.outputs) > 1 or attribute(node, "training_mode", 0) or place.axis != 0:
+        raise UnfitError
+    scale, bias, mean, variance = known
+    factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    name, wide = node.name, (-1, *(1,) * (rank - 2))
+    times = constant_tensor(fronts.graph, f"{name}_factor", factor.reshape(wide))
+    plus = constant_tensor(fronts.graph, f"{name}_shift", (bias - mean * factor).reshape(wide))
+    scaled = fronts.node("Mul", f"{name}_scaled", [fronts.front(node.inputs[0]), times])
+    return [(fronts.node("Add", name, [scaled, plus]), place)]
+
+
 def reduction(fronts: Fronts, node: gs.Node) -> Made:
     """Over axes that do not hold the batch."""
     place, rank = placed(fronts, node)
@@ -151,6 +166,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), along),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1"), reduction),
     "LayerNormalization": normalisation,
+    "BatchNormalization": batch_normalisation,
     "MatMul": matmul,
     "Gemm": gemm,
 }
