@@ -12,6 +12,7 @@ left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import pydoc_data.topics
 import re
@@ -98,7 +99,17 @@ def timm_network(name: str) -> Sample:
     return Sample(module.eval(), {"image": torch.randn(2, *size)}, {"image": {0: "batch"}})
 
 
+def gpt() -> Sample:
+    """A small GPT, trained on the spot: ids of characters to the logits of the next one."""
+    import torch
+
+    from benchmarks.text_gpt import trained
+
+    return Sample(trained(), {"ids": torch.zeros(2, 16, dtype=torch.int64)}, {"ids": {0: "batch", 1: "sequence"}})
+
+
 SAMPLES: dict[str, Callable[[], Sample]] = {
+    "gpt": functools.cache(gpt),
     "efficientnet_lite0": efficientnet_lite0,
     "minilm_eager": lambda: minilm("eager"),
     "minilm_sdpa": lambda: minilm("sdpa"),
@@ -147,6 +158,12 @@ def write_data(folder: Path, name: str) -> None:
         texts = sentences()
         for part, chosen in (("calib", texts[:64]), ("test", texts[64:264])):
             np.savez(folder / f"minilm.{part}.npz", **tokens(chosen))  # type: ignore[arg-type]
+    if name == "gpt":
+        from benchmarks.text_gpt import passages
+
+        for part, number in (("calib", 64), ("test", 200)):
+            found = passages(part, number)
+            np.savez(folder / f"gpt.{part}.npz", ids=found[:, :-1], y=found[:, 1:])
     if name == "efficientnet_lite0":
         from benchmarks.networks import photograph_files
 

@@ -24,6 +24,7 @@ from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
+from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.fold_constants import FoldConstants
@@ -31,6 +32,7 @@ from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.canonical.known_factors import KnownFactors
+from csscc.passes.canonical.known_sizes import KnownSizes
 from csscc.passes.canonical.load import load
 from csscc.passes.canonical.masks_as_sums import MasksAsSums
 from csscc.passes.canonical.merge_attention import MergeAttention
@@ -41,8 +43,10 @@ from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizati
 from csscc.passes.canonical.remove_identities import RemoveIdentities
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
+from csscc.passes.convert.averages_as_sums import AveragesAsSums
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
 from csscc.passes.convert.find_regions import FindRegions
@@ -67,8 +71,11 @@ def canonical_passes() -> tuple[Pass, ...]:
     """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
     return (
         FoldConstants(),
+        KnownSizes(),
+        FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        BatchFirst(),
         ConstantsApart(),
         FreeBatch(),
         FoldConstants(),
@@ -82,6 +89,8 @@ def canonical_passes() -> tuple[Pass, ...]:
         KnownFactors(),
         CarryKnown(),
         MergeAttention(),
+        ConstantsBehindLayers(),
+        AveragesAsSums(),
         SpikesBetweenLayers(),
     )
 

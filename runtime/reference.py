@@ -214,7 +214,8 @@ def activation_function(
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 
     def function(*values: NDArray[Any]) -> NDArray[Any]:
-        (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
+        with np.errstate(invalid="ignore"):  # a row of -inf, say: what comes of it is no number, and taken as none
+            (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
         return np.asarray(result, dtype)
 
     return function

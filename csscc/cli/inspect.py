@@ -85,7 +85,8 @@ def _show_snn(model: str, as_json: bool) -> None:
         return
     coding = snn.facts.coding
     counted = f", for one sample{of_samples(snn.facts.sizes)}" if snn.facts.sizes else ""
-    rows = table(f"{model}: a spiking network{counted}", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    columns = ("layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    rows = table(f"{model}: a spiking network{counted}", *columns)
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
         top = f"{layer.top:.4g}" if layer.top else ""

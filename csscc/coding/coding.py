@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from csscc.coding.schedule import PRECISION, ROOM, Schedule, bits_of
+
+if TYPE_CHECKING:  # the command line's help reads defaults from here and must not wait for NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Coding:
     @property
     def weights(self) -> NDArray[np.float64]:
         """Worth of a spike at each step, ``beta**(T-t)`` for t = 1..T, in units of theta; shape [T]."""
+        import numpy as np
+
         return np.array(self._worth)
 
     @property
@@ -88,8 +92,11 @@ class Coding:
 
     @property
     def _worth(self) -> tuple[float, ...]:
-        steps = range(self.T, 0, -1)
-        return tuple(float(step) if self.linear else float(self.beta) ** (step - 1) for step in steps)
+        return self._falling(self.T)
+
+    def _falling(self, steps: int) -> tuple[float, ...]:
+        """What the spikes of so many steps are worth, in units of the last one."""
+        return tuple(float(t) if self.linear else float(self.beta) ** (t - 1) for t in range(steps, 0, -1))
 
     def _merged(self, most: int) -> tuple[float, ...]:
         """The longest head of a train, of up to `most` steps, for which one tensor can stand without rounding.
@@ -98,6 +105,6 @@ class Coding:
         T = 10 and beta = 2.5, merging four steps in place of two triples the error of a ResNet-20.
         """
         room = min(ROOM, PRECISION - math.log2(self.levels))
-        lengths = range(min(most, self.T), 1, -1) if self.beta > 1 or self.linear else ()
-        heads = (tuple(float(np.float32(q / self._worth[m - 1])) for q in self._worth[:m]) for m in lengths)
-        return next((w for w in heads if bits_of(w) <= room), (1.0,))
+        least = self.T if self.linear else 2  # a shorter head does not fall to 1
+        lengths = range(min(most, self.T), least - 1, -1) if self.beta > 1 or self.linear else ()
+        return next((w for w in map(self._falling, lengths) if bits_of(w) <= room), (1.0,))

@@ -33,7 +33,7 @@ from csscc.dialect.rewrite import (
 )
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
-from csscc.passes.linear.core import core_nodes
+from csscc.passes.linear.core import core_nodes, keeps_size
 
 LOW = -1e4  # a number that no score comes near
 ABSORBING = np.float32(-1e37)  # what is added to it vanishes, so that all are alike where nothing of a row is there
@@ -90,15 +90,15 @@ def _apart(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
     if len(made) != 1 or (tested is not None and id(tested) in core):
         return 0
     value, number = node.inputs[made[0]], node.inputs[3 - made[0]]
-    if not isinstance(number, gs.Constant) or value.shape is None or value.shape != total.shape:
+    if not isinstance(number, gs.Constant) or not keeps_size(value, total):
         return 0
     masked = made[0] == 2  # where the test holds
 
     def mask(name: str, there: gs.Constant, absent: gs.Constant) -> gs.Tensor:
-        chosen = [test, absent, there] if masked else [test, there, absent]
+        true, false = (absent, there) if masked else (there, absent)
         if isinstance(test, gs.Constant):
-            return constant_tensor(graph, f"{node.name}_{name}", np.where(*(t.values for t in chosen)))
-        made = insert_node(graph, "Where", f"{node.name}_{name}", chosen)
+            return constant_tensor(graph, f"{node.name}_{name}", np.where(test.values, true.values, false.values))
+        made = insert_node(graph, "Where", f"{node.name}_{name}", [test, true, false])
         made.shape = None
         return made
 

@@ -122,7 +122,7 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
     graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=inputs, outputs=[tensor], domain=DOMAIN))
 
 
-def _bias(graph: Any, name: str, known: Any, factor: Any) -> Any:
+def _bias(graph: gs.Graph, name: str, known: gs.Tensor | None, factor: gs.Constant | None) -> gs.Tensor:
     """A bias of zero, or what is known before time starts, in units of the current."""
     return constant_tensor(graph, name, NO_BIAS) if known is None else computed_bias(graph, name, known, factor)
 

@@ -38,9 +38,9 @@ class Selection(LinearOp):
 
     def _refuse_batch(self, node: gs.Node) -> str:
         """Run on three samples: each must come out as it does alone."""
-        sizes = sizes_behind_batch(node.inputs[0].shape)
-        if sizes is None:
-            return "" if node.op in _SAFE_WITHOUT_SHAPE else "its shape is not known"
+        return next(filter(None, (self._refuse_sizes(node, sizes) for sizes in _sizes_to_try(node))), "")
+
+    def _refuse_sizes(self, node: gs.Node, sizes: list[int]) -> str:
         samples = np.arange(3 * int(np.prod(sizes))).reshape(3, *sizes).astype(np.float32) + 1
         try:
             together = _run(node, samples)
@@ -61,11 +61,9 @@ class Selection(LinearOp):
         """The factor of each output in place of one on the input; None where that is not known."""
         if factor.ndim == 0:
             return [factor] * len(node.outputs)
-        sizes = sizes_behind_batch(node.inputs[0].shape)
-        if sizes is None:
-            return None
-        full = np.broadcast_to(factor, sizes)[None]
-        return [compress(result[0]) for result in _run(_continued(node) if node.op == "Pad" else node, full)]
+        tried = [_run_on_factor(node, factor, sizes) for sizes in _sizes_to_try(node)]
+        same = all(len(parts) == len(tried[0]) and all(map(np.array_equal, parts, tried[0])) for parts in tried)
+        return tried[0] if same else None
 
     def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """Back to the elements that are selected, unless one would get two factors; those left out get any."""
@@ -103,7 +101,19 @@ def permutation(transpose: gs.Node) -> list[int]:
     return attribute(transpose, "perm", list(reversed(range(rank_of(transpose.inputs[0])))))
 
 
-_SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
+def _run_on_factor(node: gs.Node, factor: Factor, sizes: list[int]) -> list[Factor]:
+    full = np.broadcast_to(factor, sizes)[None]
+    return [compress(result[0]) for result in _run(_continued(node) if node.op == "Pad" else node, full)]
+
+
+FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for
+
+
+def _sizes_to_try(node: gs.Node) -> list[list[int]]:
+    """Sizes behind the batch of the data: its own, or some for each that is free."""
+    shape = shape_of(node.inputs[0])[1:]
+    tried = [[d if isinstance(d, int) else free for d in shape] for free in FREE_SIZES]
+    return tried[:1] if tried[0] == tried[1] else tried
 
 
 def _continued(pad: gs.Node) -> gs.Node:
