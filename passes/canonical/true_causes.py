@@ -85,11 +85,15 @@ def _named(nodes: Iterable[gs.Node]) -> str:
 
 
 class Sizes:
-    """Which tensors of a graph are computed from sizes that are free, the batch among them."""
+    """Which tensors of a graph are computed from sizes that are free, the batch among them.
+
+    Attributes:
+        advice: what to do about it.
+    """
 
     def __init__(self, graph: gs.Graph) -> None:
         free = [t for t in graph.inputs if t.shape is None or not all(isinstance(d, int) for d in t.shape)]
-        self._advice = "fix the sizes: " + " ".join(example(t.name, t.shape) for t in free)
+        self.advice = "fix the sizes: " + " ".join(example(t.name, t.shape) for t in free)
         self._free, self._behind_batch = bool(free), any(is_free(t.shape) for t in free)
         self._computed: set[int] = set()
         for node in graph.nodes:
@@ -102,7 +106,7 @@ class Sizes:
         if not self._free:
             return None
         if any(id(t) in self._computed for t in node.outputs):
-            return "it computes with sizes that are free", self._advice
+            return "it computes with sizes that are free", self.advice
         if any(id(t) in self._computed for t in node.inputs):
-            return "its parameters are computed from sizes that are free", self._advice
-        return ("the sizes of its input are free", self._advice) if told == NO_SHAPE and self._behind_batch else None
+            return "its parameters are computed from sizes that are free", self.advice
+        return ("the sizes of its input are free", self.advice) if told == NO_SHAPE and self._behind_batch else None

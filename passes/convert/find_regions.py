@@ -86,6 +86,7 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             told = noted.get(node.name, offender.reason)
             cause = true_cause(node, told, sizes) or (told, offender.advice)
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
+    offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
     _borders(graph, core, regions)
     return regions, offenders if weighted else instead_of_layers(graph)
 

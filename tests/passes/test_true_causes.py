@@ -147,3 +147,11 @@ def test_an_operator_of_another_domain_in_the_core() -> None:
     assert found.op == "com.microsoft::Gelu"
     assert "foreign domain" in found.reason
     assert "standard operators" in found.advice
+
+
+def test_what_no_size_can_help_comes_first() -> None:
+    text = FREE.replace("int64[1] four", "int64[1] two = {2}, int64[1] four")
+    refusal = refused(parse(text.replace("y = MatMul(p, V)", "[bend] q = Sin(p) y = MatMul(q, V)")))
+    assert isinstance(refusal, RefusedModelError)
+    assert refusal.offenders[0].node == "bend"
+    assert len(refusal.offenders) == 6
