@@ -11,7 +11,7 @@ from csscc.passes.lower.targets import AUTO, NAMES
 
 Preset = Literal["default", "paper"]
 CodingName = Literal["css", "rate", "fs"]
-Method = Literal["percentile", "max", "mse", "entropy"]
+Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 MAX_BETA = 3.0
 MAX_STEPS = 64
 MAX_STEPS_OF_EQUAL_WORTH = 512
@@ -43,7 +43,7 @@ class Options:
     coding: Coding = field(default_factory=Coding)
     equalise: bool = False
     per_channel: bool = True
-    method: Method = "mse"
+    method: Method = "auto"
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True

@@ -88,7 +88,12 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
         *canonical_passes(),
         *((Equalise(),) if options.equalise else ()),
         FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+        Calibrate(
+            source,
+            per_channel=options.per_channel,
+            keep_apart=options.method == "auto" and not source.synthetic,
+            progress=_named(progress, "calibrating"),
+        ),
     )
 
 

@@ -45,7 +45,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",
 )  # fmt: skip
-@click.option("--method", type=click.Choice(["percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
+@click.option("--method", type=click.Choice(["auto", "percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
 @click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
 @click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
