@@ -44,8 +44,9 @@ from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
 from csscc.passes.convert.trim_silence import TrimSilence
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merges
@@ -69,6 +70,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         SimplifyOperands(),
         PoolBeforeConcat(),
         FuseReluMaxPool(),
+        SpikesBetweenLayers(),
     )
 
 
@@ -152,7 +154,7 @@ class Checked:
             onnx.checker.check_model(_light(network), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise PassError(f"left an invalid graph: {error}") from error
-        verify_spiking(network, LINEAR)
+        verify_spiking(network, LINEAR, WEIGHTED)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
             save_model(network.file or export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")

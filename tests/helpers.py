@@ -23,7 +23,7 @@ from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.pipeline import canonical_passes, run_pipeline
 
 SMALL_CLASSIFIER = """g (float[N,4,8,8] x) => (float[N,5] y)
@@ -237,7 +237,7 @@ def spikes(network: Network, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
 def check(network: Network) -> None:
     """ONNX's checker and the spiking verifier."""
     onnx.checker.check_model(export_model(network), full_check=True)
-    verify_spiking(network, LINEAR)
+    verify_spiking(network, LINEAR, WEIGHTED)
 
 
 def texts(network: Network, source: str) -> str:

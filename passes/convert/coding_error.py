@@ -11,12 +11,14 @@ from csscc.statistics import Histogram
 class CodingError:
     """Squared errors of the values of one histogram, for any tops.
 
-    Values below half a step become zero, values between cost ``theta**2/12``, values above the top are cut off.
+    Zeros cost nothing, values below half a step become zero, values between cost ``theta**2/12``, values above the top
+    are cut off.
     """
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
         counts, centres = histogram.counts.astype(np.float64), histogram.centres
+        counts[:, 0] = np.maximum(counts[:, 0] - histogram.zeros, 0.0)
         self._number, self._first, self._second = (
             np.pad(sums.cumsum(axis=1), ((0, 0), (1, 0))) for sums in (counts, counts * centres, counts * centres**2)
         )

@@ -803,6 +803,7 @@ template <bool stepped>
 const std::vector<Operator>& operators() {
   static const std::vector<Operator> all = [] {
     std::vector<Operator> made = {
+        neuron<Linear, stepped>("TSALinear"),
         neuron<Relu, stepped>("TSARelu"),
         neuron<LeakyRelu, stepped>("TSALeakyRelu"),
         neuron<PRelu, stepped>("TSAPRelu"),

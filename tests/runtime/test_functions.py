@@ -70,6 +70,7 @@ def scalar(value: float) -> Array:
 POOL = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
 TWO = (IMAGE, IMAGE)
 CASES = (
+    Case("Linear", exact=True),
     Case("Relu", exact=True),
     Case("LeakyRelu", {"alpha": 0.125}, exact=True),
     Case("LeakyRelu", {"alpha": 0.1}, exact=True),
@@ -225,7 +226,9 @@ def plain_value(case: Case, values: list[Array]) -> Array:
     """The ANN's operator on the whole input, by onnxruntime without optimisations: no line of csscc in it."""
     names = [f"x{k}" for k in range(len(values))]
     params = [f"p{i}" if p is not None else "" for i, p in enumerate(case.parameters)]
-    if case.op == "Silu":
+    if case.op == "Linear":
+        nodes = [helper.make_node("Identity", ["x0"], ["y"])]
+    elif case.op == "Silu":
         nodes = [helper.make_node("Sigmoid", ["x0"], ["s"]), helper.make_node("Mul", ["x0", "s"], ["y"])]
     elif case.op == "QuickGelu":
         nodes = [
@@ -269,6 +272,11 @@ def differing(actual: Array, expected: Array) -> float:
 
 def test_every_activation_has_a_case() -> None:
     assert {c.op for c in CASES} == set(ACTIVATIONS)
+
+
+def test_what_counts_on_exact_sums_is_exact() -> None:
+    exact = {op for op, activation in ACTIVATIONS.items() if activation.exact}
+    assert exact <= {c.op for c in CASES if c.exact} - {c.op for c in CASES if not c.exact}
 
 
 def test_every_setting_occurs() -> None:
