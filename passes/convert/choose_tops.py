@@ -27,8 +27,6 @@ CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
 HEADROOM = 1.25
 FEW = 64
-WJ=1.0
-WT=1.0
 
 
 def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float) -> Tops:
@@ -42,7 +40,7 @@ def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: f
         bound: of the activation's magnitude; infinite if there is none.
     """
     error = CodingError(apart)
-    costs = [float(error.of(tops, levels, WJ).sum()) for tops in _by_rule(fitted, levels, bound)]
+    costs = [float(error.of(tops, levels).sum()) for tops in _by_rule(fitted, levels, bound)]
     best = int(np.argmin(costs))
     return next(tops for rule, tops in enumerate(_by_rule(whole, levels, bound)) if rule == best)
 
@@ -56,20 +54,20 @@ def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops
     def bounded(tops: Tops | float) -> Tops:
         return np.minimum(np.where(hardly_seen, np.maximum(tops, layer), tops), bound)
 
-    own = (histogram.largest, mse_top(histogram, levels, WT))
+    own = (histogram.largest, mse_top(histogram, levels))
     yield from (bounded(np.maximum(tops, share * layer)) for share in SHARES for tops in own)
-    yield bounded(float(mse_top(histogram.merged(), levels, WT)[0]))
+    yield bounded(float(mse_top(histogram.merged(), levels)[0]))
     yield bounded(HEADROOM * layer)
 
 
-def mse_top(histogram: Histogram, levels: float, clipping: float = 1.0) -> Tops:
+def mse_top(histogram: Histogram, levels: float) -> Tops:
     """Top of each row that minimises the mean squared error of a uniform code of `levels` steps."""
     error = CodingError(histogram)
     best = np.full(histogram.channels, np.inf)
     tops = histogram.largest.copy()
     for share in CANDIDATES:
         top = histogram.largest * share
-        squared = error.of(top, levels, clipping)
+        squared = error.of(top, levels)
         better = squared < best
         best[better], tops[better] = squared[better], top[better]
     return tops

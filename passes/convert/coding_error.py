@@ -23,8 +23,8 @@ class CodingError:
             np.pad(sums.cumsum(axis=1), ((0, 0), (1, 0))) for sums in (counts, counts * centres, counts * centres**2)
         )
 
-    def of(self, tops: NDArray[np.float64], levels: float, clipping: float = 1.0) -> NDArray[np.float64]:
-        """Sum over the values of each row where `levels` steps reach to the row's top; tops and result ``[channels]``."""
+    def of(self, tops: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
+        """Sum over the values of each row, where `levels` steps reach to its top; tops and result ``[channels]``."""
         number, first, second = self._number, self._first, self._second
         rows, theta = np.arange(len(tops)), tops / levels
         cut = bin_of(tops, self._histogram)
@@ -33,7 +33,7 @@ class CodingError:
         rounded = (number[rows, cut] - number[rows, half]) * theta**2 / 12
         above = number[:, -1] - number[rows, cut]
         clipped = second[:, -1] - second[rows, cut] - 2 * tops * (first[:, -1] - first[rows, cut]) + tops**2 * above
-        error: NDArray[np.float64] = lost + rounded + clipping * clipped
+        error: NDArray[np.float64] = lost + rounded + clipped
         return error
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
 from csscc.dialect.core import core_parts
 from csscc.dialect.model import TIME_AND_BATCH
 from csscc.dialect.network import Network
@@ -70,7 +71,7 @@ class InsertNeurons(BasePass):
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
         for node, theta in neurons:
-            _neuron(graph, node, theta, coding)
+            _neuron(graph, node, theta, coding.neuron(network.silent.get(node.name)))
         graph.cleanup()
         for number, part in enumerate(core_parts(graph), 1):
             first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
@@ -116,7 +117,7 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
     graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=[core, bias], outputs=[tensor], domain=DOMAIN))
 
 
-def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -> None:
+def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], schedule: Schedule) -> None:
     activation = ACTIVATIONS[node.op]
     value = node.outputs[0]
     currents = list(node.inputs)[: activation.inputs]
@@ -129,7 +130,7 @@ def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -
     inputs = neuron_inputs([[z] for z in currents], [bias] * len(currents), theta_tensor, parameters)
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     node.op, node.domain = tsa_op(node.op), DOMAIN
-    node.attrs = {**node.attrs, **attributes(coding.neuron(), node.op)}
+    node.attrs = {**node.attrs, **attributes(schedule, node.op)}
     node.inputs.clear()
     node.outputs.clear()
     node.inputs.extend(inputs)

@@ -40,11 +40,12 @@ AMPLE_LEVELS = 512
 
 @dataclass(frozen=True)
 class SetAmplitudes(BasePass):
-    """Amplitudes from the calibration's histograms."""
+    """Amplitudes from the calibration's histograms; with `apart`, without the samples kept apart, which judge them."""
 
     name: ClassVar[str] = "set-amplitudes"
     method: Method = "mse"
     percentile: float = 99.99
+    apart: bool = False
 
     def requires(self, network: Network) -> None:
         """A histogram for every spike train."""
@@ -59,11 +60,11 @@ class SetAmplitudes(BasePass):
         tensors = network.graph.tensors()
         changed = 0
         for name in amplitude_names(network.graph, network.regions):
-            histogram = calibration.whole(name)
+            histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
             encoded = name in network.regions.encoded
             axis = calibration.axes[name]
             rank = rank_of(tensors[name])
-            if self.method == "auto" and not encoded and name in calibration.apart:
+            if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
                 fitted, apart = calibration.histograms[name], calibration.apart[name]
                 tops = choose_tops(fitted, apart, histogram, levels, bound_of(producer(tensors[name])))
                 tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
@@ -71,6 +72,8 @@ class SetAmplitudes(BasePass):
                 method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
                 headroom = 1.0 if encoded or method == "percentile" else HEADROOM
                 tops = not_too_small(self.tops(histogram, method, levels), levels, headroom)
+                if self.method == "auto" and not encoded:
+                    tops = np.minimum(tops, bound_of(producer(tensors[name])))
             theta = tops / levels
             theta = theta.reshape(()) if axis is None else spread(theta, rank, axis)
             known = network.amplitudes.get(name)
