@@ -129,6 +129,12 @@ def passes_of(passes: float, steps: int) -> str:
     return f"{passes:.1f} of {steps}" if passes <= steps else f"{passes:.1f}"
 
 
+def steps_text(silent: tuple[int, ...]) -> str:
+    """Silent steps of layers, as tables say it."""
+    low, high = min(silent, default=0), max(silent, default=0)
+    return f"{low} silent step(s)" if low == high else f"{low} to {high} silent steps"
+
+
 def warn(text: str) -> None:
     """A warning, on standard error."""
     from rich.markup import escape
