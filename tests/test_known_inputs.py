@@ -111,7 +111,7 @@ def test_spikes_of_every_form(name: str, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"preset": "paper"}, {"trim_silence": True}, {"bias_on_first_step": False}], ids=str
+    "options", [{"preset": "paper"}, {"silent": 2}, {"bias_on_first_step": False}], ids=str
 )
 def test_every_pass_takes_a_computed_bias(options: dict[str, object]) -> None:
     model, feeds = case("a mask of -3.4e38")
