@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from csscc.coding.schedule import Schedule
 from csscc.dialect.model import define_operators, with_outputs, with_residuals
 from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
-from csscc.runtime.session import Session
+from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds
 
 
@@ -136,7 +136,7 @@ class LayerRun:
         values = {t.name: t for t in runs.model.graph.initializer}
         pairs = zip(segment.biases, segment.view.biases, strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
-        self._session = Session(segment.model())
+        self._session = by_layer_session(segment.model())
         self._runs = runs
 
     def follow(self, schedule: Schedule) -> None:
@@ -147,13 +147,13 @@ class LayerRun:
         node.CopyFrom(self.segment.node)
         set_schedule(node, schedule)
         self.segment = replace(self.segment, node=node)
-        self._session = Session(self.segment.model())
+        self._session = by_layer_session(self.segment.model())
 
     def residual_rms(self) -> float:
         """Root mean square of the neurons' residuals over all samples, in units of theta."""
         model = self.segment.model()
         (residual,) = with_residuals(model).values()
-        session = Session(with_outputs(model, [residual]))
+        session = by_layer_session(with_outputs(model, [residual]))
         squares, number = 0.0, 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
