@@ -21,7 +21,7 @@ from csscc.coding.schedule import Schedule
 from csscc.dialect.biases import constant_names
 from csscc.dialect.model import define_operators, with_outputs, with_residuals
 from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
-from csscc.runtime.session import Session
+from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds
 
 
@@ -154,7 +154,7 @@ class LayerRun:
         makers = {n.output[0]: n for n in segment.nodes}
         pairs = zip(segment.biases, constant_names(segment.view, makers), strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
-        self._session = Session(segment.model())
+        self._session = by_layer_session(segment.model())
         self._runs = runs
 
     def follow(self, schedule: Schedule) -> None:
@@ -165,13 +165,13 @@ class LayerRun:
         node.CopyFrom(self.segment.node)
         set_schedule(node, schedule)
         self.segment = replace(self.segment, node=node)
-        self._session = Session(self.segment.model())
+        self._session = by_layer_session(self.segment.model())
 
     def residual_rms(self, schedules: Sequence[Schedule]) -> list[float]:
         """RMS of the neurons' residuals over all samples, in units of theta, with each of the schedules."""
         currents = list(dict.fromkeys(self.segment.view.current))
         made = [c for c in currents if c not in self.segment.inputs]
-        sessions = [Session(self.segment.residuals(schedule)) for schedule in schedules]
+        sessions = [by_layer_session(self.segment.residuals(schedule)) for schedule in schedules]
         squares, number = np.zeros(len(schedules)), 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases

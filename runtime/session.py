@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from csscc.dialect.sizes import Sizes
 from csscc.dialect.sizes import read as read_sizes
+from csscc.dialect.spiking import spiking_nodes
 from csscc.errors import RefusedError
 from csscc.io.data import InputSpec
 from csscc.io.weights import fits, without_weights
@@ -155,6 +156,16 @@ def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]
     options.add_external_initializers(list(weights), values)
     options.add_session_config_entry("session.disable_prepacking", "1")  # which would hold the weights once more
     return light.SerializeToString(), values
+
+
+def by_layer_session(model: onnx.ModelProto) -> Session:
+    """A session of a network by layer, or of a part of one, for what a compilation measures.
+
+    Native kernels run its neurons where they are compiled, and where what they send is the functions' bit for bit.
+    """
+    views = [view for _, view in spiking_nodes(model.graph)]
+    exact = {view.op for view in views if view.is_encoder or (view.is_neuron and view.activation.exact)}
+    return Session(model, kernels=native.operators() & exact)
 
 
 def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelProto], bool]) -> Any:

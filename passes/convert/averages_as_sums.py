@@ -7,8 +7,8 @@ A sum of spikes is a whole number; the n-th part of it is rounded, in one runtim
 sums, unless n is a power of two. As a factor, 1/n goes into the weights next to it, which `SnapWeights` rounds so that
 all sums are exact.
 
-It does not fire where no neuron that is computed exactly hears the average, as in front of the last layer, nor where
-windows are of different sizes, at borders whose padding does not count.
+It does not fire where no neuron hears the average, as in front of the last layer, nor where windows are of different
+sizes, at borders whose padding does not count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from csscc.dialect.network import Network
 from csscc.dialect.rewrite import attribute, constant_tensor, insert_node, rank_of, set_inputs, shape_of
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import survey
-from csscc.passes.convert.spikes_between_layers import in_front_of_exact_neurons
+from csscc.passes.convert.spikes_between_layers import in_front_of_neurons
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.mixing import Pool, Reduce
 
@@ -38,11 +38,11 @@ class AveragesAsSums(BasePass):
         """Return the number of averages rewritten."""
         graph = network.graph
         regions, offenders = survey(graph, network.events)
-        exact = in_front_of_exact_neurons(graph, regions.roles)
+        heard = in_front_of_neurons(graph, regions.roles, exact=False)
         rewritten = 0
         for node in [] if offenders else list(graph.nodes):
             rule = LINEAR.get(node.op)
-            if regions.roles[node.name] != "linear" or id(node) not in exact or not isinstance(rule, Pool | Reduce):
+            if regions.roles[node.name] != "linear" or id(node) not in heard or not isinstance(rule, Pool | Reduce):
                 continue
             size, known = rule.size(node), isinstance(shape_of(node.inputs[0])[1], int)
             if node.op != "ReduceSum" and known and size is not None and size & (size - 1):

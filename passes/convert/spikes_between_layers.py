@@ -81,7 +81,7 @@ class _Core:
         self._graph = graph
         self._roles = {name: role for name, role in regions.roles.items() if role in CORE_ROLES}
         self._known: dict[int, _Spikes | None] = {}
-        self._exact = in_front_of_exact_neurons(graph, self._roles)
+        self._exact = in_front_of_neurons(graph, self._roles, exact=True)
 
     def lacks_spikes(self, node: gs.Node) -> gs.Tensor | None:
         """The first current that must become spikes for what the node reads; None if all is well."""
@@ -221,13 +221,13 @@ def _tensors(node: gs.Node) -> list[gs.Tensor]:
     return [node.inputs[i] for i in _computed(node)]
 
 
-def in_front_of_exact_neurons(graph: gs.Graph, roles: Mapping[str, Role]) -> set[int]:
-    """Core nodes, by id, between which and a neuron that is computed exactly lie none but linear operators."""
+def in_front_of_neurons(graph: gs.Graph, roles: Mapping[str, Role], *, exact: bool) -> set[int]:
+    """Core nodes, by id, between which and a neuron lie linear operators alone; with `exact`, one that is `exact`."""
     found: set[int] = set()
     for node in reversed(graph.toposort().nodes):
         for reader in (r for t in node.outputs for r in t.outputs):
             role = roles.get(reader.name)
-            exact = role == "neuron" and ACTIVATIONS[reader.op].exact
-            if exact or (role in ("linear", "weighted") and id(reader) in found):
+            hears = role == "neuron" and (ACTIVATIONS[reader.op].exact or not exact)
+            if hears or (role in ("linear", "weighted") and id(reader) in found):
                 found.add(id(node))
     return found

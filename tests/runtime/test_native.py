@@ -416,3 +416,11 @@ def test_evaluation_is_the_same(kernels: frozenset[str], digits: csscc.SNN) -> N
     for name in by_kernel:
         if "milliseconds" not in name:
             assert by_kernel[name] == by_function[name], name
+
+
+def test_a_compilation_is_the_same(kernels: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured on calibration data is what the functions would show."""
+    data = np.load(digits_data())["x"][:64]
+    by_kernel = csscc.compile(digits_model(), data, T=8)
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert csscc.compile(digits_model(), data, T=8).file == by_kernel.file
