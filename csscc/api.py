@@ -18,6 +18,7 @@ from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.model import refuse_other_version
 from csscc.dialect.network import Event, Network
 from csscc.dialect.sizes import Shapes, ask_for, is_free
+from csscc.dialect.spiking import neurons
 from csscc.errors import RefusedError, UsageError
 from csscc.io.data import ImageOptions, InputSpec, Source, open_source
 from csscc.io.files import save_model
@@ -93,6 +94,11 @@ class SNN:
     def layers(self) -> tuple[Layer, ...]:
         """Encoders, neurons and readouts, in order."""
         return self.facts.layers
+
+    @cached_property
+    def silent(self) -> tuple[int, ...]:
+        """Silent steps of each layer of neurons, in order."""
+        return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
 
     def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
         """Outputs for a batch of inputs.
@@ -177,6 +183,7 @@ class Calibrated:
             graph=self.network.graph.copy(),
             metadata=dict(self.network.metadata),
             amplitudes=dict(self.network.amplitudes),
+            silent=dict(self.network.silent),
             events=list(self.network.events),
         )
 

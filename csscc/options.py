@@ -11,7 +11,7 @@ from csscc.errors import UsageError
 from csscc.passes.lower.targets import AUTO, NAMES
 
 Preset = Literal["default", "paper"]
-Method = Literal["percentile", "max", "mse", "entropy"]
+Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 MAX_BETA = 3.0
 MAX_STEPS = 64
 MAX_STEPS_OF_EQUAL_WORTH = 512
@@ -33,8 +33,9 @@ class Options:
         residual_percentile: of a layer's residuals, which A.3 compares with theta. The paper's is 99.9; the default
             leaves a margin for inputs that calibration has not seen.
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
-        trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
-        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
+        choose_silence: each layer has as many silent steps as it needs, most of them those of the coding.
+        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer; None: if the
+            fake-quantised ANN says that it pays.
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
@@ -43,14 +44,14 @@ class Options:
     coding: Coding = field(default_factory=Coding)
     equalise: bool = False
     per_channel: bool = True
-    method: Method = "mse"
+    method: Method = "auto"
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
     residual_percentile: float = 99.95
     residual_rms: float | None = 0.5
-    trim_silence: bool = False
-    correct_bias: bool = True
+    choose_silence: bool = True
+    correct_bias: bool | None = None
     form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
@@ -68,6 +69,7 @@ PRESETS: dict[Preset, Options] = {
         bias_on_first_step=False,
         residual_percentile=99.9,
         residual_rms=None,
+        choose_silence=False,
         correct_bias=False,
     ),
 }
@@ -117,10 +119,14 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if scheme.settings.get("beta") == 1 and changes.get("beta") not in (None, 1):
         raise UsageError(f"coding '{coding}' ({scheme.use}) has no amplification, so beta is 1, not {changes['beta']}")
     given = {**scheme.settings, **{k: v for k, v in changes.items() if v is not None}}
-    base = PRESETS[preset]
+    if given.get("silent") == AUTO:
+        given |= {"silent": PRESETS[preset].coding.silent, "choose_silence": True}
+    elif "silent" in given or scheme.waits:
+        given["choose_silence"] = False
+    base, stated = PRESETS[preset], given.get("silent")
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
     if scheme.waits:
-        numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
+        numbers = replace(numbers, silent=stated or numbers.T)
     check_coding(numbers)
     options = base.with_(coding=numbers, **given)
     if options.form not in NAMES:

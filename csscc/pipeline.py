@@ -1,8 +1,8 @@
 """The pipeline: what happens to a network, in order.
 
-load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
+load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> choose amplitudes
      -> insert neurons -> rescale -> (bias on the first step) -> snap weights
-     -> (adjust amplitudes) -> (trim silence) -> (correct biases) -> merge silence -> lower
+     -> (choose silence) -> (adjust amplitudes) -> (correct biases) -> merge silence -> lower
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
@@ -46,6 +47,8 @@ from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.convert.averages_as_sums import AveragesAsSums
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
+from csscc.passes.convert.choose_silence import ChooseSilence
 from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
@@ -55,7 +58,6 @@ from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
-from csscc.passes.convert.trim_silence import TrimSilence
 from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
@@ -75,6 +77,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        EinsumToMatMul(),
         BatchFirst(),
         ConstantsApart(),
         FreeBatch(),
@@ -111,7 +114,12 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
         *canonical_passes(),
         *((Equalise(),) if options.equalise else ()),
         FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+        Calibrate(
+            source,
+            per_channel=options.per_channel,
+            keep_apart=options.method == "auto" and not source.synthetic,
+            progress=_named(progress, "calibrating"),
+        ),
     )
 
 
@@ -126,16 +134,20 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     if source.synthetic:
         options = options.with_(method="max", correct_bias=False)
     improve: tuple[Pass | Repeat, ...] = ()
+    if options.choose_silence:
+        improve += (Repeat(ChooseSilence(source, progress=_named(progress, "choosing silent steps")), convert, 1),)
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")
         percentile, rms = options.residual_percentile, options.residual_rms
         adjust = AdjustAmplitudes(source, percentile=percentile, rms=rms, progress=told)
         improve += (Repeat(adjust, convert, ADJUST_ROUNDS),)
-    if options.trim_silence:
-        improve += (TrimSilence(source, progress=_named(progress, "trimming silence")),)
-    if options.correct_bias:
-        improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
-    return (SetAmplitudes(options.method, options.percentile), *convert, *improve, *lowering_passes(options))
+    if options.correct_bias is not False:
+        told = _named(progress, "correcting biases")
+        improve += (CorrectBias(source, if_it_pays=options.correct_bias is None, progress=told),)
+    amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
+    if options.method == "auto":
+        amplitudes = ChooseAmplitudes(source)
+    return (amplitudes, *convert, *improve, *lowering_passes(options))
 
 
 def lowering_passes(options: Options) -> tuple[Pass, ...]:

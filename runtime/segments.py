@@ -8,7 +8,7 @@ once all layers before it are, at the cost of one run of the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,6 +76,16 @@ class Segment:
         outputs = dict.fromkeys((*view.current, self.node.output[0]))
         made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in self.inputs)
         return define_operators(made)
+
+    def residuals(self, schedule: Schedule) -> onnx.ModelProto:
+        """A model of the neurons alone, with another schedule: from their currents and `biases` to their residuals."""
+        alone = replace(self, node=onnx.NodeProto(), nodes=(), inputs=tuple(dict.fromkeys(self.view.current)))
+        alone.node.CopyFrom(self.node)
+        set_schedule(alone.node, schedule)
+        made = alone.model()
+        (residual,) = with_residuals(made).values()
+        del made.graph.output[:]
+        return with_outputs(made, [residual])
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
@@ -157,18 +167,21 @@ class LayerRun:
         self.segment = replace(self.segment, node=node)
         self._session = Session(self.segment.model())
 
-    def residual_rms(self) -> float:
-        """Root mean square of the neurons' residuals over all samples, in units of theta."""
-        model = self.segment.model()
-        (residual,) = with_residuals(model).values()
-        session = Session(with_outputs(model, [residual]))
-        squares, number = 0.0, 0
+    def residual_rms(self, schedules: Sequence[Schedule]) -> list[float]:
+        """RMS of the neurons' residuals over all samples, in units of theta, with each of the schedules."""
+        currents = list(dict.fromkeys(self.segment.view.current))
+        made = [c for c in currents if c not in self.segment.inputs]
+        sessions = [Session(self.segment.residuals(schedule)) for schedule in schedules]
+        squares, number = np.zeros(len(schedules)), 0
         for index, feeds in enumerate(self._runs.batches):
-            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
-            values = session.run(given | self.biases, [residual])[residual]
-            squares += float(np.square(values, dtype=np.float64).sum())
+            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases
+            heard = self._session.run(given, made)
+            heard = {n: heard[n] if n in heard else given[n] for n in currents} | self.biases
+            for i, session in enumerate(sessions):
+                (values,) = session.run(heard).values()
+                squares[i] += float(np.square(values, dtype=np.float64).sum())
             number += values.size
-        return math.sqrt(squares / number)
+        return [math.sqrt(s / number) for s in squares]
 
     def mean_currents(self) -> list[NDArray[np.float64]]:
         """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.
@@ -190,15 +203,18 @@ class LayerRun:
         output = self.segment.node.output[0]
         constant = self.segment.view.schedule.constant
         kept: list[NDArray[Any]] = []
-        total, samples = 0.0, 0
+        total: NDArray[Any] | None = None
+        samples = 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
             spikes = self._session.run(given | self.biases, [output])[output]
             kept.append(spikes if constant else spikes.astype(np.int8))
             batch = len(next(iter(feeds.values())))
-            total = total + spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            here = spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            total = here if total is None else np.add(total, here, out=total)
             samples += batch
         self._runs._spikes[output] = kept
+        assert total is not None
         self._runs._means[output] = np.asarray(total / samples, np.float32)
 
 

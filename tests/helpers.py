@@ -191,6 +191,7 @@ def calibrated(
     per_channel: bool = True,
     method: str = "max",
     source: Source | None = None,
+    keep_apart: bool = False,
 ) -> Network:
     """The network as far as its amplitudes."""
     network = load(model)
@@ -199,7 +200,7 @@ def calibrated(
     passes = (
         *canonical_passes(),
         FindRegions(),
-        Calibrate(source, per_channel=per_channel),
+        Calibrate(source, per_channel=per_channel, keep_apart=keep_apart),
         SetAmplitudes(method),
     )
     return run_pipeline(network, passes)

@@ -111,7 +111,7 @@ def test_spikes_of_every_form(name: str, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"preset": "paper"}, {"trim_silence": True}, {"bias_on_first_step": False}], ids=str
+    "options", [{"preset": "paper"}, {"silent": 2}, {"bias_on_first_step": False}], ids=str
 )
 def test_every_pass_takes_a_computed_bias(options: dict[str, object]) -> None:
     model, feeds = case("a mask of -3.4e38")
@@ -126,6 +126,21 @@ def test_rows_of_which_nothing_is_there_are_as_in_the_ann() -> None:
     got = answers(csscc.compile(model, feeds, T=18, silent=3), feeds)["y"][3]
     assert np.isfinite(got).all()
     assert rms(got - expected) < 0.01 * rms(expected)
+
+
+def test_a_free_length_stays_free() -> None:
+    """Amplitudes and biases belong to no position."""
+    model = parse(
+        "g (float[N,S,8] x, float[N,S,1] m) => (float[N,S,8] y) <float[8,8] W, float[8] g, float[8] b, float[8,8] U> "
+        "{ h = MatMul(x, W) n = LayerNormalization(h, g, b) k = Mul(n, m) s = Add(k, x) e = Exp(m) t = Mul(s, e) "
+        "y = MatMul(t, U) }",
+        g=1.0,
+    )
+    rng = np.random.default_rng(4)
+    draw = [{n: rng.uniform(-1, 1, (48, s, c)).astype(np.float32) for n, c in (("x", 8), ("m", 1))} for s in (6, 9)]
+    snn = csscc.compile(model, draw[0], T=16, silent=3, check_samples=0)
+    expected = run(model, draw[1])["y"]
+    assert rms(answers(snn, draw[1])["y"] - expected) < 0.03 * rms(expected)
 
 
 def test_a_mask_is_no_other_network(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from csscc.cli.common import (
     progress,
     quiet_option,
     refuse_unwritable,
+    steps_text,
     table,
     take_images,
     warn,
@@ -34,12 +35,24 @@ if TYPE_CHECKING:
 
 SHOWN = 3  # nodes that a note names
 
+
 def _defaults(name: str) -> str:
     """What a field of the coding is, for each coding that has a default of its own."""
     own = {c: f"{s.settings[name]:g}" for c, s in CODINGS.items() if name in s.settings}
     own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
     others = "".join(f"; {coding} {value}" for coding, value in own.items())
-    return f"[default: {getattr(Coding(), name):g}{others}]"
+    usual = "auto; paper 1" if name == "silent" else f"{getattr(Coding(), name):g}"
+    return f"[default: {usual}{others}]"
+
+
+class Silent(click.ParamType):
+    """A number of silent steps, or ``auto``."""
+
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or ``auto`` as it is."""
+        return value if value == AUTO else click.INT.convert(value, param, ctx)
 
 
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
@@ -55,12 +68,18 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 )  # fmt: skip
 @click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
 @click.option("--beta", type=float, help=f"A spike is worth beta times the next one.  {_defaults('beta')}")
-@click.option("--silent", type=int, help=f"Steps each layer listens before it may fire.  {_defaults('silent')}")
+@click.option(
+    "--silent", type=Silent(),
+    help=f"Steps each layer listens before it may fire; auto: as many as it needs.  {_defaults('silent')}",
+)  # fmt: skip
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",
 )  # fmt: skip
-@click.option("--method", type=click.Choice(["percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
+@click.option(
+    "--method", type=click.Choice(["auto", "percentile", "max", "mse", "entropy"]),
+    help="How amplitudes are chosen; auto: by their effect on a part of the calibration samples.  [default: auto]",
+)  # fmt: skip
 @click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
 @click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
@@ -69,7 +88,6 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
-@click.option("--trim-silence/--keep-silence", default=None, help="Fewer silent steps in layers that need fewer.")
 @click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
@@ -133,6 +151,7 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "T": coding.T,
         "beta": coding.beta,
         "silent": coding.silent,
+        "silent_by_layer": list(snn.silent),
         "latency": snn.latency,
         "interval": snn.costs.interval,
         "passes": snn.costs.passes,
@@ -154,7 +173,7 @@ def show(snn: SNN, files: list[Path]) -> None:
 
     facts = summary(snn, files)
     rows = table(f"{files[0]}: a spiking network", "", "")
-    coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
+    coding = f"T={facts['T']}, beta={facts['beta']:g}, {steps_text(snn.silent)} a layer"
     rows.add_row("coding", coding)
     rows.add_row("latency", f"{facts['latency']} time steps")
     rows.add_row("between two inputs", f"{facts['interval']} time steps")

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from csscc.cli.common import console, input_shape_option, json_option, model_argument, passes_of, print_json, table
+from csscc.cli.common import (
+    console,
+    input_shape_option,
+    json_option,
+    model_argument,
+    passes_of,
+    print_json,
+    steps_text,
+    table,
+)
 from csscc.errors import RefusedError
 
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
@@ -95,7 +104,7 @@ def _show_snn(model: str, as_json: bool) -> None:
     out.print(rows)
     source = snn.facts.source
     out.print(
-        f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} steps\n"
+        f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps\n"
         f"{_costs(costs.interval, costs.passes, coding.T)}\n"
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",

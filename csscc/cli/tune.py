@@ -140,7 +140,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _words(changes: dict[str, Any]) -> str:
-    """In few letters: ``percentile``, ``bias off``, ``trim silence``."""
+    """In few letters: ``percentile``, ``bias off``, ``silent auto``."""
     words = {False: "{1} off", True: "{0} {1}"}
     return ", ".join(words.get(v, str(v)).format(*k.split("_")) for k, v in changes.items())
 

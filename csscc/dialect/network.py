@@ -42,6 +42,7 @@ class Network:
         statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
         raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
+        silent: silent steps of neurons that do not have those of the coding, by node name.
         ann: the canonical ANN graph the spiking one was made from.
         file: the lowered network, once it is.
         events: what the passes report.
@@ -60,6 +61,7 @@ class Network:
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
+    silent: dict[str, int] = field(default_factory=dict)
     ann: gs.Graph | None = None
     file: onnx.ModelProto | None = None
     events: list[Event] = field(default_factory=list)

@@ -41,7 +41,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"method": "percentile"},
     {"method": "max"},
     {"correct_bias": False},
-    {"trim_silence": True},
+    {"silent": "auto"},
 )
 
 

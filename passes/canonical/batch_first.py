@@ -58,8 +58,19 @@ class BatchFirst(BasePass):
                 graph.nodes, rewritten = nodes, 0
         graph.cleanup().toposort()
         if rewritten:
+            _give_names_back(graph, {n.name for n in nodes})
             infer_shapes(network)
         return rewritten
+
+
+def _give_names_back(graph: gs.Graph, before: set[str]) -> None:
+    """A node in place of one that is gone takes its name, by which reports and refusals speak of it."""
+    taken = {n.name for n in graph.nodes}
+    for node in graph.nodes:
+        name, _, number = node.name.rpartition(".")
+        if number.isdigit() and name in before - taken:
+            node.name = name
+            taken.add(name)
 
 
 def _rewrite(fronts: Fronts, node: gs.Node) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.dialect.rewrite import constant_tensor, insert_node, is_output, replace_readers
+from csscc.dialect.rewrite import attribute, constant_tensor, insert_node, is_output, replace_readers
 from csscc.passes.canonical.known_sizes import from_inputs, reshape_target
 from csscc.passes.canonical.sizes import ONE, Size, Sizes, divided, is_constant, times
 
@@ -138,7 +138,7 @@ class Fronts:
         place = self.place(node.inputs[0]) if node.op == "Transpose" else None
         if place is None or place == FRONT or id(node.inputs[0]) in self._made:
             return False
-        return list(node.attrs.get("perm", ()))[:1] == [place.axis]
+        return attribute(node, "perm", [0])[0] == place.axis
 
     def front(self, tensor: gs.Tensor) -> gs.Tensor:
         """The counterpart of a tensor that has a place."""
@@ -163,7 +163,7 @@ class Fronts:
 
     def node(self, op: str, name: str, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Variable:
         """A new node's output, of the type of its first input."""
-        output = insert_node(self.graph, op, name, inputs, **attrs)
+        output = insert_node(self.graph, op, name, inputs, domain=None, **attrs)
         output.dtype = inputs[0].dtype
         return output
 
@@ -188,7 +188,13 @@ class Fronts:
         return self.node("Reshape", name, [tensor, target])
 
     def take(self, node: gs.Node, made: Sequence[tuple[gs.Tensor, Place]], start: int) -> None:
-        """Accept what a rule made of a node; the nodes from `start` on are dropped if it changed nothing."""
+        """Accept what a rule made of a node; the nodes from `start` on are dropped if it changed nothing.
+
+        Raises:
+            UnfitError: the node has outputs that the rule knows nothing of.
+        """
+        if len(made) != len(node.outputs):
+            raise UnfitError
         read = [self._places.get(id(t)) for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
         moved = any(p not in (None, FRONT) for p in read) or any(p != FRONT for _, p in made)
         for tensor, (_, place) in zip(node.outputs, made, strict=True):

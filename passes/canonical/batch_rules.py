@@ -1,67 +1,17 @@
-"""What an operator becomes when the batch of what it reads is brought to the front, unfolded.
-
-A rule makes the operator's counterpart, which reads the counterparts of its inputs, and tells where the batch of each
-of its outputs is. It raises `UnfitError` where the operator mixes the batch, or sizes that matter are not known.
-"""
+"""What an operator becomes when the batch of what it reads is brought to the front, unfolded: the table of rules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.rewrite import attribute, constant, constant_tensor
-from csscc.passes.canonical.batch_place import Fronts, Place, UnfitError, place_after_reshape
-from csscc.passes.canonical.known_sizes import expand_target, from_inputs
+from csscc.passes.canonical.batch_layout_rules import LAYOUT_RULES
+from csscc.passes.canonical.batch_place import Fronts, Place, UnfitError
+from csscc.passes.canonical.batch_rule import Made, Rule, again, axis_behind, numbers, placed
 from csscc.passes.canonical.sizes import ONE, Size
-
-Made = list[tuple[gs.Tensor, Place]]
-Rule = Callable[[Fronts, gs.Node], Made]
-
-
-def placed(fronts: Fronts, node: gs.Node) -> tuple[Place, int]:
-    """Where the batch of the node's first input is, and the input's rank."""
-    place = fronts.place(node.inputs[0])
-    if place is None:
-        raise UnfitError
-    return place, len(fronts.shape(node.inputs[0]))
-
-
-def _out_of_row(fronts: Fronts, tensor: gs.Tensor) -> Place | None:
-    """Where the batch is, the last axis left out if possible: one sample is in front of a row or at the end of rows."""
-    place, shape = fronts.place(tensor), fronts.shape(tensor)
-    if place is None or fronts.batch != ONE or place.axis != len(shape) - 1 or place.outer != ONE or len(shape) < 2:
-        return place
-    return Place(place.axis - 1, outer=shape[-2])
-
-
-def numbers(node: gs.Node, index: int) -> list[int] | None:
-    """The integers of a constant input; None where it is absent.
-
-    Raises:
-        UnfitError: it is computed.
-    """
-    if index >= len(node.inputs) or not node.inputs[index].name:
-        return None
-    values = constant(node, index)
-    if values is None:
-        raise UnfitError
-    return [int(v) for v in values.reshape(-1)]
-
-
-def axis_behind(place: Place, rank: int, axis: int) -> int:
-    """The axis of the counterpart that is `axis` of the tensor, which must not hold the batch."""
-    if axis % rank == place.axis:
-        raise UnfitError
-    return place.behind_batch(rank)[axis % rank][0]
-
-
-def again(fronts: Fronts, node: gs.Node, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Tensor:
-    """The same operator on other inputs, with these attributes in place of its own."""
-    output = fronts.node(node.op, node.name, inputs, **{**node.attrs, **attrs})
-    output.dtype = node.outputs[0].dtype
-    return output
 
 
 def elementwise(fronts: Fronts, node: gs.Node) -> Made:
@@ -113,6 +63,14 @@ def _beside(
     return fronts.node(op, f"{node.name}_beside", [tensor, fronts.vector(f"{node.name}_axis", [here])])
 
 
+def _out_of_row(fronts: Fronts, tensor: gs.Tensor) -> Place | None:
+    """Where the batch is, the last axis left out if possible: one sample is in front of a row or at the end of rows."""
+    place, shape = fronts.place(tensor), fronts.shape(tensor)
+    if place is None or fronts.batch != ONE or place.axis != len(shape) - 1 or place.outer != ONE or len(shape) < 2:
+        return place
+    return Place(place.axis - 1, outer=shape[-2])
+
+
 def matmul(fronts: Fronts, node: gs.Node) -> Made:
     """The batch stays out of the matrices, except that rows may hold it before a plain matrix of weights."""
     places = [_out_of_row(fronts, t) for t in node.inputs]
@@ -152,15 +110,11 @@ def gemm(fronts: Fronts, node: gs.Node) -> Made:
     return [(made, place)]
 
 
-def along(default: int) -> Rule:
-    """An operator along one axis, which must not hold the batch."""
-
-    def rule(fronts: Fronts, node: gs.Node) -> Made:
-        place, rank = placed(fronts, node)
-        axis = axis_behind(place, rank, attribute(node, "axis", default))
-        return [(again(fronts, node, [fronts.front(node.inputs[0]), *node.inputs[1:]], axis=axis), place)]
-
-    return rule
+def along(fronts: Fronts, node: gs.Node) -> Made:
+    """Softmax and LogSoftmax, along an axis that does not hold the batch."""
+    place, rank = placed(fronts, node)
+    axis = axis_behind(place, rank, attribute(node, "axis", -1))
+    return [(again(fronts, node, [fronts.front(node.inputs[0])], axis=axis), place)]
 
 
 def normalisation(fronts: Fronts, node: gs.Node) -> Made:
@@ -171,6 +125,21 @@ def normalisation(fronts: Fronts, node: gs.Node) -> Made:
         raise UnfitError
     made = again(fronts, node, [fronts.front(node.inputs[0]), *node.inputs[1:]], axis=axis - rank)
     return [(made, place)]
+
+
+def batch_normalisation(fronts: Fronts, node: gs.Node) -> Made:
+    """The channels, the second axis, times and plus constants, as the counterpart may have them elsewhere."""
+    place, rank = placed(fronts, node)
+    known = [p.astype(np.float64) for i in range(1, 5) if (p := constant(node, i)) is not None]
+    if len(known) < 4 or len(node.outputs) > 1 or attribute(node, "training_mode", 0) or place.axis != 0:
+        raise UnfitError
+    scale, bias, mean, variance = known
+    factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    name, wide = node.name, (-1, *(1,) * (rank - 2))
+    times = constant_tensor(fronts.graph, f"{name}_factor", factor.reshape(wide))
+    plus = constant_tensor(fronts.graph, f"{name}_shift", (bias - mean * factor).reshape(wide))
+    scaled = fronts.node("Mul", f"{name}_scaled", [fronts.front(node.inputs[0]), times])
+    return [(fronts.node("Add", name, [scaled, plus]), place)]
 
 
 def reduction(fronts: Fronts, node: gs.Node) -> Made:
@@ -185,136 +154,6 @@ def reduction(fronts: Fronts, node: gs.Node) -> Made:
     return [(made, Place(place.axis - gone, place.outer, place.inner))]
 
 
-def transpose(fronts: Fronts, node: gs.Node) -> Made:
-    """Only the order of the axes behind the batch matters."""
-    place, rank = placed(fronts, node)
-    order = attribute(node, "perm", list(reversed(range(rank))))
-    behind = place.behind_batch(rank)
-    new = [0, *(a for axis in order for a in behind[axis])]
-    data = fronts.front(node.inputs[0])
-    made = data if new == sorted(new) else again(fronts, node, [data], perm=new)
-    return [(made, Place(order.index(place.axis), place.outer, place.inner))]
-
-
-def reshape(fronts: Fronts, node: gs.Node) -> Made:
-    """Reshape, Flatten, Squeeze and Unsqueeze: the elements of each sample keep their order."""
-    place, _ = placed(fronts, node)
-    before, after = fronts.shape(node.inputs[0]), fronts.shape(node.outputs[0])
-    moved = place_after_reshape(before, place, after, fronts.batch)
-    shapes = (p.front_shape(s, fronts.batch) for p, s in ((place, before), (moved, after)))
-    return [(fronts.reshaped(node.name, fronts.front(node.inputs[0]), *shapes), moved)]
-
-
-def split(fronts: Fronts, node: gs.Node) -> Made:
-    """Along an axis that does not hold the batch."""
-    place, rank = placed(fronts, node)
-    axis = axis_behind(place, rank, attribute(node, "axis", 0))
-    data = [fronts.front(node.inputs[0]), *node.inputs[1:]]
-    outputs = [gs.Variable(f"{t.name}_front", dtype=t.dtype) for t in node.outputs]
-    attrs = {**node.attrs, "axis": axis}
-    fronts.graph.nodes.append(gs.Node("Split", f"{node.name}_front", attrs=attrs, inputs=data, outputs=outputs))
-    return [(t, place) for t in outputs]
-
-
-def concat(fronts: Fronts, node: gs.Node) -> Made:
-    """Along an axis that does not hold the batch, of tensors that all have it in the same place."""
-    place, rank = placed(fronts, node)
-    if any(fronts.place(t) != place for t in node.inputs):
-        raise UnfitError
-    axis = axis_behind(place, rank, attribute(node, "axis", 0))
-    return [(again(fronts, node, [fronts.front(t) for t in node.inputs], axis=axis), place)]
-
-
-def gather(fronts: Fronts, node: gs.Node) -> Made:
-    """By indices without batch, along an axis that does not hold it; or of rows of a table by indices with a batch."""
-    found = fronts.place(node.inputs[1])
-    if found is not None and fronts.place(node.inputs[0]) is None and attribute(node, "axis", 0) == 0:
-        return [(again(fronts, node, [node.inputs[0], fronts.front(node.inputs[1])]), found)]
-    place, rank = placed(fronts, node)
-    if fronts.place(node.inputs[1]) is not None:
-        raise UnfitError
-    along = attribute(node, "axis", 0) % rank
-    axis = axis_behind(place, rank, along)
-    made = again(fronts, node, [fronts.front(node.inputs[0]), node.inputs[1]], axis=axis)
-    added = len(fronts.shape(node.inputs[1])) - 1 if along < place.axis else 0
-    return [(made, Place(place.axis + added, place.outer, place.inner))]
-
-
-def cut(fronts: Fronts, node: gs.Node) -> Made:
-    """A Slice that takes all of the axis that holds the batch."""
-    place, rank = placed(fronts, node)
-    starts, ends = numbers(node, 1) or [], numbers(node, 2) or []
-    axes = [a % rank for a in numbers(node, 3) or range(len(starts))]
-    steps = numbers(node, 4) or [1] * len(starts)
-    before, after = fronts.shape(node.inputs[0]), fronts.shape(node.outputs[0])
-    kept = [i for i, a in enumerate(axes) if a != place.axis]
-    whole = before[place.axis] == after[place.axis] and all(s > 0 for i, s in enumerate(steps) if i not in kept)
-    if not whole:
-        raise UnfitError
-    data = fronts.front(node.inputs[0])
-    if not kept:
-        return [(data, place)]
-    new = [axis_behind(place, rank, a) for a in axes if a != place.axis]
-    named = {"starts": starts, "ends": ends, "axes": new, "steps": steps}
-    inputs = [
-        fronts.vector(f"{node.name}_{name}", values if name == "axes" else [values[i] for i in kept])
-        for name, values in named.items()
-    ]
-    return [(again(fronts, node, [data, *inputs]), place)]
-
-
-def pad(fronts: Fronts, node: gs.Node) -> Made:
-    """Around axes that do not hold the batch."""
-    place, rank = placed(fronts, node)
-    pads = numbers(node, 1) or []
-    axes = [a % rank for a in numbers(node, 3) or range(rank)]
-    new = np.zeros((2, 1 + rank - 1 + len(place.rest)), np.int64)
-    for i, axis in enumerate(axes):
-        before, behind = pads[i], pads[i + len(axes)]
-        if axis != place.axis:
-            new[:, axis_behind(place, rank, axis)] = before, behind
-        elif before or behind:
-            raise UnfitError
-    inputs = [fronts.front(node.inputs[0]), fronts.vector(f"{node.name}_pads", new.reshape(-1).tolist())]
-    return [(again(fronts, node, [*inputs, *node.inputs[2:3]]), place)]
-
-
-def expand(fronts: Fronts, node: gs.Node) -> Made:
-    """Axes that do not hold the batch are repeated."""
-    place, rank = placed(fronts, node)
-    before, after = fronts.shape(node.inputs[0]), fronts.shape(node.outputs[0])
-    missing = len(after) - rank
-    moved = Place(place.axis + missing, place.outer, place.inner)
-    if after[moved.axis] != before[place.axis]:
-        raise UnfitError
-    long = (*(ONE,) * missing, *before)
-    short, wide, goal = (p.front_shape(s, fronts.batch) for p, s in ((place, before), (moved, long), (moved, after)))
-    data = fronts.reshaped(f"{node.name}_aligned", fronts.front(node.inputs[0]), short, wide)
-    if wide == goal:
-        return [(data, moved)]
-    known = expand_target(wide, goal)
-    target = fronts.vector(f"{node.name}_shape", known) if known else None
-    if target is None:
-        sizes = [ONE if b == a else a for b, a in zip(wide, goal, strict=True)]
-        target = from_inputs(fronts.graph, node.name, fronts.sizes, sizes)
-    if target is None:
-        raise UnfitError
-    return [(fronts.node("Expand", node.name, [data, target]), moved)]
-
-
-def tile(fronts: Fronts, node: gs.Node) -> Made:
-    """Axes that do not hold the batch are repeated."""
-    place, rank = placed(fronts, node)
-    repeats = numbers(node, 1) or []
-    new = [1] * (rank + len(place.rest))
-    for axis, count in enumerate(repeats):
-        if axis != place.axis:
-            new[axis_behind(place, rank, axis)] = count
-        elif count != 1:
-            raise UnfitError
-    return [(again(fronts, node, [fronts.front(node.inputs[0]), fronts.vector(f"{node.name}_repeats", new)]), place)]
-
-
 _ELEMENTWISE = (
     "Identity Dropout Cast Add Sub Mul Div Pow Sum Mean Max Min Mod Neg Abs Sqrt Reciprocal Exp Log Erf Sin Cos Sign "
     "Floor Ceil Round Relu LeakyRelu PRelu Elu Selu Celu Clip ThresholdedRelu Sigmoid HardSigmoid HardSwish Tanh "
@@ -322,19 +161,12 @@ _ELEMENTWISE = (
 )
 
 RULES: dict[str, Rule] = {
+    **LAYOUT_RULES,
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), along(-1)),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), along),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1"), reduction),
     "LayerNormalization": normalisation,
+    "BatchNormalization": batch_normalisation,
     "MatMul": matmul,
     "Gemm": gemm,
-    "Transpose": transpose,
-    "Split": split,
-    "Concat": concat,
-    "Gather": gather,
-    "Slice": cut,
-    "Pad": pad,
-    "Expand": expand,
-    "Tile": tile,
 }

@@ -86,7 +86,7 @@ def from_inputs(graph: gs.Graph, name: str, sizes: Sizes, numbers: Sequence[Size
     parts: list[gs.Tensor] = []
     for number, found in zip(numbers, factors, strict=True):
         share, dimensions = found or (number[0], [])
-        read = [_node(graph, "Shape", f"{name}_shape", [t], start=a, end=a + 1) for t, a in dimensions]
+        read: list[gs.Tensor] = [_node(graph, "Shape", f"{name}_shape", [t], start=a, end=a + 1) for t, a in dimensions]
         if share != 1 or not read:
             read.append(constant_tensor(graph, f"{name}_share", np.array([share], np.int64)))
         parts.append(reduce(lambda a, b: _node(graph, "Mul", f"{name}_product", [a, b]), read))

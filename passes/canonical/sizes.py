@@ -23,7 +23,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from csscc.dialect.adapter import MIN_OPSET, SHAPE_OF_INPUT
-from csscc.dialect.rewrite import Shape
+from csscc.dialect.rewrite import Shape, attribute
 
 Size = tuple[int, ...]
 Values = NDArray[np.generic]
@@ -105,7 +105,7 @@ def _started(graph: gs.Graph, others: Size, *, by_axis: bool) -> Sizes:
     elsewhere = {d for t in graph.inputs for d in (t.shape or ())[1:]}
     batches = first - elsewhere or first
     known: dict[object, Size] = {}
-    free = []
+    free: list[tuple[gs.Tensor, int, Size]] = []
     for tensor in graph.inputs:
         for axis, name in enumerate(tensor.shape or ()):
             if isinstance(name, int):
@@ -132,11 +132,11 @@ def _follow(graph: gs.Graph, sizes: Sizes, choice: int) -> int:
         types[tensor.name] = _type(tensor, shape)
     failures = 0
     for node in graph.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant) and tensor.name not in types:
-                types[tensor.name] = _type(tensor, tensor.shape)
-                if tensor.values.size <= MAX_VALUES:
-                    known[tensor.name] = tensor.values
+        for read in node.inputs:
+            if isinstance(read, gs.Constant) and read.name not in types:
+                types[read.name] = _type(read, read.shape)
+                if read.values.size <= MAX_VALUES:
+                    known[read.name] = read.values
         made = _evaluated(node, types, known)
         if made is not None:
             known |= made
@@ -182,7 +182,7 @@ def _evaluated(
         if not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
             return None
         dims = [d.dim_value for d in kind.shape.dim]
-        start, end = node.attrs.get("start", 0), node.attrs.get("end", len(dims))
+        start, end = attribute(node, "start", 0), attribute(node, "end", len(dims))
         return {node.outputs[0].name: np.array(dims[start:end], np.int64)}
     read = [t.name for t in node.inputs if t.name]
     if node.op.startswith("Random") or any(n not in known for n in read):

@@ -48,7 +48,7 @@ class AdjustAmplitudes(BasePass):
     percentile: float = 99.9
     rms: float | None = None
     samples: int = 64
-    budget: float = 1e11
+    budget: float = 4e10
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:

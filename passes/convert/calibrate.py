@@ -22,14 +22,17 @@ from csscc.passes.convert.samples import batch_size
 from csscc.passes.convert.synthetic import standardised
 from csscc.runtime.observe import collect
 
+KEPT_APART = 4  # every so many-th sample judges what the others choose
+
 
 @dataclass(frozen=True)
 class Calibrate(BasePass):
-    """Fill `Network.calibration`."""
+    """Fill `Network.calibration`; with `keep_apart`, a fourth of the samples is counted by itself."""
 
     source: Source
     name: ClassVar[str] = "calibrate"
     per_channel: bool = True
+    keep_apart: bool = False
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def requires(self, network: Network) -> None:
@@ -43,7 +46,9 @@ class Calibrate(BasePass):
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
         known = network.calibration.histograms if network.calibration is not None else {}
-        network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
+        every = KEPT_APART if self.keep_apart else 0
+        batches = self.source.batches(size)
+        network.calibration = collect(model, axes, batches, keep_apart=every, progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.description + remembered

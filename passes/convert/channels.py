@@ -30,8 +30,9 @@ _KEEP_LAYOUT = {
 
 
 def channel_axis(tensor: gs.Tensor) -> int:
-    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise."""
-    return _found(tensor) % rank_of(tensor)
+    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise, the last if that is free."""
+    axis = _found(tensor) % rank_of(tensor)
+    return axis if isinstance(shape_of(tensor)[axis], int) else rank_of(tensor) - 1
 
 
 def amplitude_axis(tensor: gs.Tensor, reach: Reach) -> int | None:
@@ -43,7 +44,8 @@ def amplitude_axis(tensor: gs.Tensor, reach: Reach) -> int | None:
         return None
     axis = channel_axis(tensor)
     mixed = axis != 1 and reach == "window"  # a window spans every axis behind the first two
-    return None if axis == 0 or mixed else axis
+    free = not isinstance(shape_of(tensor)[axis], int)
+    return None if axis == 0 or mixed or free else axis
 
 
 def many_positions(tensor: gs.Tensor) -> bool:

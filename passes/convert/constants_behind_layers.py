@@ -31,6 +31,7 @@ from csscc.dialect.rewrite import (
     producer,
     replace_input,
     sizes_behind_batch,
+    unique_name,
 )
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import survey
@@ -90,10 +91,11 @@ def _behind(graph: gs.Graph, reader: gs.Node, added: Factor) -> None:
     """Add what the weights of `reader` make of a constant to what it makes."""
     weights = gs.Node(reader.op, reader.name, dict(reader.attrs), list(reader.inputs[:2]), [gs.Variable("made")])
     model = single_node_model(weights, np.dtype(np.float32))
-    made = np.asarray(ReferenceEvaluator(model).run(None, {"data": added[None].astype(np.float32)})[0])
+    (made,) = ReferenceEvaluator(model).run(None, {"data": added[None].astype(np.float32)})
     result = reader.outputs[0]
-    current = gs.Variable(f"{result.name}_without_constant", np.float32, result.shape)
+    current = gs.Variable(unique_name(graph, f"{result.name}_without_constant"), np.float32, result.shape)
     reader.outputs[0] = current
     total = insert_node(graph, "Add", f"{reader.name}_constant", [current, constant_tensor(graph, reader.name, made)])
-    adder = total.inputs[0]
+    adder = producer(total)
+    assert adder is not None
     adder.outputs[0] = result

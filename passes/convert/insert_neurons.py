@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
 from csscc.dialect.biases import NO_BIAS, computed_bias
 from csscc.dialect.core import core_parts
 from csscc.dialect.model import TIME_AND_BATCH
@@ -74,7 +75,7 @@ class InsertNeurons(BasePass):
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
         for node, theta in neurons:
-            _neuron(graph, node, theta, regions, coding)
+            _neuron(graph, node, theta, regions, coding.neuron(network.silent.get(node.name)))
         graph.cleanup()
         for number, part in enumerate(core_parts(graph), 1):
             first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
@@ -127,7 +128,7 @@ def _bias(graph: gs.Graph, name: str, known: gs.Tensor | None, factor: gs.Consta
     return constant_tensor(graph, name, NO_BIAS) if known is None else computed_bias(graph, name, known, factor)
 
 
-def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding) -> None:
+def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], regions: Regions, schedule: Schedule) -> None:
     activation = ACTIVATIONS[node.op]
     value = node.outputs[0]
     heard = [regions.heard(t) for t in node.inputs[: activation.inputs]]
@@ -141,7 +142,7 @@ def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], regions: Regions,
     inputs = neuron_inputs([[z] for z in currents], biases, theta_tensor, parameters)
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     node.op, node.domain = tsa_op(node.op), DOMAIN
-    node.attrs = {**node.attrs, **attributes(coding.neuron(), node.op)}
+    node.attrs = {**node.attrs, **attributes(schedule, node.op)}
     node.inputs.clear()
     node.outputs.clear()
     node.inputs.extend(inputs)

@@ -105,6 +105,7 @@ class _Core:
         """Let all that reads a current read the spikes of a neuron; an output of the graph keeps its name."""
         graph, maker = self._graph, producer(tensor)
         assert maker is not None
+        assert isinstance(tensor, gs.Variable)
         current, spikes = tensor, tensor
         if is_output(graph, tensor):
             current = gs.Variable(unique_name(graph, f"{tensor.name}_current"), np.float32, tensor.shape)

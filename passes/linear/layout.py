@@ -63,7 +63,7 @@ class Selection(LinearOp):
             return [factor] * len(node.outputs)
         tried = [_run_on_factor(node, factor, sizes) for sizes in _sizes_to_try(node)]
         same = all(len(parts) == len(tried[0]) and all(map(np.array_equal, parts, tried[0])) for parts in tried)
-        return tried[0] if same else None
+        return tried[0] if same and tried[0] else None
 
     def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """Back to the elements that are selected, unless one would get two factors; those left out get any."""
@@ -103,7 +103,8 @@ def permutation(transpose: gs.Node) -> list[int]:
 
 def _run_on_factor(node: gs.Node, factor: Factor, sizes: list[int]) -> list[Factor]:
     full = np.broadcast_to(factor, sizes)[None]
-    return [compress(result[0]) for result in _run(_continued(node) if node.op == "Pad" else node, full)]
+    results = _run(_continued(node) if node.op == "Pad" else node, full)
+    return [compress(result[0]) for result in results] if all(r.size for r in results) else []
 
 
 FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for

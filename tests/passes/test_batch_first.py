@@ -90,6 +90,16 @@ MODELS = {
     "concatenated": model_of(
         "a = Reshape(h, qkv) t = Transpose <perm = [2,0,3,1,4]> (a) u = Relu(t) z = Concat <axis = 0> (u, t) s = ReduceSum <keepdims = 0> (z, zero) ot = Transpose <perm = [0,2,1,3]> (s) c = Reshape(ot, cat) r = MatMul(c, V)"
     ),
+    "rows of all samples normalised": model_of(
+        "f = Reshape(h, all) b = BatchNormalization <epsilon = 0.5> (f, scale, shift, mean, var) a = Relu(b) g = Reshape(a, back) j = MatMul(g, Z) r = MatMul(j, V)",
+        more="int64[2] all = {-1, 24}, int64[3] back = {-1, 6, 24}, float[24] scale, float[24] shift, float[24] mean, float[24] var, float[24,8] Z",
+    ),
+    "strided views": model_of(
+        """d = ReduceMean <keepdims = 1> (h, two) f = Reshape(d, rest) n = Shape <start = 0, end = 1> (x) b = Squeeze(n) i0 = Constant <value_int = 0> () i1 = Constant <value_int = 1> ()
+        i = Range(i0, b, i1) l = Constant <value_int = 6> () o = Mul(i, l) o3 = Unsqueeze(o, axes) k = Constant <value_ints = [5,0,1,2,3,4]> () k3 = Unsqueeze(k, outside) j = Add(o3, k3)
+        g = Gather(f, j) e = Expand(g, wide) c = Relu(e) r = MatMul(c, V)""",
+        more="int64[1] two = {2}, int64[1] rest = {-1}, int64[2] axes = {1, 2}, int64[2] outside = {0, 2}, int64[3] wide = {1, 6, 8}",
+    ),
     "a batch of two": model_of(f"{SPLIT} {ATTEND} {OUT}", n="2"),
     "read by the epilogue": model_of(
         f"{SPLIT} {ATTEND} {OUT}", out="6,8", tail="g = MatMul(r, V) z = ReduceSum <keepdims = 0> (t, zero) zt = Transpose <perm = [0,2,1,3]> (z) u = Reshape(zt, cat) y = Add(g, u)"

@@ -52,7 +52,7 @@ CODINGS: dict[str, dict[str, Any]] = {
     "no silence": {"T": 6, "silent": 0},
     "one step": {"T": 1, "silent": 1},
     "paper": {"preset": "paper", "T": 8},
-    "trimmed": {"T": 6, "beta": 2.0, "silent": 3, "trim_silence": True},
+    "trimmed": {"T": 6, "beta": 2.0, "silent": "auto"},
 }
 
 
