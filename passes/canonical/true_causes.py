@@ -48,8 +48,8 @@ def _training(node: gs.Node) -> Cause | None:
     if node.op in RANDOM:
         return "it draws random numbers", EVALUATION
     mode = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else None
-    trains = mode is not None and mode.name and not (isinstance(mode, gs.Constant) and not mode.values.any())
-    if trains or (node.op == "BatchNormalization" and attribute(node, "training_mode", 0)):
+    trains = mode is not None and mode.name != "" and not (isinstance(mode, gs.Constant) and not mode.values.any())
+    if trains or (node.op == "BatchNormalization" and attribute(node, "training_mode", 0) != 0):
         return "it is in training mode", EVALUATION
     return None
 

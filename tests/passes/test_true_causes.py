@@ -154,4 +154,5 @@ def test_what_no_size_can_help_comes_first() -> None:
     refusal = refused(parse(text.replace("y = MatMul(p, V)", "[bend] q = Sin(p) y = MatMul(q, V)")))
     assert isinstance(refusal, RefusedModelError)
     assert refusal.offenders[0].node == "bend"
-    assert len(refusal.offenders) == 6
+    assert len(refusal.offenders) > 1
+    assert all("sizes that are free" in o.reason for o in refusal.offenders[1:])
