@@ -35,10 +35,12 @@ from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizati
 from csscc.passes.canonical.remove_identities import RemoveIdentities
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
+from csscc.passes.convert.averages_as_sums import AveragesAsSums
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
 from csscc.passes.convert.choose_silence import ChooseSilence
+from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
 from csscc.passes.convert.find_regions import FindRegions
@@ -71,6 +73,8 @@ def canonical_passes() -> tuple[Pass, ...]:
         SimplifyOperands(),
         PoolBeforeConcat(),
         FuseReluMaxPool(),
+        ConstantsBehindLayers(),
+        AveragesAsSums(),
         SpikesBetweenLayers(),
     )
 

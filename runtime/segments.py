@@ -193,15 +193,18 @@ class LayerRun:
         output = self.segment.node.output[0]
         constant = self.segment.view.schedule.constant
         kept: list[NDArray[Any]] = []
-        total, samples = 0.0, 0
+        total: NDArray[Any] | None = None
+        samples = 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
             spikes = self._session.run(given | self.biases, [output])[output]
             kept.append(spikes if constant else spikes.astype(np.int8))
             batch = len(next(iter(feeds.values())))
-            total = total + spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            here = spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            total = here if total is None else np.add(total, here, out=total)
             samples += batch
         self._runs._spikes[output] = kept
+        assert total is not None
         self._runs._means[output] = np.asarray(total / samples, np.float32)
 
 

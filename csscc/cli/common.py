@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -139,14 +139,15 @@ def table(title: str, *columns: str) -> Table:
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress display on standard error that appears once work has taken a second.
+    """A progress display on standard error that appears once work has taken a second, whatever that work tells.
 
-    Yields a function of the stage's name, the samples newly done in it, and how many there are.
+    The clock of the stage at hand goes on by itself. Yields a function of the stage's name, the samples newly done in
+    it, and how many there are.
     """
     if quiet:
         yield lambda stage, done, total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     bars = Progress(
         TextColumn("{task.description}"),
@@ -156,22 +157,23 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
         console=console(stderr=True),
         transient=True,
     )
-    started, tasks, shown = time.monotonic(), {}, False
+    begins, tasks = bars.add_task("reading", total=None), dict[str, TaskID]()
+    appears = threading.Timer(PROGRESS_AFTER, bars.start)
+    appears.start()
 
     def advance(stage: str, done: int, total: int | None) -> None:
-        nonlocal shown
+        if not tasks:
+            bars.remove_task(begins)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.advance(tasks[stage], done)
-        if not shown and time.monotonic() - started > PROGRESS_AFTER:
-            shown = True
-            bars.start()
 
     try:
         yield advance
     finally:
-        if shown:
-            bars.stop()
+        appears.cancel()
+        appears.join()
+        bars.stop()
 
 
 def running_total(advance: Callable[[str, int, int | None], None], stage: str) -> Callable[[int, int | None], None]:

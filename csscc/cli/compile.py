@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
     from csscc.api import SNN
+    from csscc.dialect.network import Event
     from csscc.measure.comparison import Comparison
 
+SHOWN = 3  # nodes that a note names
 
 
 class Silent(click.ParamType):
@@ -176,9 +179,18 @@ def show(snn: SNN, files: list[Path]) -> None:
     raised = len(snn.report.events) - len(notes)
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
-    for event in notes:
-        out.print(f"Note, {event.node}: {event.text}", markup=False)
+    for text, nodes in _grouped(notes).items():
+        more = f" and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
+        out.print(f"Note, {', '.join(nodes[:SHOWN])}{more}: {text}", markup=False)
     out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)
+
+
+def _grouped(events: Sequence[Event]) -> dict[str, list[str]]:
+    """The nodes of which the same is told, by what that is."""
+    nodes: dict[str, list[str]] = {}
+    for event in events:
+        nodes.setdefault(event.text, []).append(event.node)
+    return nodes
 
 
 def _difference(comparison: Comparison) -> str:

@@ -136,6 +136,11 @@ def _data_index(node: gs.Node) -> int:
     return next(i for i in (0, 1) if constant(node, i) is None)
 
 
+def _operands(node: gs.Node) -> list[int]:
+    """Indices of what a factor multiplies by or a sum adds."""
+    return [i for i in range(len(node.inputs)) if constant(node, i) is not None]
+
+
 def spike_parts(tensor: gs.Tensor) -> Parts | None:
     """What `tensor` holds if that is parts of spikes, moved about, averaged or added up; else None."""
     node = producer(tensor)
@@ -161,7 +166,7 @@ def _magnitude(node: gs.Node | None) -> Factor:
     rule = LINEAR[node.op]
     if isinstance(rule, WeightedOp):
         return spread(rule.output_magnitude(node), rank_of(node.outputs[0]), rule.output_axis(node))
-    return np.abs(operand_factor(node, 1 - _data_index(node)))
+    return np.asarray(sum(np.abs(operand_factor(node, i)) for i in _operands(node)))
 
 
 def _mergeable(merged: tuple[float, ...], terms: list[Term]) -> tuple[float, ...]:
@@ -198,8 +203,8 @@ def _constants(node: gs.Node) -> list[NDArray[np.generic]]:
 def _round(graph: gs.Graph, node: gs.Node, step: Factor, rank: int) -> None:
     """Round what a node multiplies by, or adds, to multiples of `step`, for its output channels."""
     if not isinstance(LINEAR[node.op], WeightedOp):
-        index = 1 - _data_index(node)
-        set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
+        for index in _operands(node):
+            set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
         return
     rule = LINEAR[node.op]
     assert isinstance(rule, WeightedOp)

@@ -81,7 +81,7 @@ class _Core:
         self._graph = graph
         self._roles = {name: role for name, role in regions.roles.items() if role in CORE_ROLES}
         self._known: dict[int, _Spikes | None] = {}
-        self._exact = _in_front_of_neurons(graph, self._roles)
+        self._exact = in_front_of_exact_neurons(graph, self._roles)
 
     def lacks_spikes(self, node: gs.Node) -> gs.Tensor | None:
         """The first current that must become spikes for what the node reads; None if all is well."""
@@ -105,6 +105,7 @@ class _Core:
         """Let all that reads a current read the spikes of a neuron; an output of the graph keeps its name."""
         graph, maker = self._graph, producer(tensor)
         assert maker is not None
+        assert isinstance(tensor, gs.Variable)
         current, spikes = tensor, tensor
         if is_output(graph, tensor):
             current = gs.Variable(unique_name(graph, f"{tensor.name}_current"), np.float32, tensor.shape)
@@ -184,7 +185,8 @@ class _Core:
             return None
         rule, parts = LINEAR[node.op], self._taken_up(node, factor)
         if not isinstance(rule, WeightedOp) and parts is None:
-            return next((self._source(t) for t in _tensors(node) if self._spikes(t) is None), None)
+            moved = [] if isinstance(rule, Sum) else _tensors(node)
+            return next((self._source(t) for t in moved if self._spikes(t) is None), None)
         found = (self._obstacle(node.inputs[i], part) for i, part in (parts or {}).items())
         shared = factor is not None and (len(tensor.outputs) > 1 or is_output(self._graph, tensor))
         return next((t for t in found if t is not None), tensor if shared or parts is None else None)
@@ -219,14 +221,13 @@ def _tensors(node: gs.Node) -> list[gs.Tensor]:
     return [node.inputs[i] for i in _computed(node)]
 
 
-def _in_front_of_neurons(graph: gs.Graph, roles: Mapping[str, Role]) -> set[int]:
-    """Core nodes, by id, whose results reach neurons that are computed exactly, or other weighted layers."""
+def in_front_of_exact_neurons(graph: gs.Graph, roles: Mapping[str, Role]) -> set[int]:
+    """Core nodes, by id, between which and a neuron that is computed exactly lie none but linear operators."""
     found: set[int] = set()
     for node in reversed(graph.toposort().nodes):
-        readers = [r for t in node.outputs for r in t.outputs]
-        for reader in readers:
+        for reader in (r for t in node.outputs for r in t.outputs):
             role = roles.get(reader.name)
             exact = role == "neuron" and ACTIVATIONS[reader.op].exact
-            if exact or role == "weighted" or (role == "linear" and id(reader) in found):
+            if exact or (role in ("linear", "weighted") and id(reader) in found):
                 found.add(id(node))
     return found

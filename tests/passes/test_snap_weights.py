@@ -204,7 +204,7 @@ def test_a_channel_without_weights():
 @pytest.mark.parametrize(
     "body",
     [
-        "h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [3,3]> (r) g = Conv(m, F) s = Relu(g) y = Conv(s, V)",
+        "h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [3,3], pads = [1,1,1,1]> (r) g = Conv(m, F) s = Relu(g) y = Conv(s, V)",
         'h = Conv(x, W, b) g = Resize <mode = "linear"> (h, , scales) s = Relu(g) y = Conv(s, V)',
     ],
 )
