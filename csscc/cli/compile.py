@@ -33,14 +33,9 @@ if TYPE_CHECKING:
 SHOWN = 3  # nodes that a note names
 
 
-class Silent(click.ParamType):
-    """A number of silent steps, or ``auto``."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or ``auto`` as it is."""
-        return value if value == AUTO else click.INT.convert(value, param, ctx)
+def auto_or_number(text: str) -> str | int:
+    """What ``--silent`` takes."""
+    return text if text == AUTO else int(text)
 
 
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
@@ -57,7 +52,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
 @click.option("--beta", type=float, help="A spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
 @click.option(
-    "--silent", type=Silent(),
+    "--silent", type=auto_or_number, metavar="auto|N",
     help="Steps each layer listens before it may fire; auto: as many as it needs."
     "  [default: auto; paper 1; rate 0; fs T]",
 )  # fmt: skip
