@@ -45,14 +45,9 @@ def _defaults(name: str) -> str:
     return f"[default: {usual}{others}]"
 
 
-class Silent(click.ParamType):
-    """A number of silent steps, or ``auto``."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or ``auto`` as it is."""
-        return value if value == AUTO else click.INT.convert(value, param, ctx)
+def auto_or_number(text: str) -> str | int:
+    """What ``--silent`` takes."""
+    return text if text == AUTO else int(text)
 
 
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
@@ -69,7 +64,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
 @click.option("--beta", type=float, help=f"A spike is worth beta times the next one.  {_defaults('beta')}")
 @click.option(
-    "--silent", type=Silent(),
+    "--silent", type=auto_or_number, metavar="auto|N",
     help=f"Steps each layer listens before it may fire; auto: as many as it needs.  {_defaults('silent')}",
 )  # fmt: skip
 @click.option(

@@ -78,7 +78,7 @@ class CorrectBias(BasePass):
 def pays(network: Network, source: Source) -> bool:
     """Whether corrected biases make the fake-quantised ANN's error on samples kept apart a tenth smaller."""
     judge = Judge(network, source)
-    return judge.error(network, centred=True) < PAYS * judge.error(network)
+    return judge.sees_means and judge.error(network, centred=True) < PAYS * judge.error(network)
 
 
 def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected: list[NDArray[np.float64]]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,21 +29,6 @@ PAYS = 0.9  # what must be better than something simpler, is so by a tenth
 BUDGET = 1e10  # multiply-accumulates of a judgement
 
 
-@dataclass(frozen=True)
-class Case:
-    """A batch of samples.
-
-    Attributes:
-        feeds: the inputs.
-        wanted: what the ANN's last layers make of them.
-        means: over the batch, of what its activations and readouts hear, as `fake_quantised` takes them.
-    """
-
-    feeds: Feeds
-    wanted: dict[str, NDArray[np.floating]]
-    means: Feeds
-
-
 class Judge:
     """The ANN's answers on up to `SAMPLES` samples kept apart, and how far amplitudes take it from them."""
 
@@ -50,11 +37,23 @@ class Judge:
         ann, decoded = network.ann or network.graph, network.regions.decoded
         self._decoded, heard = decoded, heard_tensors(network)
         session = Session(with_outputs(_model(network, ann), dict.fromkeys([*decoded, *heard])))
-        self._cases: list[Case] = []
-        for feeds in _samples(network, ann, source):
+        wanted: list[dict[str, NDArray[np.floating]]] = []
+        totals: dict[str, NDArray[np.float64]] = {}
+        found = _samples(network, ann, source)
+        for feeds in found:
             values = session.run(feeds, list(dict.fromkeys([*decoded, *heard])))
-            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
-            self._cases.append(Case(feeds, {n: values[n] for n in decoded}, means))
+            wanted.append({n: values[n] for n in decoded})
+            totals = {n: totals.get(n, 0.0) + values[n].sum(axis=0, dtype=np.float64) for n in heard}
+        samples = max(1, sum(len(next(iter(feeds.values()))) for feeds in found))
+        self._means = {mean_name(n): (total / samples).astype(np.float32) for n, total in totals.items()}
+        if network.batch is not None and found:
+            found, wanted = [_joined(found)], [_joined(wanted)]
+        self._cases = list(zip(found, wanted, strict=True))
+
+    @property
+    def sees_means(self) -> bool:
+        """Whether all samples run together, so that means over a batch say something."""
+        return len(self._cases) == 1
 
     def error(self, network: Network, *, centred: bool = False) -> float:
         """RMS of the difference to the ANN relative to the ANN's, of the last layers' values where it is largest.
@@ -63,14 +62,19 @@ class Judge:
         """
         lost, power = dict.fromkeys(self._decoded, 0.0), dict.fromkeys(self._decoded, 0.0)
         session = Session(with_outputs(_model(network, fake_quantised(network, centred=centred)), self._decoded))
-        for case in self._cases:
-            given = {**case.feeds, **case.means} if centred else case.feeds
+        for feeds, wanted in self._cases:
+            given = {**feeds, **self._means} if centred else feeds
             for name, values in session.run(given, self._decoded).items():
-                lost[name] += float(np.square(values - case.wanted[name], dtype=np.float64).sum())
-                power[name] += float(np.square(case.wanted[name], dtype=np.float64).sum())
+                lost[name] += float(np.square(values - wanted[name], dtype=np.float64).sum())
+                power[name] += float(np.square(wanted[name], dtype=np.float64).sum())
         errors = [math.sqrt(lost[n] / power[n]) for n in self._decoded if power[n] > 0]
         worst = max(errors, default=math.inf)
         return worst if math.isfinite(worst) else math.inf
+
+
+def _joined(batches: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Batches as one."""
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _model(network: Network, graph: gs.Graph) -> onnx.ModelProto:
