@@ -17,18 +17,28 @@ from csscc.dialect import metadata
 from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.model import refuse_other_version
 from csscc.dialect.network import Event, Network
-from csscc.errors import UsageError
+from csscc.dialect.sizes import Shapes, ask_for, is_free
+from csscc.dialect.spiking import neurons
+from csscc.errors import RefusedError, UsageError
 from csscc.io.data import ImageOptions, InputSpec, Source, open_source
 from csscc.io.files import save_model
 from csscc.measure.comparison import SAMPLES, Comparison, compare
 from csscc.measure.costs import Costs, costs_of
 from csscc.options import Options, make_options
 from csscc.passes.base import Pass
-from csscc.passes.canonical.load import load as load_network
 from csscc.passes.canonical.load import read_model
+from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
-from csscc.pipeline import Progress, calibration_passes, pipeline, run_pipeline, spiking_passes
+from csscc.pipeline import (
+    Progress,
+    calibration_passes,
+    canonical_passes,
+    pipeline,
+    run_pipeline,
+    spiking_passes,
+    with_sizes,
+)
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
 
@@ -84,6 +94,11 @@ class SNN:
     def layers(self) -> tuple[Layer, ...]:
         """Encoders, neurons and readouts, in order."""
         return self.facts.layers
+
+    @cached_property
+    def silent(self) -> tuple[int, ...]:
+        """Silent steps of each layer of neurons, in order."""
+        return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
 
     def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
         """Outputs for a batch of inputs.
@@ -168,6 +183,7 @@ class Calibrated:
             graph=self.network.graph.copy(),
             metadata=dict(self.network.metadata),
             amplitudes=dict(self.network.amplitudes),
+            silent=dict(self.network.silent),
             events=list(self.network.events),
         )
 
@@ -178,15 +194,19 @@ def calibrate(
     *,
     preset: str = "default",
     images: ImageOptions | None = None,
+    input_shape: Shapes | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Calibrated:
     """The part of `compile` that all codings share, done once; arguments and errors are those of `compile`."""
     chosen = make_options(preset, **options)
-    network = load_network(model)
-    source = calibration_source(network, calibration, chosen, images)
-    run_pipeline(network, calibration_passes(chosen, source, progress))
-    return Calibrated(network, source, chosen)
+
+    def run(network: Network) -> Source:
+        source = calibration_source(network, calibration, chosen, images)
+        run_pipeline(network, calibration_passes(chosen, source, progress))
+        return source
+
+    return Calibrated(*with_sizes(model, input_shape or {}, run), chosen)
 
 
 def compile(
@@ -196,6 +216,7 @@ def compile(
     preset: str = "default",
     coding: str = "css",
     images: ImageOptions | None = None,
+    input_shape: Shapes | None = None,
     dump_ir: str | Path | None = None,
     check_samples: int = SAMPLES,
     progress: Progress | None = None,
@@ -211,6 +232,8 @@ def compile(
         preset: ``default``, the best that was measured, or ``paper``, the paper's method to the letter.
         coding: ``css``; for comparison ``rate``, or ``fs``, where each layer waits for all its input.
         images: how image files become inputs.
+        input_shape: shapes of inputs by name, where the model leaves sizes free: without data, it is calibrated with
+            them. The spiking network leaves the sizes free too, unless nodes of the core depend on them.
         dump_ir: a folder to which the network is written behind every pass.
         check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
             a network that `calibrate` has seen is not compared.
@@ -222,25 +245,29 @@ def compile(
         RefusedError: the model or the data cannot be used; `RefusedModelError` lists every node in the way.
     """
     chosen = make_options(preset, coding, **options)
-    if isinstance(model, Calibrated):
-        if calibration is not None:
-            raise UsageError("the network is calibrated already; give the model itself to calibrate it with other data")
-        network, source = model.copy_for(chosen), model.source
-        passes = spiking_passes(chosen, source, progress)
-    else:
-        network = load_network(model)
-        source = calibration_source(network, calibration, chosen, images)
-        passes = pipeline(chosen, source, progress)
-    network.coding = chosen.coding
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
     dump = Path(dump_ir) if dump_ir is not None else None
-    run_pipeline(network, passes, dump=dump, then=clock)
+
+    def run(network: Network) -> Source:
+        source = calibration_source(network, calibration, chosen, images)
+        network.coding = chosen.coding
+        run_pipeline(network, pipeline(chosen, source, progress), dump=dump, then=clock)
+        return source
+
+    if isinstance(model, Calibrated):
+        if calibration is not None or input_shape is not None:
+            raise UsageError("the network is calibrated already; give the model itself to calibrate it with other data")
+        network, source = model.copy_for(chosen), model.source
+        network.coding = chosen.coding
+        run_pipeline(network, spiking_passes(chosen, source, progress), dump=dump, then=clock)
+    else:
+        network, source = with_sizes(model, input_shape or {}, run)
     assert network.file is not None
     snn = SNN(network.file, metadata.read({p.key: p.value for p in network.file.metadata_props}))
     comparison = Comparison()
     if not isinstance(model, Calibrated):
-        comparison = compare(model, snn.file, network.ann, source, network.coding.T, check_samples)
+        comparison = compare(model, snn.file, network, source, check_samples)
         clock.stop("compare")
     observed = network.calibration is not None and network.calibration.histograms
     missing = (_no_calibration(snn.facts.calibration),) if source.synthetic and observed else ()
@@ -260,10 +287,22 @@ def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
 def calibration_source(
     network: Network, calibration: Any, options: Options, images: ImageOptions | None = None
 ) -> Source:
-    """The calibration data, or synthetic inputs where there is none."""
+    """The calibration data, or synthetic inputs where there is none. `Network.sizes` become those of the data.
+
+    Raises:
+        RefusedError: the data cannot be used, or there is none and sizes of inputs are not known.
+    """
     specs = input_specs(network.graph.inputs)
     if calibration is not None:
-        return open_source(calibration, specs, images=images, limit=options.calibration_samples)
+        source = open_source(calibration, specs, images=images, limit=options.calibration_samples)
+        if any(is_free(spec.shape) for spec in specs):
+            sample = next(source.first(1).batches(1))
+            network.sizes = {spec.name: sample[spec.name].shape for spec in specs if is_free(spec.shape)}
+        return source
+    asked = ask_for(network.graph.inputs, network.sizes)
+    if asked:
+        run_pipeline(network, (*canonical_passes(), FindRegions()))  # which refuses what no sizes can help
+        raise RefusedError(asked)
     from csscc.passes.convert.synthetic import synthetic_source
 
     return synthetic_source(network, specs, options.seed)

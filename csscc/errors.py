@@ -44,18 +44,30 @@ class Offender:
     shape: str = ""
 
 
+def _line(alike: list[Offender]) -> str:
+    """Offenders of one operator and one reason, in one line."""
+    first = alike[0]
+    shape = f", input {first.shape}" if first.shape and len(alike) == 1 else ""
+    which = ", ".join(f"'{o.node}'" for o in alike)
+    times = f"{len(alike)} times: " if len(alike) > 1 else ""
+    advice = f"; {first.advice}" if first.advice else ""
+    return f"  {first.op} {times}{which}{shape}: {first.reason}{advice}"
+
+
 class RefusedModelError(RefusedError):
-    """The model holds nodes that cannot become spiking; `offenders` lists all of them."""
+    """The model holds nodes that cannot become spiking; `offenders` lists all of them.
+
+    The message groups them by operator and reason.
+    """
 
     def __init__(self, offenders: list[Offender], opset: int) -> None:
         self.offenders = offenders
-        lines = [f"the model cannot be compiled: {len(offenders)} node(s) stand in the way (opset {opset})"]
-        for o in offenders:
-            shape = f", input {o.shape}" if o.shape else ""
-            advice = f"; {o.advice}" if o.advice else ""
-            lines.append(f"  {o.op} '{o.node}'{shape}: {o.reason}{advice}")
         self.opset = opset
-        super().__init__("\n".join(lines))
+        alike: dict[tuple[str, str, str], list[Offender]] = {}
+        for offender in offenders:
+            alike.setdefault((offender.op, offender.reason, offender.advice), []).append(offender)
+        head = f"the model cannot be compiled: {len(offenders)} node(s) stand in the way (opset {opset})"
+        super().__init__("\n".join([head, *map(_line, alike.values())]))
 
     def __reduce__(self) -> tuple[type[RefusedModelError], tuple[list[Offender], int]]:
         """Made again from its arguments, not from its message, when it comes from another process."""

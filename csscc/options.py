@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from csscc.coding.coding import Coding
@@ -10,12 +11,11 @@ from csscc.errors import UsageError
 from csscc.passes.lower.targets import AUTO, NAMES
 
 Preset = Literal["default", "paper"]
-CodingName = Literal["css", "rate", "fs"]
-Method = Literal["percentile", "max", "mse", "entropy"]
+Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 MAX_BETA = 3.0
 MAX_STEPS = 64
 MAX_STEPS_OF_EQUAL_WORTH = 512
-CODING_FIELDS = ("T", "beta", "silent", "negative", "signed_input")
+CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Options:
         residual_percentile: of a layer's residuals, which A.3 compares with theta. The paper's is 99.9; the default
             leaves a margin for inputs that calibration has not seen.
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
-        trim_silence: give a layer fewer silent steps than the coding's where its residuals do not grow for it.
-        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer.
+        choose_silence: each layer has as many silent steps as it needs, most of them those of the coding.
+        correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer; None: if the
+            fake-quantised ANN says that it pays.
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
@@ -44,18 +45,18 @@ class Options:
     coding: Coding = field(default_factory=Coding)
     equalise: bool = False
     per_channel: bool = True
-    method: Method = "mse"
+    method: Method = "auto"
     percentile: float = 99.99
     bias_on_first_step: bool = True
     adjust: bool = True
     residual_percentile: float = 99.95
     residual_rms: float | None = 0.5
-    trim_silence: bool = False
-    correct_bias: bool = True
+    choose_silence: bool = True
+    correct_bias: bool | None = None
     form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
-    stated: tuple[str, ...] = ()
+    stated: frozenset[str] = frozenset()
 
     def with_(self, **changes: Any) -> Options:
         """A copy with the given fields changed; None leaves a field as it is."""
@@ -70,16 +71,36 @@ PRESETS: dict[Preset, Options] = {
         bias_on_first_step=False,
         residual_percentile=99.9,
         residual_rms=None,
+        choose_silence=False,
         correct_bias=False,
     ),
 }
 
 
 RATE: dict[str, Any] = {"method": "percentile", "percentile": 99.9, "bias_on_first_step": False, "adjust": False}
-CODINGS: dict[CodingName, dict[str, Any]] = {
-    "css": {},
-    "rate": {"T": 64, "beta": 1.0, "silent": 0, **RATE},
-    "fs": {"T": 8, "beta": 2.0},
+TTFS: dict[str, Any] = {"T": 32, "beta": 1.0, "linear": True}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A coding as users name it.
+
+    Attributes:
+        use: what it is, for those who choose.
+        settings: where it differs from canonic signed spikes: fields of `Coding` and of `Options`.
+        waits: a layer hears all of its input before it speaks: the silent period is T.
+    """
+
+    use: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    waits: bool = False
+
+
+CODINGS: dict[str, Scheme] = {
+    "css": Scheme("canonic signed spikes"),
+    "rate": Scheme("every spike is worth the same", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
+    "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0}, waits=True),
+    "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
 }
 
 
@@ -87,7 +108,7 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     """Options of a preset and a coding with changes; those of `CODING_FIELDS` go to the coding.
 
     Rate coding takes the thresholds that are best known for it, the 99.9th percentile of each channel, and its bias
-    step by step. In few-spikes coding (``fs``) a layer waits for all its input: its silent period is T.
+    step by step.
 
     Raises:
         UsageError: an unknown preset or coding, or a value out of its range.
@@ -96,16 +117,21 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         raise UsageError(f"preset '{preset}' is not known; choose one of {', '.join(PRESETS)}")
     if coding not in CODINGS:
         raise UsageError(f"coding '{coding}' is not known; choose one of {', '.join(CODINGS)}")
-    if coding == "rate" and changes.get("beta") not in (None, 1):
-        raise UsageError(f"in rate coding all spikes are worth the same, so beta is 1, not {changes['beta']}")
-    given = {**CODINGS[coding], **{k: v for k, v in changes.items() if v is not None}}
-    stated = CODING_FIELDS if coding != "css" else tuple(k for k in CODING_FIELDS if k in given)
-    base = PRESETS[preset]
+    scheme = CODINGS[coding]
+    if scheme.settings.get("beta") == 1 and changes.get("beta") not in (None, 1):
+        raise UsageError(f"coding '{coding}' ({scheme.use}) has no amplification, so beta is 1, not {changes['beta']}")
+    given = {**scheme.settings, **{k: v for k, v in changes.items() if v is not None}}
+    stated = CODING_FIELDS if coding != "css" else {k for k in CODING_FIELDS & given.keys() if given[k] != AUTO}
+    if given.get("silent") == AUTO:
+        given |= {"silent": PRESETS[preset].coding.silent, "choose_silence": True}
+    elif "silent" in given or scheme.waits:
+        given["choose_silence"] = False
+    base, silent = PRESETS[preset], given.get("silent")
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
-    if coding == "fs":
-        numbers = replace(numbers, silent=changes.get("silent") or numbers.T)
+    if scheme.waits:
+        numbers = replace(numbers, silent=silent or numbers.T)
     check_coding(numbers)
-    options = base.with_(coding=numbers, stated=stated, **given)
+    options = base.with_(coding=numbers, stated=frozenset(stated), **given)
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.calibration_samples < 1:
@@ -122,5 +148,7 @@ def check_coding(coding: Coding) -> None:
     most = MAX_STEPS_OF_EQUAL_WORTH if coding.beta == 1 else MAX_STEPS
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
+    if coding.linear and coding.silent != coding.T:
+        raise UsageError(f"with one spike at most a layer hears all T={coding.T} steps first; leave --silent out")
     if not 0 <= coding.silent <= coding.T:
         raise UsageError(f"silent steps must be from 0 to {coding.T} (T), not {coding.silent}; 1 is usual")

@@ -1,8 +1,8 @@
 """The pipeline: what happens to a network, in order.
 
-load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> set amplitudes
+load -> canonicalise -> fuse BatchNormalization -> find regions -> calibrate -> choose amplitudes
      -> insert neurons -> rescale -> (bias on the first step) -> snap weights
-     -> (adjust amplitudes) -> (trim silence) -> (correct biases) -> merge silence -> lower
+     -> (choose silence) -> (adjust amplitudes) -> (correct biases) -> merge silence -> lower
 """
 
 from __future__ import annotations
@@ -10,27 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
+from csscc.dialect.sizes import Shapes, Sizes, behind_batch, checked
 from csscc.dialect.verifier import verify_spiking
-from csscc.errors import PassError
+from csscc.errors import PassError, RefusedModelError
 from csscc.io.data import Source
 from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
+from csscc.passes.canonical.batch_first import BatchFirst
+from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.fold_quantised import FoldQuantised
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_quantisers import FuseQuantisers
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.known_factors import KnownFactors
+from csscc.passes.canonical.known_sizes import KnownSizes
 from csscc.passes.canonical.load import load
+from csscc.passes.canonical.masks_as_sums import MasksAsSums
+from csscc.passes.canonical.merge_attention import MergeAttention
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
@@ -39,8 +48,12 @@ from csscc.passes.canonical.recognise_quantisers import RecogniseQuantisers
 from csscc.passes.canonical.remove_identities import RemoveIdentities
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
+from csscc.passes.convert.averages_as_sums import AveragesAsSums
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
+from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
+from csscc.passes.convert.choose_silence import ChooseSilence
+from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
 from csscc.passes.convert.find_regions import FindRegions
@@ -50,16 +63,18 @@ from csscc.passes.convert.known_amplitudes import SettleCoding
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
+from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
 from csscc.passes.convert.split_inputs import SplitInputs
-from csscc.passes.convert.trim_silence import TrimSilence
 from csscc.passes.convert.whole_weights import WholeWeights
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merges
 
 Progress = Callable[[str, int], None]
 ADJUST_ROUNDS = 4
+SHOWN = 3  # nodes that are named as examples
+T = TypeVar("T")
 
 
 def canonical_passes() -> tuple[Pass, ...]:
@@ -68,12 +83,17 @@ def canonical_passes() -> tuple[Pass, ...]:
         ActivationsAsFloats(),
         FoldConstants(),
         FoldQuantised(),
+        KnownSizes(),
+        FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        EinsumToMatMul(),
+        BatchFirst(),
         ConstantsApart(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
+        MasksAsSums(),
         RecogniseQuantisers(),
         RecogniseNormalizations(),
         RecogniseActivations(),
@@ -81,6 +101,12 @@ def canonical_passes() -> tuple[Pass, ...]:
         PoolBeforeConcat(),
         FuseReluMaxPool(),
         FuseQuantisers(),
+        KnownFactors(),
+        CarryKnown(),
+        MergeAttention(),
+        ConstantsBehindLayers(),
+        AveragesAsSums(),
+        SpikesBetweenLayers(),
     )
 
 
@@ -101,7 +127,12 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
         *canonical_passes(),
         *((Equalise(),) if options.equalise else ()),
         FindRegions(),
-        Calibrate(source, per_channel=options.per_channel, progress=_named(progress, "calibrating")),
+        Calibrate(
+            source,
+            per_channel=options.per_channel,
+            keep_apart=options.method == "auto" and not source.synthetic,
+            progress=_named(progress, "calibrating"),
+        ),
     )
 
 
@@ -116,17 +147,21 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     if source.synthetic:
         options = options.with_(method="max", correct_bias=False)
     improve: tuple[Pass | Repeat, ...] = ()
+    if options.choose_silence:
+        improve += (Repeat(ChooseSilence(source, progress=_named(progress, "choosing silent steps")), convert, 1),)
     if options.adjust:
         told = _named(progress, "adjusting amplitudes")
         percentile, rms = options.residual_percentile, options.residual_rms
         adjust = AdjustAmplitudes(source, percentile=percentile, rms=rms, progress=told)
         improve += (Repeat(adjust, convert, ADJUST_ROUNDS),)
-    if options.trim_silence:
-        improve += (TrimSilence(source, progress=_named(progress, "trimming silence")),)
-    if options.correct_bias:
-        improve += (CorrectBias(source, progress=_named(progress, "correcting biases")),)
-    amplitudes = (SettleCoding(options.stated), SetAmplitudes(options.method, options.percentile), SplitInputs())
-    return (*amplitudes, *convert, *improve, *lowering_passes(options))
+    if options.correct_bias is not False:
+        told = _named(progress, "correcting biases")
+        improve += (CorrectBias(source, if_it_pays=options.correct_bias is None, progress=told),)
+    amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
+    if options.method == "auto":
+        amplitudes = ChooseAmplitudes(source)
+    begin = (SettleCoding(options.stated), amplitudes, SplitInputs())
+    return (*begin, *convert, *improve, *lowering_passes(options))
 
 
 def lowering_passes(options: Options) -> tuple[Pass, ...]:
@@ -161,7 +196,7 @@ class Checked:
             onnx.checker.check_model(_light(network), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise PassError(f"left an invalid graph: {error}") from error
-        verify_spiking(network, LINEAR)
+        verify_spiking(network, LINEAR, WEIGHTED)
         if self._dump is not None:
             self._dump.mkdir(parents=True, exist_ok=True)
             save_model(network.file or export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
@@ -177,6 +212,28 @@ def run_pipeline(
     return run_passes(passes, network, Checked(dump, then))
 
 
-def canonical(model: str | Path | onnx.ModelProto) -> Network:
-    """The network of a model behind the canonical passes: what `csscc inspect` looks at."""
-    return run_pipeline(load(model), canonical_passes())
+def canonical(model: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
+    """The network of a model behind the canonical passes: what `csscc inspect` looks at; `shapes` fix its inputs'."""
+    return run_pipeline(load(model, shapes), canonical_passes())
+
+
+def with_sizes(model: str | Path | onnx.ModelProto, shapes: Shapes, run: Callable[[Network], T]) -> tuple[Network, T]:
+    """Load a model, and `run` passes on it: with the sizes free that it leaves free, else fixed to those of `shapes`.
+
+    Raises:
+        UsageError: the model's inputs do not take these shapes.
+        RefusedError: the model cannot be used in either way.
+    """
+    network = load(model)
+    given = checked(shapes, network.graph.inputs)
+    network.sizes = behind_batch(given, network.graph.inputs)
+    try:
+        return network, run(network)
+    except RefusedModelError as refusal:
+        if not given:
+            raise
+        network = load(model, given)
+        names = ", ".join(f"{o.op} '{o.node}'" for o in refusal.offenders[:SHOWN])
+        text = f"sizes fixed to those given, since nodes depend on them ({names}, {len(refusal.offenders)} in all)"
+        network.report("load", "inputs", text)
+        return network, run(network)

@@ -104,6 +104,22 @@ class Histogram:
         whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]
         return whole
 
+    def plus(self, other: Histogram) -> Histogram:
+        """Both together; counts of rows with the smaller range go to the bins their centres fall into."""
+        both = Histogram(self.channels, self.bins)
+        both.tops = np.maximum(self.tops, other.tops)
+        both.largest = np.maximum(self.largest, other.largest)
+        for part in (self, other):
+            scale = np.divide(self.bins, both.tops, out=np.zeros_like(both.tops), where=both.tops > 0)
+            index = np.minimum((part.centres * scale[:, None]).astype(np.intp), self.bins - 1)
+            index += (np.arange(self.channels) * self.bins)[:, None]
+            both.counts += np.bincount(index.ravel(), part.counts.ravel(), both.counts.size).astype(np.int64).reshape(
+                both.counts.shape
+            )
+            both.sums, both.squares = both.sums + part.sums, both.squares + part.squares
+            both.zeros, both.seen = both.zeros + part.zeros, both.seen + part.seen
+        return both
+
     def percentile(self, percent: float, *, without_zeros: bool = False) -> NDArray[np.float64]:
         """Magnitude below which `percent` of a row's values lie, ``[channels]``, interpolated within its bin.
 
@@ -123,12 +139,26 @@ class Histogram:
 
 @dataclass
 class Calibration:
-    """Statistics by tensor name, and where they come from."""
+    """Statistics by tensor name, and where they come from.
+
+    Attributes:
+        histograms: of the samples that were not kept apart.
+        apart: of those that were; empty if none.
+        axes: the channel axis of each tensor, None where one row stands for all channels.
+        samples: in both.
+        source: what the report says of them.
+    """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     axes: dict[str, int | None] = field(default_factory=dict)
     samples: int = 0
     source: str = ""
+    apart: dict[str, Histogram] = field(default_factory=dict)
+
+    def whole(self, name: str) -> Histogram:
+        """Of all samples."""
+        histogram = self.histograms[name]
+        return histogram.plus(self.apart[name]) if name in self.apart else histogram
 
 
 def channel_rows(values: NDArray[Any], axis: int | None) -> NDArray[np.floating]:

@@ -88,14 +88,14 @@ def shift(x: Tensor, rng: torch.Generator) -> Tensor:
     return padded[image, 0, rows[:, :, None], cols[:, None, :]][:, None]
 
 
-def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
+def train(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int = EPOCHS, rate: float = PEAK_RATE) -> None:
     """Fit the model for a fixed number of epochs and leave it in evaluation mode."""
     rng = torch.Generator().manual_seed(SEED)
     steps = len(x) // BATCH  # whole batches only: the few images left over differ in every epoch
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=EPOCHS * steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
     model.train()
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         total = 0.0
         for chosen in torch.randperm(len(x), generator=rng)[: steps * BATCH].split(BATCH):
             loss = functional.cross_entropy(model(shift(x[chosen], rng)), y[chosen], label_smoothing=0.05)
@@ -126,18 +126,33 @@ def export(model: nn.Module, path: Path) -> None:
     )
 
 
-def main() -> None:
-    """Split the data, train, report the test accuracy, and write both files."""
+def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images ``[N, 1, 8, 8]`` to train and to test with, and their labels."""
+    digits = load_digits()
+    images = (digits.images[:, None] / 16).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    return train_test_split(images, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SEED)
+
+
+def repeatable() -> None:
+    """Make what follows the same at each run."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
-    digits = load_digits()
-    images = (digits.images[:, None] / 16).astype(np.float32)
-    labels = digits.target.astype(np.int64)
-    x_train, x_test, y_train, y_test = train_test_split(
-        images, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SEED
-    )
+
+def report(model: nn.Module, x: np.ndarray, y: np.ndarray) -> None:
+    """Print the accuracy on test images and the number of parameters."""
+    with torch.no_grad():
+        predicted = model(torch.from_numpy(x)).argmax(1).numpy()
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"test accuracy {(predicted == y).mean():.2%} of {len(y)}, {parameters} parameters")
+
+
+def main() -> None:
+    """Split the data, train, report the test accuracy, and write both files."""
+    repeatable()
+    x_train, x_test, y_train, y_test = split()
     # Calibration images come from the training set, so that the test set stays unseen.
     x_calib, _, y_calib, _ = train_test_split(
         x_train, y_train, train_size=CALIBRATION_IMAGES, stratify=y_train, random_state=SEED
@@ -145,11 +160,7 @@ def main() -> None:
 
     model = build()
     train(model, torch.from_numpy(x_train), torch.from_numpy(y_train))
-    with torch.no_grad():
-        predicted = model(torch.from_numpy(x_test)).argmax(1).numpy()
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"test accuracy {(predicted == y_test).mean():.2%} of {len(y_test)}, {parameters} parameters")
-
+    report(model, x_test, y_test)
     export(model, HERE / "digits_resnet.onnx")
     np.savez_compressed(HERE / "digits.npz", x_calib=x_calib, y_calib=y_calib, x=x_test, y=y_test)
 

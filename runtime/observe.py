@@ -20,6 +20,7 @@ def collect(
     axes: Mapping[str, int | None],
     batches: Iterable[Feeds],
     *,
+    keep_apart: int = 0,
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
@@ -29,6 +30,7 @@ def collect(
         model: the canonical ANN; it gets the tensors as outputs.
         axes: channel axis of each tensor, None for one histogram a layer.
         batches: feeds of the network's inputs.
+        keep_apart: every so many-th sample is counted in `Calibration.apart`; 0 for none.
         threads: onnxruntime threads; 0 leaves the choice to it.
         progress: told the number of samples of each batch done.
 
@@ -39,23 +41,37 @@ def collect(
     result = Calibration(axes=dict(axes))
     for feeds in batches:
         outputs = session.run(feeds, list(axes))
+        size = len(next(iter(feeds.values())))
+        which = kept_apart(size, result.samples, keep_apart)
         for name, values in outputs.items():
             if not np.isfinite(values).all():
                 raise RefusedError(
                     f"tensor '{name}' of the network is NaN or infinite on calibration samples, so it has no "
                     "amplitude; are the samples prepared as for the network?"
                 )
-            rows = channel_rows(values, axes[name])
-            histogram = result.histograms.get(name)
-            if histogram is None:
-                histogram = Histogram(rows.shape[0], 8192 if axes[name] is None else 1024)
-                result.histograms[name] = histogram
-            histogram.add(rows)
-        size = len(next(iter(feeds.values())))
+            times, rest = divmod(len(values), size)  # attention may have folded its windows into the batch
+            rows = np.repeat(which & (rest == 0), times)
+            if rows.any():
+                _count(result.apart, name, values[rows], axes[name])
+            if not rows.all():
+                _count(result.histograms, name, values[~rows] if rows.any() else values, axes[name])
         result.samples += size
         if progress is not None:
             progress(size)
     return result
+
+
+def kept_apart(size: int, before: int, every: int) -> NDArray[np.bool_]:
+    """Which of `size` samples are kept apart, with `before` samples before them: every so many-th; 0 for none."""
+    numbers = np.arange(before, before + size)
+    return numbers % every == every - 1 if every else np.zeros(size, bool)
+
+
+def _count(histograms: dict[str, Histogram], name: str, values: NDArray[Any], axis: int | None) -> None:
+    rows = channel_rows(values, axis)
+    if name not in histograms:
+        histograms[name] = Histogram(rows.shape[0], 8192 if axis is None else 1024)
+    histograms[name].add(rows)
 
 
 def means(model: onnx.ModelProto, names: Iterable[str], batches: Iterable[Feeds]) -> dict[str, NDArray[np.float64]]:

@@ -6,6 +6,7 @@ operators are `csscc.coding.oracle`, not the model's functions, so that a compar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.model import copy_of, refuse_other_version
 from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, view_of
+from csscc.runtime.foreign import foreign_operators
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -65,7 +67,8 @@ class ReferenceRuntime:
         proto = _without_csscc_functions(proto)
         self._trace = Trace()
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
-        operators = [*FAST_OPS, *_csscc_operators(names, self)]
+        own = frozenset({DOMAIN, *(f.domain for f in proto.functions)})
+        operators = [*FAST_OPS, *_csscc_operators(names, self), *foreign_operators(proto, own, self.dtype)]
         self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self.input_names: list[str] = list(self._evaluator.input_names)
         self.output_names: list[str] = list(self._evaluator.output_names)
@@ -164,8 +167,9 @@ def _decode(self: Any, z: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any
 
 def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     view = replace(self.view, inputs=list(inputs))
-    if not hasattr(self, "function"):
-        parameters, opset = tuple(view.parameters), self.run_params["opsets"][""]
+    parameters = tuple(view.parameters)
+    if not hasattr(self, "function") or any(map(operator.is_not, parameters, self.parameters)):
+        self.parameters, opset = parameters, self.run_params["opsets"][""]  # computed ones change with the run
         self.function = activation_function(self.onnx_node, parameters, inputs[0].dtype, opset)
     firing = oracle.tsa(
         [_by_time(z, view.schedule.T) for z in view.current],
@@ -190,7 +194,8 @@ def activation_function(
     arguments = ["x", *(f"x{i}" for i in range(2, activation.inputs + 1))]
     names = [f"param{i}" if p is not None else "" for i, p in enumerate(parameters, 1)]
     if activation.body:
-        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N] x) => (float[N] y) {{ {activation.body} }}'
+        inputs = ", ".join(f"float[N] {a}" for a in arguments)
+        text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({inputs}) => (float[N] y) {{ {activation.body} }}'
         graph = onnx.parser.parse_model(text).graph
         for inner in graph.node:
             if inner.op_type in ("MaxPool",):
@@ -209,7 +214,8 @@ def activation_function(
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 
     def function(*values: NDArray[Any]) -> NDArray[Any]:
-        (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
+        with np.errstate(invalid="ignore"):  # a row of -inf, say: what comes of it is no number, and taken as none
+            (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
         return np.asarray(result, dtype)
 
     return function

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx
 
 from csscc.dialect.model import with_outputs, with_residuals
-from csscc.runtime.session import Session
+from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds, Histogram, channel_rows
 
 
@@ -27,7 +27,7 @@ def residual_histograms(
     `axes` names each neuron's channel axis for a histogram a channel, None for one a layer.
     """
     names = with_residuals(model)
-    session = Session(with_outputs(model, names.values()))
+    session = by_layer_session(with_outputs(model, names.values()))
     result: dict[str, Histogram] = {}
     for feeds in batches:
         values = session.run(feeds, list(names.values()))

@@ -8,7 +8,7 @@ once all layers before it are, at the cost of one run of the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from csscc.coding.schedule import Schedule
+from csscc.dialect.biases import constant_names
 from csscc.dialect.model import define_operators, with_outputs, with_residuals
 from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
-from csscc.runtime.session import Session
+from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds
 
 
@@ -33,7 +34,7 @@ class Segment:
         network: the whole network.
         nodes: the linear operators in front of the node, in order.
         inputs: graph inputs and spike trains that it reads.
-        biases: a name for the bias of each current, whose constant the network may share.
+        biases: a name for the constant in the bias of each current, which the network may share.
     """
 
     node: onnx.NodeProto
@@ -54,10 +55,16 @@ class Segment:
         """
         own = onnx.NodeProto()
         own.CopyFrom(self.node)
-        view = view_of(own)
-        for i, name in enumerate(self.biases):
-            view.set_bias(i, name)
-        nodes = [*self.nodes, own]
+        view, nodes = view_of(own), [*self.nodes, own]
+        made_at = {n.output[0]: i for i, n in enumerate(self.nodes)}
+        for i, (name, bias) in enumerate(zip(self.biases, view.biases, strict=True)):
+            if bias in made_at:
+                total = onnx.NodeProto()
+                total.CopyFrom(nodes[made_at[bias]])
+                total.input[1] = name
+                nodes[made_at[bias]] = total
+            else:
+                view.set_bias(i, name)
         read = {name for n in nodes for name in n.input}
         given = {i.name: i for i in self.network.graph.input}
         made = onnx.ModelProto(ir_version=self.network.ir_version, opset_import=self.network.opset_import)
@@ -69,6 +76,16 @@ class Segment:
         outputs = dict.fromkeys((*view.current, self.node.output[0]))
         made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in outputs if n not in self.inputs)
         return define_operators(made)
+
+    def residuals(self, schedule: Schedule) -> onnx.ModelProto:
+        """A model of the neurons alone, with another schedule: from their currents and `biases` to their residuals."""
+        alone = replace(self, node=onnx.NodeProto(), nodes=(), inputs=tuple(dict.fromkeys(self.view.current)))
+        alone.node.CopyFrom(self.node)
+        set_schedule(alone.node, schedule)
+        made = alone.model()
+        (residual,) = with_residuals(made).values()
+        del made.graph.output[:]
+        return with_outputs(made, [residual])
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
@@ -134,9 +151,10 @@ class LayerRun:
     def __init__(self, segment: Segment, runs: LayerRuns) -> None:
         self.segment = segment
         values = {t.name: t for t in runs.model.graph.initializer}
-        pairs = zip(segment.biases, segment.view.biases, strict=True)
+        makers = {n.output[0]: n for n in segment.nodes}
+        pairs = zip(segment.biases, constant_names(segment.view, makers), strict=True)
         self.biases = {name: onnx.numpy_helper.to_array(values[constant]) for name, constant in pairs}
-        self._session = Session(segment.model())
+        self._session = by_layer_session(segment.model())
         self._runs = runs
 
     def follow(self, schedule: Schedule) -> None:
@@ -147,29 +165,34 @@ class LayerRun:
         node.CopyFrom(self.segment.node)
         set_schedule(node, schedule)
         self.segment = replace(self.segment, node=node)
-        self._session = Session(self.segment.model())
+        self._session = by_layer_session(self.segment.model())
 
-    def residual_rms(self) -> float:
-        """Root mean square of the neurons' residuals over all samples, in units of theta."""
-        model = self.segment.model()
-        (residual,) = with_residuals(model).values()
-        session = Session(with_outputs(model, [residual]))
-        squares, number = 0.0, 0
+    def residual_rms(self, schedules: Sequence[Schedule]) -> list[float]:
+        """RMS of the neurons' residuals over all samples, in units of theta, with each of the schedules."""
+        currents = list(dict.fromkeys(self.segment.view.current))
+        made = [c for c in currents if c not in self.segment.inputs]
+        sessions = [by_layer_session(self.segment.residuals(schedule)) for schedule in schedules]
+        squares, number = np.zeros(len(schedules)), 0
         for index, feeds in enumerate(self._runs.batches):
-            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
-            values = session.run(given | self.biases, [residual])[residual]
-            squares += float(np.square(values, dtype=np.float64).sum())
+            given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases
+            heard = self._session.run(given, made)
+            heard = {n: heard[n] if n in heard else given[n] for n in currents} | self.biases
+            for i, session in enumerate(sessions):
+                (values,) = session.run(heard).values()
+                squares[i] += float(np.square(values, dtype=np.float64).sum())
             number += values.size
-        return math.sqrt(squares / number)
+        return [math.sqrt(s / number) for s in squares]
 
     def mean_currents(self) -> list[NDArray[np.float64]]:
         """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.
 
-        All operators in front of the node are linear (or affine), so the mean goes through them.
+        All operators in front of the node are linear (or affine), so the mean goes through them. The network's own
+        inputs are given as in the first samples: only biases are computed of them.
         """
         first = self._runs.model.graph.input[0].type.tensor_type.shape.dim
         batch = (first[0].dim_value if first else 0) or 1
-        given = {n: np.repeat(self._runs._means[n], batch, axis=0) for n in self.segment.inputs}
+        means, feeds = self._runs._means, self._runs.batches[0]
+        given = {n: np.repeat(means[n], batch, axis=0) if n in means else feeds[n][:batch] for n in self.segment.inputs}
         currents = self.segment.view.current
         made = [c for c in currents if c not in given]
         values = given | self._session.run(given | self.biases, made)
@@ -180,15 +203,18 @@ class LayerRun:
         output = self.segment.node.output[0]
         constant = self.segment.view.schedule.constant
         kept: list[NDArray[Any]] = []
-        total, samples = 0.0, 0
+        total: NDArray[Any] | None = None
+        samples = 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
             spikes = self._session.run(given | self.biases, [output])[output]
             kept.append(spikes if constant else spikes.astype(np.int8))
             batch = len(next(iter(feeds.values())))
-            total = total + spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            here = spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
+            total = here if total is None else np.add(total, here, out=total)
             samples += batch
         self._runs._spikes[output] = kept
+        assert total is not None
         self._runs._means[output] = np.asarray(total / samples, np.float32)
 
 

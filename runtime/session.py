@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from csscc.dialect.sizes import Sizes
+from csscc.dialect.sizes import read as read_sizes
+from csscc.dialect.spiking import spiking_nodes
 from csscc.errors import RefusedError
 from csscc.io.data import InputSpec
 from csscc.io.weights import fits, without_weights
@@ -121,14 +125,24 @@ class Session:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What the inputs take; the first dimension is free."""
-        kinds = {"float": "float32", "double": "float64"}
-        names = [(i, i.type.removeprefix("tensor(").removesuffix(")")) for i in self.inputs]
-        return tuple(InputSpec(i.name, (None, *i.shape[1:]), kinds.get(kind, kind)) for i, kind in names)
+        return tuple(InputSpec(i.name, (None, *i.shape[1:]), numpy_type(i.type).name) for i in self.inputs)
 
-    def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-        """Seeded random inputs of the declared shapes; dimensions that are not fixed become `batch`."""
-        rng = np.random.default_rng(seed)
-        return {i.name: random_input(i.type, i.shape, batch, rng) for i in self.inputs}
+    def random_inputs(self, batch: int, seed: int = 0, sizes: Sizes | None = None) -> dict[str, NDArray[Any]]:
+        """Seeded random inputs of the declared shapes; sizes behind the batch that are free become those of `sizes`.
+
+        Without `sizes`, they become those that the model was calibrated with, or else `batch`.
+        """
+        rng, known = np.random.default_rng(seed), sizes or read_sizes(self.metadata)
+        shapes = {i.name: [*i.shape[:1], *known.get(i.name, i.shape)[1:]] for i in self.inputs}
+        return {i.name: random_input(i.type, shapes[i.name], batch, rng) for i in self.inputs}
+
+
+@cache
+def known_operators() -> frozenset[tuple[str, str]]:
+    """Domain and name of every operator that onnxruntime brings along."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+
+    return frozenset((schema.domain, schema.name) for schema in get_all_operator_schema())
 
 
 def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]:
@@ -142,6 +156,16 @@ def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]
     options.add_external_initializers(list(weights), values)
     options.add_session_config_entry("session.disable_prepacking", "1")  # which would hold the weights once more
     return light.SerializeToString(), values
+
+
+def by_layer_session(model: onnx.ModelProto) -> Session:
+    """A session of a network by layer, or of a part of one, for what a compilation measures.
+
+    Native kernels run its neurons where they are compiled, and where what they send is the functions' bit for bit.
+    """
+    views = [view for _, view in spiking_nodes(model.graph)]
+    exact = {view.op for view in views if view.is_encoder or (view.is_neuron and view.activation.exact)}
+    return Session(model, kernels=native.operators() & exact)
 
 
 def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelProto], bool]) -> Any:
@@ -163,11 +187,14 @@ def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelP
 def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator) -> NDArray[Any]:
     """One seeded random array of an onnxruntime type such as ``tensor(float)``."""
     dims = [d if isinstance(d, int) and d > 0 else batch for d in shape]
+    dtype = numpy_type(kind)
+    return (rng.standard_normal(dims) if dtype.kind == "f" else rng.integers(0, 2, dims)).astype(dtype)
+
+
+def numpy_type(kind: str) -> np.dtype[Any]:
+    """The NumPy type of one of onnxruntime's, ``tensor(float)``, say; of text it is that of objects."""
     name = kind.removeprefix("tensor(").removesuffix(")")
-    dtype = {"float": "float32", "double": "float64", "bool": "bool"}.get(name, name)
-    if name in ("float", "double", "float16"):
-        return rng.standard_normal(dims).astype(dtype)
-    return rng.integers(0, 2, dims).astype(dtype)
+    return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
 
 
 def _reason(error: Exception) -> str:

@@ -23,7 +23,7 @@ from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.pipeline import canonical_passes, run_pipeline
 
 SMALL_CLASSIFIER = """g (float[N,4,8,8] x) => (float[N,5] y)
@@ -191,6 +191,7 @@ def calibrated(
     per_channel: bool = True,
     method: str = "max",
     source: Source | None = None,
+    keep_apart: bool = False,
 ) -> Network:
     """The network as far as its amplitudes."""
     network = load(model)
@@ -199,7 +200,7 @@ def calibrated(
     passes = (
         *canonical_passes(),
         FindRegions(),
-        Calibrate(source, per_channel=per_channel),
+        Calibrate(source, per_channel=per_channel, keep_apart=keep_apart),
         SetAmplitudes(method),
     )
     return run_pipeline(network, passes)
@@ -237,7 +238,7 @@ def spikes(network: Network, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
 def check(network: Network) -> None:
     """ONNX's checker and the spiking verifier."""
     onnx.checker.check_model(export_model(network), full_check=True)
-    verify_spiking(network, LINEAR)
+    verify_spiking(network, LINEAR, WEIGHTED)
 
 
 def texts(network: Network, source: str) -> str:

@@ -84,7 +84,8 @@ def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run,
 
 def test_compile_prints_json_that_states_the_latency(run: Run, tmp_path: Path, calibration: Path) -> None:
     output = tmp_path / "snn.onnx"
-    code, out, _ = run("compile", digits_model(), "--calibration", calibration, "--T", 8, "--json", "-o", output)
+    given = ("--calibration", calibration, "--T", 8, "--silent", 1)
+    code, out, _ = run("compile", digits_model(), *given, "--json", "-o", output)
     facts = json.loads(out)
     assert code == 0
     assert facts["T"] == 8

@@ -202,10 +202,10 @@ OPERANDS = {
     "r = Max(c, h)": ["AtLeast"],
     "r = Min(h, var4)": ["AtMost"],
     "r = Max(h, half, c)": ["AtLeast"],
-    "n = Neg(h) r = Max(h, c, n, k)": ["Max", "Max", "AtLeast"],
-    "n = Neg(h) r = Min(h, n, k)": ["Min", "Min"],
-    "r = Mean(h, k)": [],
-    "r = Sum(h, k, c)": [],
+    "n = Neg(h) r = Max(h, c, n, k)": ["Linear", "Max", "Max", "AtLeast"],
+    "n = Neg(h) r = Min(h, n, k)": ["Linear", "Min", "Min"],
+    "r = Mean(h, k)": ["Linear"],
+    "r = Sum(h, k, c)": ["Linear"],
     "a = Relu(h) r = Min(a, half)": ["Clip"],
     "a = Mul(h, slope) r = Max(a, h)": ["LeakyRelu"],
     "a = Mul(h, slope) g = Greater(h, zero) r = Where(g, h, a)": ["LeakyRelu"],
@@ -219,12 +219,12 @@ OPERANDS = {
     "r = PRelu(h, map)": ["PRelu"],
 }
 REPEATED = {
-    "r = Add(h, c)": [],
-    "r = Sub(c, h)": [],
-    "r = Mul(h, var4)": [],
+    "r = Add(h, c)": ["Linear", "Linear"],
+    "r = Sub(c, h)": ["Linear", "Linear"],
+    "r = Mul(h, var4)": ["Linear"],
     "r = Max(h, c)": ["AtLeast"],
-    "r = Max(k, h)": ["Max"],
-    "r = Add(h, k)": [],
+    "r = Max(k, h)": ["Linear", "Max"],
+    "r = Add(h, k)": ["Linear", "Linear"],
     "r = Mul(h, k)": ["Mul"],
 }
 

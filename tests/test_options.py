@@ -33,9 +33,8 @@ def test_presets() -> None:
 @pytest.mark.parametrize(("preset", "percentile", "rms"), [("default", 99.95, 0.5), ("paper", 99.9, None)])
 def test_the_preset_says_what_residuals_raise_an_amplitude(preset: str, percentile: float, rms: float | None) -> None:
     source = source_of(parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), samples=1)
-    (part,) = (p for p in spiking_passes(make_options(preset), source) if isinstance(p, Repeat))
-    adjust = part.first
-    assert isinstance(adjust, AdjustAmplitudes)
+    repeated = [p.first for p in spiking_passes(make_options(preset), source) if isinstance(p, Repeat)]
+    (adjust,) = (p for p in repeated if isinstance(p, AdjustAmplitudes))
     assert (adjust.percentile, adjust.rms) == (percentile, rms)
 
 
@@ -91,7 +90,7 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"beta": 3.001}, r"beta must be from 1 \(rate coding\) to 3, not 3.001"),
         ({"coding": "rate", "T": 513}, "T must be a whole number from 1 to 512, not 513"),
         ({"coding": "rate", "beta": 2.0}, "beta is 1, not 2.0"),
-        ({"coding": "phase"}, "coding 'phase' is not known; choose one of css, rate, fs"),
+        ({"coding": "morse"}, "coding 'morse' is not known; choose one of css, rate, fs"),
         ({"beta": float("nan")}, "beta must be"),
         ({"silent": -1}, "silent steps must be from 0 to 12"),
         ({"silent": 13}, r"silent steps must be from 0 to 12 \(T\), not 13"),

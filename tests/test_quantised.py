@@ -169,14 +169,14 @@ def test_spikes_are_the_same_in_onnxruntime_and_numpy() -> None:
 
 
 def test_inspect_names_quantisation() -> None:
-    result = inspect_ann(network("uint8"), Coding(), ())
+    result = inspect_ann(network("uint8"), Coding(), stated=())
     assert "8-bit" in result.quantised
     assert result.operations == 6 * 6 + 6 * 6 + 6 * 4
     assert result.coding == Coding(8, 2, 7)
     assert not result.offenders
     assert inspect_ann(network("uint8"), Coding()).coding == Coding()
     plain = parse("g (float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }")
-    assert inspect_ann(plain, Coding(), ()).quantised == ""
+    assert inspect_ann(plain, Coding(), stated=()).quantised == ""
 
 
 def test_an_input_of_more_bits_gets_more_trains() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csscc.coding.coding import Coding
-from csscc.coding.schedule import ROOM, bits_of, resolution
+from csscc.coding.schedule import PRECISION, ROOM, bits_of, resolution
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,10 @@ def test_a_merged_sum_fits_into_the_bits_it_is_given(beta: float, silent: int) -
 def test_what_does_not_fit_is_not_merged() -> None:
     assert Coding(12, 1.7, 3).neuron().merged == (1.0,)
     assert Coding(12, 1.0, 3).neuron().merged == (1.0,)
-    assert len(Coding(16, 2.0, 15).neuron().merged) == ROOM
+    assert len(Coding(8, 2.0, 15).neuron().merged) == ROOM
+    assert len(Coding(12, 2.0, 11).neuron().merged) == PRECISION - 12
+    assert len(Coding(10, 2.5, 3).neuron().merged) == 2
+    assert Coding(16, 2.0, 1).neuron().merged == (1.0,)
     assert len(Coding(12, 1.5, 0).neuron().merged) == 1
 
 

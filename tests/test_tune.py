@@ -144,7 +144,7 @@ def test_one_pass_may_take_more_silent_steps_than_other_objectives_try() -> None
 
 def test_a_cheaper_setting_is_not_given_up_for_a_smaller_error() -> None:
     cheap = Candidate(4, 3.0, 3, cautious=0.1, passes=1.0, latency=64, error=5.0)
-    accurate = Candidate(4, 3.0, 3, cautious=0.1, passes=1.5, latency=50, error=1.0, changes={"trim_silence": True})
+    accurate = Candidate(4, 3.0, 3, cautious=0.1, passes=1.5, latency=50, error=1.0, changes={"silent": "auto"})
     assert best_of([accurate, cheap], 0.2, "convolutions") is cheap
     assert best_of([accurate, cheap], 0.2, "latency") is accurate
     assert best_of([accurate, cheap], 0.2, "steps") is accurate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 native_option = click.option(
     "--native/--no-native", default=True, help="Use native kernels where they are compiled (csscc native build)."
 )
+def _shapes(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """What `--input-shape` says, by name of the input."""
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        if not name or not all(size.strip().isdigit() for size in sizes.split(",")):
+            raise click.BadParameter(f"'{text}' is not of the form x:1,3,224,224, the input's name and its sizes")
+        shapes[name] = tuple(int(size) for size in sizes.split(","))
+    return shapes
+
+
+input_shape_option = click.option(
+    "--input-shape", multiple=True, metavar="NAME:SIZES", callback=_shapes,
+    help="Sizes to calibrate with and to count for, where the network leaves them free, as in x:1,3,224,224; "
+    "they stay free if they can. Once for each input.",
+)  # fmt: skip
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 
@@ -113,6 +129,12 @@ def passes_of(passes: float, steps: int) -> str:
     return f"{passes:.1f} of {steps}" if passes <= steps else f"{passes:.1f}"
 
 
+def steps_text(silent: tuple[int, ...]) -> str:
+    """Silent steps of layers, as tables say it."""
+    low, high = min(silent, default=0), max(silent, default=0)
+    return f"{low} silent step(s)" if low == high else f"{low} to {high} silent steps"
+
+
 def warn(text: str) -> None:
     """A warning, on standard error."""
     from rich.markup import escape
@@ -133,14 +155,15 @@ def table(title: str, *columns: str) -> Table:
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress display on standard error that appears once work has taken a second.
+    """A progress display on standard error that appears once work has taken a second, whatever that work tells.
 
-    Yields a function of the stage's name, the samples newly done in it, and how many there are.
+    The clock of the stage at hand goes on by itself. Yields a function of the stage's name, the samples newly done in
+    it, and how many there are.
     """
     if quiet:
         yield lambda stage, done, total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     bars = Progress(
         TextColumn("{task.description}"),
@@ -150,22 +173,23 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
         console=console(stderr=True),
         transient=True,
     )
-    started, tasks, shown = time.monotonic(), {}, False
+    begins, tasks = bars.add_task("reading", total=None), dict[str, TaskID]()
+    appears = threading.Timer(PROGRESS_AFTER, bars.start)
+    appears.start()
 
     def advance(stage: str, done: int, total: int | None) -> None:
-        nonlocal shown
+        if not tasks:
+            bars.remove_task(begins)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.advance(tasks[stage], done)
-        if not shown and time.monotonic() - started > PROGRESS_AFTER:
-            shown = True
-            bars.start()
 
     try:
         yield advance
     finally:
-        if shown:
-            bars.stop()
+        appears.cancel()
+        appears.join()
+        bars.stop()
 
 
 def running_total(advance: Callable[[str, int, int | None], None], stage: str) -> Callable[[int, int | None], None]:

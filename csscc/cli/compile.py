@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from csscc.cli.common import (
     console,
     image_options,
+    input_shape_option,
     json_option,
     model_argument,
     passes_of,
@@ -17,15 +19,36 @@ from csscc.cli.common import (
     progress,
     quiet_option,
     refuse_unwritable,
+    steps_text,
     table,
     take_images,
     warn,
 )
+from csscc.coding.coding import Coding
+from csscc.options import CODINGS
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
     from csscc.api import SNN
+    from csscc.dialect.network import Event
     from csscc.measure.comparison import Comparison
+
+SHOWN = 3  # nodes that a note names
+
+
+def _defaults(name: str) -> str:
+    """What a field of the coding is, for each coding that has a default of its own."""
+    own = {c: f"{s.settings[name]:g}" for c, s in CODINGS.items() if name in s.settings}
+    own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
+    others = "".join(f"; {coding} {value}" for coding, value in own.items())
+    usual = "auto; paper 1" if name == "silent" else f"{getattr(Coding(), name):g}"
+    return f"[default: {usual}{others}]"
+
+
+def auto_or_number(text: str) -> str | int:
+    """What ``--silent`` takes."""
+    return text if text == AUTO else int(text)
+
 
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
 
@@ -35,17 +58,23 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
 @click.option(
-    "--coding", type=click.Choice(["css", "rate", "fs"]), default="css", show_default=True,
-    help="Canonic signed spikes; for comparison rate coding, or few spikes layer by layer without overlap in time.",
+    "--coding", type=click.Choice(list(CODINGS)), default="css", show_default=True,
+    help=f"{'; '.join(f'{name}: {scheme.use}' for name, scheme in CODINGS.items())}.",
 )  # fmt: skip
-@click.option("--T", "T", type=int, help="Coding steps.  [default: 12; rate 64; fs 8]")
-@click.option("--beta", type=float, help="A spike is worth beta times the next one.  [default: 1.5; rate 1; fs 2]")
-@click.option("--silent", type=int, help="Steps each layer listens before it may fire.  [default: 1; rate 0; fs T]")
+@click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
+@click.option("--beta", type=float, help=f"A spike is worth beta times the next one.  {_defaults('beta')}")
+@click.option(
+    "--silent", type=auto_or_number, metavar="auto|N",
+    help=f"Steps each layer listens before it may fire; auto: as many as it needs.  {_defaults('silent')}",
+)  # fmt: skip
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
     help="default: the best that was measured; paper: the paper's method to the letter.",
 )  # fmt: skip
-@click.option("--method", type=click.Choice(["percentile", "max", "mse", "entropy"]), help="How amplitudes are chosen.")
+@click.option(
+    "--method", type=click.Choice(["auto", "percentile", "max", "mse", "entropy"]),
+    help="How amplitudes are chosen; auto: by their effect on a part of the calibration samples.  [default: auto]",
+)  # fmt: skip
 @click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
 @click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
@@ -54,10 +83,10 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
-@click.option("--trim-silence/--keep-silence", default=None, help="Fewer silent steps in layers that need fewer.")
 @click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
+@input_shape_option
 @image_options
 @click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network behind every pass to this folder.")
 @json_option
@@ -117,11 +146,13 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "T": coding.T,
         "beta": coding.beta,
         "silent": coding.silent,
+        "silent_by_layer": list(snn.silent),
         "latency": snn.latency,
         "interval": snn.costs.interval,
         "passes": snn.costs.passes,
         "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
         "layers": len(snn.layers),
+        "sizes": dict(snn.facts.sizes),
         "calibration": snn.facts.calibration,
         "output_error": dict(snn.report.comparison.errors),
         "samples_compared": snn.report.comparison.samples,
@@ -133,9 +164,11 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
 
 def show(snn: SNN, files: list[Path]) -> None:
     """A few lines for people."""
+    from csscc.dialect.sizes import of_samples
+
     facts = summary(snn, files)
     rows = table(f"{files[0]}: a spiking network", "", "")
-    coding = f"T={facts['T']}, beta={facts['beta']:g}, {facts['silent']} silent step(s) a layer"
+    coding = f"T={facts['T']}, beta={facts['beta']:g}, {steps_text(snn.silent)} a layer"
     rows.add_row("coding", coding)
     rows.add_row("latency", f"{facts['latency']} time steps")
     rows.add_row("between two inputs", f"{facts['interval']} time steps")
@@ -144,7 +177,7 @@ def show(snn: SNN, files: list[Path]) -> None:
     spiking = [k for k in kinds if k not in ("encoder", "readout")]
     counts = ", ".join(f"{spiking.count(k)} {k}" for k in dict.fromkeys(spiking))
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
-    rows.add_row("neurons", f"{facts['neurons']:,} for one sample")
+    rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
     rows.add_row("differs from the ANN", _difference(snn.report.comparison))
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
@@ -156,9 +189,20 @@ def show(snn: SNN, files: list[Path]) -> None:
     raised = len(snn.report.events) - len(notes)
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
-    for event in notes:
-        out.print(f"Note, {event.node}: {event.text}", markup=False)
+    for note in grouped(notes):
+        out.print(f"Note, {note}", markup=False)
     out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)
+
+
+def grouped(events: Iterable[Event]) -> list[str]:
+    """One line for all nodes of which the same is said."""
+    nodes: dict[str, list[str]] = {}
+    for event in events:
+        nodes.setdefault(event.text, []).append(event.node)
+    return [
+        f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}: {text}"
+        for text, names in nodes.items()
+    ]
 
 
 def _difference(comparison: Comparison) -> str:

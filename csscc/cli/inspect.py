@@ -6,8 +6,17 @@ from typing import Any
 
 import click
 
-from csscc.cli.common import console, json_option, model_argument, passes_of, print_json, table
-from csscc.errors import RefusedModelError
+from csscc.cli.common import (
+    console,
+    input_shape_option,
+    json_option,
+    model_argument,
+    passes_of,
+    print_json,
+    steps_text,
+    table,
+)
+from csscc.errors import RefusedError
 
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
 
@@ -17,8 +26,9 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 @click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
 @click.option("--beta", type=float, help="[default: 1.5; of a quantised network 2]")
 @click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
+@input_shape_option
 @json_option
-def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
+def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json: bool, **coding: Any) -> None:
     """Show what would become of every node of MODEL, or what a spiking network holds.
 
     Exit code 3 if the model cannot be compiled; every node in the way is listed with its reason.
@@ -30,19 +40,23 @@ def inspect_command(model: str, as_json: bool, **coding: Any) -> None:
     if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
         _show_snn(model, as_json)
     else:
-        _show_ann(model, as_json, coding)
+        _show_ann(model, as_json, coding, input_shape)
 
 
-def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
+def _show_ann(
+    model: str, as_json: bool, coding: dict[str, Any], input_shape: dict[str, tuple[int, ...]]
+) -> None:
     from csscc.coding.coding import Coding
+    from csscc.dialect.sizes import of_samples
     from csscc.measure.inspection import inspect_ann
     from csscc.options import check_coding
 
     stated = {name: value for name, value in coding.items() if value is not None}
     chosen = Coding(**stated)
     check_coding(chosen)
-    result = inspect_ann(model, chosen, tuple(stated))
+    result = inspect_ann(model, chosen, input_shape, stated=tuple(stated))
     chosen = result.coding
+    sample = f"sample{of_samples(result.sizes)}"
     if as_json:
         print_json(result.as_dict())
     else:
@@ -53,28 +67,29 @@ def _show_ann(model: str, as_json: bool, coding: dict[str, Any]) -> None:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
         out.print(rows)
-        if result.offenders:
-            out.print(str(RefusedModelError(list(result.offenders), result.opset)), markup=False)
-            raise click.exceptions.Exit(RefusedModelError.exit_code)
+        if result.refusal:
+            out.print(result.refusal, markup=False)
+            raise click.exceptions.Exit(RefusedError.exit_code)
         if result.quantised:
             out.print(result.quantised, markup=False)
         out.print(
-            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a sample become spiking\n"
+            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
-            f"{result.state_bytes / 1e6:.2f} MB of state a sample\n"
+            f"{result.state_bytes / 1e6:.2f} MB of state a {sample}\n"
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
             f"{chosen.silent} silent step(s) a layer\n"
             f"{_costs(result.interval, result.passes or 0.0, chosen.T)}\n"
             f"batch size: {'any' if result.batch else 'as exported'}"
         )
-    if result.offenders:
-        raise click.exceptions.Exit(RefusedModelError.exit_code)
+    if result.refusal:
+        raise click.exceptions.Exit(RefusedError.exit_code)
 
 
 def _show_snn(model: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from csscc import api
+    from csscc.dialect.sizes import of_samples
 
     snn = api.load(model)
     costs = snn.costs
@@ -82,7 +97,9 @@ def _show_snn(model: str, as_json: bool) -> None:
         print_json(asdict(snn.facts) | {"interval": costs.interval, "passes": costs.passes})
         return
     coding = snn.facts.coding
-    rows = table(f"{model}: a spiking network", "layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    counted = f", for one sample{of_samples(snn.facts.sizes)}" if snn.facts.sizes else ""
+    columns = ("layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
+    rows = table(f"{model}: a spiking network{counted}", *columns)
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
         top = f"{layer.top:.4g}" if layer.top else ""
@@ -91,7 +108,7 @@ def _show_snn(model: str, as_json: bool) -> None:
     out.print(rows)
     source = snn.facts.source
     out.print(
-        f"T={coding.T}, beta={coding.beta:g}, {coding.silent} silent step(s) a layer; latency {snn.latency} steps\n"
+        f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps\n"
         f"{_costs(costs.interval, costs.passes, coding.T)}\n"
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",

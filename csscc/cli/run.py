@@ -51,6 +51,7 @@ def run_command(
     from csscc.dialect.model import other_version
     from csscc.io.data import open_source
     from csscc.io.files import replacing
+    from csscc.io.outputs import as_arrays
     from csscc.passes.canonical.load import read_model
     from csscc.passes.lower.kernels import open_session
     from csscc.passes.lower.targets import by_layer
@@ -70,7 +71,7 @@ def run_command(
         for feeds in source.batches(at_once):
             size = len(next(iter(feeds.values())))
             samples += size
-            for name, value in runner.run(feeds).items():
+            for name, value in as_arrays(runner.run(feeds)).items():
                 parts.setdefault(name, []).append(value)
             advance("running", size, source.size)
     seconds = time.perf_counter() - started

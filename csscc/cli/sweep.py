@@ -11,6 +11,7 @@ from csscc.cli.common import (
     INTERRUPTED,
     console,
     image_options,
+    input_shape_option,
     json_option,
     model_argument,
     numbers,
@@ -57,6 +58,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the cores."
 )
 @click.option("--shard", callback=_shard, help="Measure one part of the settings only: 1/4, 2/4, ...")
+@input_shape_option
 @image_options
 @json_option
 @quiet_option
@@ -73,6 +75,7 @@ def sweep_command(
     preset: str,
     samples: int | None,
     limit: int | None,
+    input_shape: dict[str, tuple[int, ...]],
     jobs: int,
     shard: tuple[int, int],
     as_json: bool,
@@ -94,7 +97,7 @@ def sweep_command(
     from csscc.search.sweep import Job, sweep
 
     images = take_images(options)
-    job = Job(model, data, calibration, preset, samples, limit, images)
+    job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
     settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])[shard[0] - 1 :: shard[1]]
     finished = 0
 

@@ -9,6 +9,7 @@ import click
 from csscc.cli.common import (
     console,
     image_options,
+    input_shape_option,
     json_option,
     model_argument,
     numbers,
@@ -43,6 +44,7 @@ _MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.i
 @click.option("--T", "T", callback=numbers(int), help="Steps to consider.  [default: 3,4,5,6,7,8,10,12,14,16]")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.  [default: 512]")
 @click.option("--plot", type=click.Path(), help="Draw loss against steps and latency: a .png or .svg.")
+@input_shape_option
 @image_options
 @json_option
 @quiet_option
@@ -54,6 +56,7 @@ def tune_command(
     objective: Any,
     T: tuple[int, ...] | None,  # noqa: N803
     samples: int | None,
+    input_shape: dict[str, tuple[int, ...]],
     plot: str | None,
     as_json: bool,
     quiet: bool,
@@ -83,6 +86,7 @@ def tune_command(
             steps=T or STEPS,
             images=images,
             samples=samples,
+            input_shape=input_shape,
             progress=advance,
         )
     result.snn.save(output)
@@ -136,7 +140,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def _words(changes: dict[str, Any]) -> str:
-    """In few letters: ``percentile``, ``bias off``, ``trim silence``."""
+    """In few letters: ``percentile``, ``bias off``, ``silent auto``."""
     words = {False: "{1} off", True: "{0} {1}"}
     return ", ".join(words.get(v, str(v)).format(*k.split("_")) for k, v in changes.items())
 

@@ -31,6 +31,9 @@ class Activation:
         blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.blocks`); one input,
             homogeneous.
         positive: it is never negative.
+        exact: each of its operations is exact or correctly rounded, so that all runtimes send the same spikes where
+            their sums are exact.
+        computed: its parameters may be computed, if they are known before time starts.
     """
 
     op: str
@@ -41,6 +44,8 @@ class Activation:
     partial: bool = False
     blocks: bool = False
     positive: bool = False
+    exact: bool = False
+    computed: bool = False
 
 
 def _quantised_sum(number: int) -> str:
@@ -52,37 +57,47 @@ def _quantised_sum(number: int) -> str:
     return f"{products} {sums} {stairs}"
 
 
+_WEIGHTS = "s = MatMul(x, x2) m = Add(s, param1) p = Softmax <axis = -1> (m)"
+_OR_ZERO = "n = IsNaN(p) z = Constant <value_float = 0.0> () w = Where(n, z, p)"
 _TABLE = (
-    Activation("Relu", homogeneous=True, blocks=True, positive=True),
-    Activation("LeakyRelu", homogeneous=True),
-    Activation("PRelu", homogeneous=True),
-    Activation("Abs", homogeneous=True),
-    Activation("Max", homogeneous=True, inputs=2),
-    Activation("Min", homogeneous=True, inputs=2),
-    Activation("MaxPool", homogeneous=True, reach="window", blocks=True),
-    Activation("GlobalMaxPool", homogeneous=True, reach="window"),
+    Activation("Linear", homogeneous=True, body="y = Identity(x)", exact=True),  # the membrane potential itself
+    Activation("Relu", homogeneous=True, blocks=True, positive=True, exact=True),
+    Activation("LeakyRelu", homogeneous=True, exact=True),
+    Activation("PRelu", homogeneous=True, exact=True),
+    Activation("Abs", homogeneous=True, exact=True),
+    Activation("Max", homogeneous=True, inputs=2, exact=True),
+    Activation("Min", homogeneous=True, inputs=2, exact=True),
+    Activation("MaxPool", homogeneous=True, reach="window", blocks=True, exact=True),
+    Activation("GlobalMaxPool", homogeneous=True, reach="window", exact=True),
     Activation(
-        "ReluMaxPool", homogeneous=True, reach="window", body="m = MaxPool(x) y = Relu(m)", blocks=True, positive=True
+        "ReluMaxPool",
+        homogeneous=True,
+        reach="window",
+        body="m = MaxPool(x) y = Relu(m)",
+        blocks=True,
+        positive=True,
+        exact=True,
     ),
     Activation("LpPool", homogeneous=True, reach="window"),
-    Activation("ReduceMax", homogeneous=True, reach="row"),
-    Activation("ReduceMin", homogeneous=True, reach="row"),
+    Activation("ReduceMax", homogeneous=True, reach="row", exact=True),
+    Activation("ReduceMin", homogeneous=True, reach="row", exact=True),
     Activation("ReduceL1", homogeneous=True, reach="row"),
-    Activation("AtLeast", body="y = Max(x, param1)"),
-    Activation("AtMost", body="y = Min(x, param1)"),
+    Activation("Times", homogeneous=True, computed=True, exact=True, body="y = Mul(x, param1)"),
+    Activation("AtLeast", body="y = Max(x, param1)", exact=True),
+    Activation("AtMost", body="y = Min(x, param1)", exact=True),
     Activation(
-        "Quantise", body="v = Mul(x, param1) r = Round(v) c = Clip(r, param3, param4) y = Mul(c, param2)"
+        "Quantise", body="v = Mul(x, param1) r = Round(v) c = Clip(r, param3, param4) y = Mul(c, param2)", exact=True
     ),  # a multiplication and a rounding, as integer kernels do with what they have added up
-    *(Activation(f"QuantiseSum{number}", inputs=number, body=_quantised_sum(number)) for number in (2, 3, 4)),
-    Activation("ThresholdedRelu"),
-    Activation("Clip"),
+    *(Activation(f"QuantiseSum{n}", inputs=n, body=_quantised_sum(n), exact=True) for n in (2, 3, 4)),
+    Activation("ThresholdedRelu", exact=True),
+    Activation("Clip", exact=True),
     Activation("HardSigmoid"),
     Activation("HardSwish"),
     Activation("Sigmoid"),
     Activation("Silu", body="s = Sigmoid(x) y = Mul(x, s)"),
     Activation("QuickGelu", body="a = Constant <value_float = 1.702> () b = Mul(a, x) s = Sigmoid(b) y = Mul(x, s)"),
     Activation("Swish"),
-    Activation("Shrink"),
+    Activation("Shrink", exact=True),
     Activation("Tanh"),
     Activation("Elu"),
     Activation("Selu"),
@@ -94,16 +109,19 @@ _TABLE = (
     Activation("Erf"),
     Activation("Exp", partial=True),
     Activation("Log", partial=True),
-    Activation("Sqrt", partial=True),
+    Activation("Sqrt", partial=True, exact=True),
     Activation("Reciprocal", partial=True),
     Activation("Pow", partial=True),
-    Activation("DividedInto", partial=True, body="y = Div(param1, x)"),
+    Activation("DividedInto", partial=True, body="y = Div(param1, x)", exact=True),
     Activation("PowerOf", partial=True, body="y = Pow(param1, x)"),
-    Activation("Mul", inputs=2),
-    Activation("Div", partial=True, inputs=2),
+    Activation("Mul", inputs=2, exact=True),
+    Activation("Div", partial=True, inputs=2, exact=True),
     Activation("MatMul", inputs=2, reach="row"),
     Activation("Attention", inputs=3, reach="row"),
+    Activation("Attend", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
+    Activation("AttendOrZero", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
     Activation("Softmax", reach="row"),
+    Activation("SoftmaxOrZero", reach="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
     Activation("LogSoftmax", reach="row"),
     Activation("LayerNormalization", reach="row"),
     Activation("RMSNormalization", reach="row"),

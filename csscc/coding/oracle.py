@@ -42,20 +42,20 @@ def fire(
 ) -> FloatArray:
     """The spike that a potential causes where a spike is worth `worth`, in the same units; same shape and dtype.
 
-    +1 above half of `worth`, with negative spikes -1 below minus half of it, else 0. A `whole` neuron sends 0 or 1: +1
-    from `worth` on.
+    +1 above half of `worth`, with negative spikes -1 below minus half of it, else 0. A `whole` neuron sends +1 from
+    `worth` on, and -1 from ``-worth`` on.
     """
-    if whole:
-        return (potential >= worth).astype(potential.dtype)
-    half = potential.dtype.type(worth / 2)
-    spikes = (potential > half).astype(potential.dtype)
-    return spikes - (potential < -half) if negative else spikes
+    least = potential.dtype.type(worth if whole else worth / 2)
+    up, down = (potential >= least, potential <= -least) if whole else (potential > least, potential < -least)
+    spikes = up.astype(potential.dtype)
+    return spikes - down if negative else spikes
 
 
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
-    The membrane starts at ``values / theta``; each step fires and subtracts what the spike is worth, ``q[t]``.
+    The membrane starts at ``values / theta``, cut to what a train may say (`Schedule.most`); each step fires and
+    subtracts what the spike is worth, ``q[t]``.
 
     Args:
         values: analog values, any shape.
@@ -66,7 +66,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
-    potential = values / np.asarray(theta, dtype)
+    potential = np.clip(values / np.asarray(theta, dtype), -dtype(schedule.most), dtype(schedule.most))
     if schedule.constant:
         return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
@@ -128,6 +128,7 @@ def tsa(
             heard += 1
         target = activation(*membranes)
         target = target if theta is None else target / np.asarray(theta, dtype)
+        target = np.clip(target, -dtype(schedule.most), dtype(schedule.most))
         potential = remaining(target)
         potentials.append(potential / q[k - 1])
         if schedule.rounded and k == schedule.shared:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROOM = 8  # bits that merged steps may take from the grid of the weights
+PRECISION = 16  # bits of the grid that merged steps and the levels of a value may take together
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Schedule:
         negative: whether spikes of -1 are sent.
         whole: whether a spike is sent only where all of its worth is there, not from half of it on.
         constant: of an encoder: it sends the T-th part of its value at each step, not spikes.
+        most: the largest magnitude, in units of theta, that is to be sent; what lies above it is cut off.
     """
 
     worth: tuple[float, ...]
@@ -37,6 +39,7 @@ class Schedule:
     negative: bool = True
     whole: bool = False
     constant: bool = False
+    most: float = math.inf
 
     @property
     def T(self) -> int:  # noqa: N802 (the field's name for it)
@@ -50,8 +53,8 @@ class Schedule:
 
     @property
     def levels(self) -> float:
-        """Largest encodable value in units of theta, ``sum(worth)``."""
-        return float(sum(self.worth))
+        """Largest encodable value in units of theta, ``sum(worth)`` or `most`."""
+        return min(float(sum(self.worth)), self.most)
 
 
 def resolution(weights: Sequence[float]) -> float:

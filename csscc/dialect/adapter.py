@@ -1,7 +1,7 @@
 """The one place where onnx-graphsurgeon meets ONNX: import, export, shapes, and what the library loses.
 
-On export the graph library drops model and node metadata, and knows nothing of the csscc functions; both are added
-back here. Nothing else imports or exports a graph.
+On export the graph library drops model and node metadata and the types of sequences and maps, and knows nothing of the
+csscc functions; all are added back here. Nothing else imports or exports a graph.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from csscc.dialect import sizes
 from csscc.dialect.model import define_operators
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import replace_readers
+from csscc.dialect.rewrite import Shape, replace_readers, subgraphs
 from csscc.dialect.spiking import DOMAIN, DOMAIN_VERSION
 from csscc.errors import RefusedError
 from csscc.io.weights import is_large
@@ -26,7 +28,8 @@ from csscc.io.weights import is_large
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
-SHAPE_OF_INPUT = frozenset(["GroupNormalization"])  # onnx infers nothing for these
+SHAPE_OF_INPUT = frozenset(["GroupNormalization", "Imputer", "Binarizer"])  # onnx infers nothing for these
+FLOATS_OF_INPUT = frozenset(["Scaler", "Normalizer"])  # nor for these, which make floats of any numbers
 
 
 def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto] | None = None) -> Network:
@@ -37,12 +40,14 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
         weights: values of initializers that `model` lacks; they get the types that it gives them.
     """
     network = Network(graph=gs.import_onnx(model))
-    tensors = network.graph.tensors()
-    for name, tensor in (weights or {}).items():
-        declared = tensors.get(name)
-        if isinstance(declared, gs.Constant):
-            declared.values = onnx.numpy_helper.to_array(tensor).astype(declared.dtype, copy=False)
-            declared.data_location = None
+    given = weights or {}
+    for graph in (network.graph, *(g for node in network.graph.nodes for g in subgraphs(node))):
+        for name, declared in graph.tensors().items():
+            if name in given and isinstance(declared, gs.Constant) and declared.data_location is not None:
+                declared.values = numpy_helper.to_array(given[name]).astype(declared.dtype, copy=False)
+                declared.data_location = None
+    borders = (*model.graph.input, *model.graph.output)
+    network.types = {v.name: v.type for v in borders if v.type.WhichOneof("value") not in ("tensor_type", None)}
     network.metadata = {p.key: p.value for p in model.metadata_props}
     name_uniquely(network.graph)
     _type_constants(network.graph)
@@ -95,22 +100,32 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
     """
     graph = network.graph
     graph.toposort()
-    left_out = [t for t in graph.tensors().values() if isinstance(t, gs.Constant) and is_large(t.shape)]
+    constants = [t for t in graph.tensors().values() if isinstance(t, gs.Constant)]
+    left_out = [t for t in constants if is_large(t.shape) or _is_text(t)]
     model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
     if weights:
         del model.graph.input[len(graph.inputs) :]
         for tensor in left_out:  # not earlier: each further step of the export would copy them
-            model.graph.initializer.add().CopyFrom(OnnxExporter.export_tensor_proto(tensor))
+            made = numpy_helper.from_array(tensor.values, tensor.name) if _is_text(tensor) else None
+            model.graph.initializer.add().CopyFrom(made or OnnxExporter.export_tensor_proto(tensor))
     model.ir_version = max(8, min(model.ir_version, 10))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in network.types:
+            value.type.CopyFrom(network.types[value.name])
     for node in model.graph.node:
-        for key, value in network.node_metadata.get(node.name, {}).items():
-            node.metadata_props.add(key=key, value=value)
+        for key, text in network.node_metadata.get(node.name, {}).items():
+            node.metadata_props.add(key=key, value=text)
     for entry in model.opset_import:
         if entry.domain == DOMAIN:
             entry.version = DOMAIN_VERSION  # the library writes 1
     define_operators(model)
-    onnx.helper.set_model_props(model, network.metadata)
+    onnx.helper.set_model_props(model, {**network.metadata, **sizes.written(network.sizes)})
     return model
+
+
+def _is_text(constant: gs.Constant) -> bool:
+    """Whether its values are strings, which the graph library takes for raw bytes once it has looked at them."""
+    return constant.dtype == np.dtype(object)
 
 
 def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.ModelProto:
@@ -127,20 +142,28 @@ def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.Model
 def infer_shapes(network: Network) -> None:
     """Write inferred element types and shapes of an ANN's graph onto its tensors.
 
+    An output whose shape cannot be inferred, behind an `If` whose branches differ in rank, say, keeps the declared one.
+
     Raises:
         RefusedError: the graph is inconsistent.
     """
     graph = network.graph
     graph.toposort()
     known = {id(t) for t in graph.inputs}
+    known |= {id(t) for n in graph.nodes for t in n.outputs if t.name in network.types}
+    declared = [(t, t.shape) for t in graph.outputs if isinstance(t, gs.Variable)]
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Variable) and id(tensor) not in known:
             tensor.shape = None
     model = export_model(network, weights=False)
     for node in model.graph.node:
         if node.op_type in SHAPE_OF_INPUT:
-            node.op_type = "Identity"
+            node.op_type, node.domain = "Identity", ""
             del node.input[1:], node.attribute[:]
+        elif node.op_type in FLOATS_OF_INPUT:
+            node.op_type, node.domain = "Cast", ""
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
     try:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
@@ -160,6 +183,13 @@ def infer_shapes(network: Network) -> None:
                 inferred.shape = [
                     d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
                 ]
+    for tensor, shape in declared:
+        tensor.shape = shape if tensor.shape is None else tensor.shape
+
+
+def sized_shapes(network: Network) -> dict[str, Shape]:
+    """Shapes of the graph's tensors at `Network.sizes`, by name; none where it leaves no size free."""
+    return dict(sizes.at_sizes(export_model(network, weights=False), network.sizes)) if network.sizes else {}
 
 
 def single_node_model(node: gs.Node, dtype: np.dtype[Any]) -> onnx.ModelProto:
@@ -169,7 +199,7 @@ def single_node_model(node: gs.Node, dtype: np.dtype[Any]) -> onnx.ModelProto:
     data = onnx.helper.make_tensor_value_info("data", onnx.helper.np_dtype_to_tensor_dtype(dtype), None)
     outputs = [onnx.helper.make_tensor_value_info(name, data.type.tensor_type.elem_type, None) for name in proto.output]
     constants = {t.name: t for t in node.inputs[1:] if isinstance(t, gs.Constant)}
-    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    initializers = [numpy_helper.from_array(t.values, name) for name, t in constants.items()]
     opset = [onnx.helper.make_opsetid("", MIN_OPSET)]
     return onnx.helper.make_model(
         onnx.helper.make_graph([proto], "node", [data], outputs, initializers), opset_imports=opset
@@ -181,7 +211,7 @@ def evaluate_nodes(nodes: list[gs.Node], source: gs.Tensor, result: gs.Tensor, v
     protos = [OnnxExporter.export_node(n) for n in nodes]
     constants = {t.name: t for n in nodes for t in n.inputs if isinstance(t, gs.Constant)}
     data, output = (onnx.helper.make_tensor_value_info(t.name, onnx.TensorProto.FLOAT, None) for t in (source, result))
-    initializers = [onnx.numpy_helper.from_array(t.values, name) for name, t in constants.items()]
+    initializers = [numpy_helper.from_array(t.values, name) for name, t in constants.items()]
     graph = onnx.helper.make_graph(protos, "nodes", [data], [output], initializers)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", MIN_OPSET)])
     try:

@@ -53,7 +53,7 @@ def function_of(
 
 def encoded(body: Body, ops: Plain, node: Spiking[str]) -> list[str]:
     """The slabs that an encoder sends of a value ``x``: spikes, or in rate coding its T-th part at each step."""
-    units = body.add("units", "Div(x, theta)")
+    units = ops.units()
     if not node.schedule.constant:
         return encoder(ops, node.schedule, node.sends, units)
     return [body.add("part", f"Mul({units}, {body.number(1 / node.schedule.T)})")] * node.schedule.T
@@ -99,8 +99,8 @@ def activation_definition(
     op: str, own: tuple[tuple[str, str], ...], parameters: int, opset: int
 ) -> onnx.FunctionProto:
     """A composed activation as a function of its own, for the ANN before its neurons are inserted."""
-    computed = ["x", *(f"x{i}" for i in range(2, ACTIVATIONS[op].inputs + 1))]
-    inputs = [*computed, *(f"param{i}" for i in range(1, parameters + 1))]
+    data = ["x", *(f"x{i}" for i in range(2, ACTIVATIONS[op].inputs + 1))]
+    inputs = [*data, *(f"param{i}" for i in range(1, parameters + 1))]
     references = ", ".join(f"{name} : {kind} = @{name}" for name, kind in own)
-    line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {x: x for x in computed}, "y")
+    line = body_text(ACTIVATIONS[op].body, f"<{references}>" if references else "", {n: n for n in data}, "y")
     return parse(op, inputs, ["y"], [name for name, _ in own], [line], opset, ACTIVATION_DOMAIN)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 
+from csscc.dialect import sizes
 from csscc.dialect.model import attributes_of
+from csscc.io.weights import without_weights
 
 MIN_SAMPLES = 8
 LARGEST_TENSOR = 32 << 20  # bytes, over all samples and time steps that run at once
@@ -32,8 +35,7 @@ def samples_at_once(model: onnx.ModelProto, steps: int, limit: int = 32) -> int:
         steps: coding steps T, which multiply a tensor's size.
         limit: at most so many.
     """
-    shapes = ([d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info)
-    largest = 4 * steps * max((behind_batch(s) for s in shapes), default=0)
+    largest = 4 * steps * max((behind_batch(s) for s in _shapes(model).values()), default=0)
     return max(1, min(limit, LARGEST_TENSOR // max(largest, 1)))
 
 
@@ -61,16 +63,19 @@ def multiply_accumulates(
     return behind_batch(result) * int(contracted) if isinstance(contracted, int) else 0
 
 
-def multiply_accumulates_of(graph: Any) -> int:
-    """Multiply-accumulates of all nodes with constant weights of an onnx-graphsurgeon graph, for one sample."""
+def multiply_accumulates_of(graph: Any, shapes: Mapping[str, Shape] = MappingProxyType({})) -> int:
+    """Multiply-accumulates of all nodes with constant weights of an onnx-graphsurgeon graph, for one sample.
+
+    `shapes`, by tensor, stand in for those of a graph that leaves sizes free.
+    """
     total = 0
     for node in graph.nodes:
         if node.op not in WEIGHTED or len(node.inputs) < 2:
             continue
         index = next((i for i in (1, 0) if getattr(node.inputs[i], "values", None) is not None), None)
         if index is not None:
-            data, weights = node.inputs[1 - index].shape, node.inputs[index].shape
-            total += multiply_accumulates(node.op, dict(node.attrs), data, node.outputs[0].shape, list(weights))
+            data, result = (shapes.get(t.name, t.shape) for t in (node.inputs[1 - index], node.outputs[0]))
+            total += multiply_accumulates(node.op, dict(node.attrs), data, result, list(node.inputs[index].shape))
     return total
 
 
@@ -109,6 +114,10 @@ def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Shapes of the tensors, at the sizes that the model was calibrated with where it leaves some free."""
+    known = sizes.read({p.key: p.value for p in model.metadata_props})
+    if known:
+        return sizes.at_sizes(without_weights(model)[0], known)
     values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     return {
         v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
@@ -117,7 +126,15 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     }
 
 
-def affordable_samples(graph: Any, steps: int, limit: int, budget: float, *, fewest: int = MIN_SAMPLES) -> int:
+def affordable_samples(
+    graph: Any,
+    steps: int,
+    limit: int,
+    budget: float,
+    *,
+    fewest: int = MIN_SAMPLES,
+    shapes: Mapping[str, Shape] = MappingProxyType({}),
+) -> int:
     """How many samples, from `fewest` to `limit`, a network of `steps` steps runs on within `budget` MACs."""
-    per_sample = multiply_accumulates_of(graph) * steps
+    per_sample = multiply_accumulates_of(graph, shapes) * steps
     return min(limit, max(fewest, int(budget / max(per_sample, 1))))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from csscc.coding.coding import Coding
+from csscc.dialect import sizes
+from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.sizes import Sizes
 from csscc.dialect.spiking import DOMAIN, Spiking, spiking
 from csscc.errors import RefusedError
 
@@ -41,7 +44,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Facts:
-    """What an emitted file says of itself."""
+    """What an emitted file says of itself; `sizes` are those for which it counts, where it leaves sizes free."""
 
     version: str
     coding: Coding
@@ -50,13 +53,21 @@ class Facts:
     source: Mapping[str, str]
     calibration: str
     options: Mapping[str, Any]
+    sizes: Sizes = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> Sizes:
+        """Shapes to which inputs of the source were fixed."""
+        return sizes.decoded(self.source.get("fixed", "{}"))
 
 
 def facts_of(network: Network, settings: Mapping[str, Any]) -> Facts:
     """Facts of a converted network."""
     layers, latency = layers_of(network)
     calibration = network.calibration.source if network.calibration is not None else ""
-    return Facts(version("csscc"), network.coding, latency, layers, network.origin, calibration, settings)
+    return Facts(
+        version("csscc"), network.coding, latency, layers, network.origin, calibration, settings, network.sizes
+    )
 
 
 def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
@@ -64,7 +75,7 @@ def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
     depth: dict[int, int] = {}
     layers: list[Layer] = []
     deepest = 0
-    levels = network.coding.levels
+    levels, shapes = network.coding.levels, sized_shapes(network)
     network.graph.toposort()
     for node in network.graph.nodes:
         before = max((depth.get(id(t), 0) for t in node.inputs), default=0)
@@ -78,7 +89,8 @@ def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
                 direct = made_by is not None and made_by.domain == DOMAIN
                 here += 0 if direct else network.coding.silent
                 deepest = max(deepest, here)
-            layers.append(_layer(view, node.outputs[0].shape, here, levels))
+            made = node.outputs[0]
+            layers.append(_layer(view, shapes.get(made.name, made.shape), here, levels))
         for tensor in node.outputs:
             depth[id(tensor)] = 0 if view is not None and view.is_readout else here
     return tuple(layers), network.coding.T + deepest
@@ -94,23 +106,23 @@ def _size(shape: Any) -> int:
     return int(np.prod(known)) if shape and len(known) == len(shape) - 1 else 0
 
 
+def _coding_fields() -> list[tuple[Field[Any], type[int] | type[float]]]:
+    """The fields of `Coding`, and the kind of number that says each; flags are 0 or 1."""
+    return [(f, float if isinstance(f.default, float) else int) for f in fields(Coding)]
+
+
 def write(facts: Facts) -> dict[str, str]:
     """Facts as ONNX metadata properties."""
-    coding = facts.coding
     plain = {
         "version": facts.version,
-        "T": str(coding.T),
-        "beta": repr(coding.beta),
-        "silent": str(coding.silent),
-        "negative": str(int(coding.negative)),
-        "signed_input": str(int(coding.signed_input)),
+        **{f.name: repr(kind(getattr(facts.coding, f.name))) for f, kind in _coding_fields()},
         "latency": str(facts.latency),
         "calibration": facts.calibration,
         "source": json.dumps(dict(facts.source)),
         "options": json.dumps(dict(facts.options)),
         "layers": json.dumps([asdict(layer) for layer in facts.layers]),
     }
-    return {PREFIX + k: v for k, v in plain.items()}
+    return {PREFIX + k: v for k, v in plain.items()} | sizes.written(facts.sizes)
 
 
 def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
@@ -125,19 +137,14 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
             f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
         )
     try:
-        coding = Coding(
-            int(facts["T"]),
-            float(facts["beta"]),
-            int(facts["silent"]),
-            bool(int(facts["negative"])),
-            bool(int(facts["signed_input"])),
-        )
+        coding = Coding(**{f.name: type(f.default)(kind(facts[f.name])) for f, kind in _coding_fields()})
         listed = json.loads(facts["layers"])
         if not isinstance(listed, list):
             raise TypeError("its layers are no list")
         layers = tuple(Layer(**layer) for layer in listed)
         source, options = json.loads(facts["source"]), json.loads(facts["options"])
         latency = int(facts["latency"])
-        return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options)
+        known = sizes.read(metadata)
+        return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options, known)
     except (KeyError, ValueError, TypeError) as error:
         raise RefusedError(f"{where}: its csscc metadata is damaged ({error}); compile it again") from error

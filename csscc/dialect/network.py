@@ -34,13 +34,17 @@ class Network:
         origin: facts of the source file (name, sha256, producer, opset).
         metadata: the source model's own metadata, written back on export.
         node_metadata: metadata of nodes by name, which the graph library does not carry.
+        types: of tensors by name, where the graph library or onnx's inference knows none: sequences and maps that go in
+            and out, and what operators of other domains make.
         batch: name of the symbolic batch dimension, or None where the batch stays fixed.
+        sizes: shapes of the inputs for which neurons and operations are counted, where the network leaves sizes free.
         regions: which nodes become spiking, once found.
         calibration: statistics of the ANN's activations, once collected.
         statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
         grids: of activations, other than quantisers themselves, that a quantiser rounds, by the name of the tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
         raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
+        silent: silent steps of neurons that do not have those of the coding, by node name.
         ann: the canonical ANN graph the spiking one was made from.
         file: the lowered network, once it is.
         events: what the passes report.
@@ -51,13 +55,16 @@ class Network:
     origin: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     node_metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+    types: dict[str, onnx.TypeProto] = field(default_factory=dict)
     batch: str | None = None
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     regions: Regions | None = None
     calibration: Calibration | None = None
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
+    silent: dict[str, int] = field(default_factory=dict)
     ann: gs.Graph | None = None
     file: onnx.ModelProto | None = None
     events: list[Event] = field(default_factory=list)

@@ -88,7 +88,19 @@ class Plain:
         assert signature is not None
         activation = ACTIVATIONS[signature.op]
         value = self._pooled(membranes[0]) if activation.reach == "window" else apply(self._body, signature, membranes)
-        return value if activation.homogeneous else self._body.add("target", f"Div({value}, theta)")
+        return self.cut(value if activation.homogeneous else self._body.add("target", f"Div({value}, theta)"))
+
+    def units(self) -> str:
+        """What an encoder is to send, in units of theta."""
+        return self.cut(self._body.add("units", "Div(x, theta)"))
+
+    def cut(self, value: str) -> str:
+        """Cut to what the schedule lets a train say."""
+        most = self._schedule.most
+        return value if math.isinf(most) else self._clip("cut", value, most)
+
+    def _clip(self, name: str, value: str, most: float) -> str:
+        return self._body.add(name, f"Clip({value}, {self._body.number(-most)}, {self._body.number(most)})")
 
     def potential(self, target: str, sent: str | None) -> str:
         """A Sub; nothing where an activation that is not defined everywhere is not finite."""
@@ -107,7 +119,7 @@ class Plain:
         DequantizeLinear would not survive onnxruntime's optimiser.)
         """
         q, add = self.worth(worth), self._body.add
-        if self._schedule.negative and self._opset <= NEWEST_QUANTIZATION:
+        if self._schedule.negative and not self._schedule.whole and self._opset <= NEWEST_QUANTIZATION:
             spike = add("spike", f"Sign({add('level', f'QuantizeLinear({potential}, {q}, {self._zero})')})")
         else:
             spike = add("spike", f"Cast <to = {onnx.TensorProto.INT8}> ({self._fired(potential, q)})")
@@ -117,8 +129,12 @@ class Plain:
     def _fired(self, potential: str, q: str) -> str:
         add = self._body.add
         if self._schedule.negative:
-            level = add("level", f"Round({add('level', f'Div({potential}, {q})')})")
-            return add("level", f"Sign({level})")
+            level = add("level", f"Div({potential}, {q})")
+            if not self._schedule.whole:
+                return add("level", f"Sign({add('level', f'Round({level})')})")
+            size = add("size", f"Abs({level})")  # at least 1 where all of the spike is there
+            reached = add("reached", f"Sign({add('size', f'Floor({size})')})")
+            return add("level", f"Mul({add('sign', f'Sign({level})')}, {reached})")
         if self._schedule.whole:
             return add("fired", f"GreaterOrEqual({potential}, {q})")
         least = add("least", f"Mul({q}, {self._body.number(0.5)})")
@@ -139,8 +155,7 @@ class Plain:
         rounded = self._body.add("rounded", f"Round({part})")
         if math.isinf(most):
             return rounded
-        bounds = f"{self._body.number(-most)}, {self._body.number(most)}"
-        return self._body.add("whole", f"Clip({rounded}, {bounds})")
+        return self._clip("whole", rounded, most)
 
     def share(self, sent: str | None, worth: float, extra: str | None) -> str:
         """A Div, which is exact, and an Add."""

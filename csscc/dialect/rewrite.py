@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -28,6 +28,11 @@ def sizes_behind_batch(shape: Shape | None) -> list[int] | None:
     """All dimensions but the first as numbers; None where one is not known."""
     sizes = [d for d in (shape or [])[1:] if isinstance(d, int)]
     return sizes if shape is not None and len(sizes) == len(shape[1:]) else None
+
+
+def is_foreign(domain: str | None) -> bool:
+    """Whether operators of the domain are neither ONNX's own nor csscc's."""
+    return (domain or "ai.onnx") != "ai.onnx" and not str(domain).startswith("csscc")
 
 
 def attribute(node: gs.Node, name: str, default: T) -> T:
@@ -104,6 +109,15 @@ def set_inputs(node: gs.Node, tensors: Sequence[gs.Tensor]) -> None:
     """Let the node read `tensors` instead of its inputs."""
     node.inputs.clear()
     node.inputs.extend(tensors)
+
+
+def subgraphs(node: gs.Node) -> Iterator[gs.Graph]:
+    """The graphs in a node's attributes, and those in their nodes."""
+    for graph in node.attrs.values():
+        if isinstance(graph, gs.Graph):
+            yield graph
+            for inner in graph.nodes:
+                yield from subgraphs(inner)
 
 
 def unique_name(graph: gs.Graph, name: str) -> str:

@@ -34,7 +34,9 @@ STREAM_DOMAIN_VERSION = 1
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
-ATTRIBUTES = frozenset(["worth", "silent", "merged", "rounded", "negative", "whole", "constant", "reads", "sends"])
+ATTRIBUTES = frozenset(
+    ["worth", "silent", "merged", "rounded", "negative", "whole", "constant", "most", "reads", "sends"]
+)
 
 Tensor = TypeVar("Tensor")
 
@@ -225,6 +227,7 @@ def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY
         "negative": int(schedule.negative),
         "whole": int(schedule.whole),
         "constant": int(schedule.constant),
+        "most": schedule.most,
         "reads": reads,
         "sends": list(sends.merged),
     }
@@ -249,8 +252,8 @@ def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
 
 
 _STATED = {
-    ENCODE: ("worth", "negative", "whole", "constant", "sends"),
-    NEURON: ("worth", "silent", "merged", "rounded", "negative", "whole", "reads", "sends"),
+    ENCODE: ("worth", "negative", "whole", "constant", "most", "sends"),
+    NEURON: ("worth", "silent", "merged", "rounded", "negative", "whole", "most", "reads", "sends"),
     DECODE: ("worth", "reads"),
     MERGE: ("worth", "merged", "reads"),
 }
@@ -282,6 +285,7 @@ def _view(
         negative=bool(given.get("negative", 1)),
         whole=bool(given.get("whole", 0)),
         constant=bool(given.get("constant", 0)),
+        most=float(given.get("most", float("inf"))),
     )
     sends = Train(merged) if op == MERGE else Train(numbers(given.get("sends", [1.0])))
     return Spiking(name, op, inputs, schedule, given.get("reads", 1), sends, stepped)

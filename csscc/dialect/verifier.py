@@ -13,6 +13,8 @@ from csscc.dialect.network import Network
 from csscc.dialect.spiking import DOMAIN, numbers, spiking, spiking_nodes
 from csscc.errors import PassError
 
+SUMS = frozenset(["Add", "Sub", "Sum"])  # what they make is no spike any more
+
 
 def _known_operators(network: Network) -> Iterator[str]:
     for node in network.graph.nodes:
@@ -49,6 +51,20 @@ def _core_is_converted(network: Network, linear: Container[str]) -> Iterator[str
             yield f"'{node.name}' mixes spikes with analog values"
 
 
+def _weights_read_spikes(network: Network, linear: Container[str], weighted: Container[str]) -> Iterator[str]:
+    """Between a weighted operator and spikes lies only what moves them about, averages them or scales them."""
+    core = {id(t) for t in core_tensors(network.graph)}
+    currents: set[int] = set()
+    for node in network.graph.nodes:
+        if node.domain == DOMAIN or node.op not in linear:
+            continue
+        reads = [t for t in node.inputs if id(t) in core]
+        if node.op in weighted and any(id(t) in currents for t in reads):
+            yield f"'{node.name}' ({node.op}) has weights and reads currents, not spikes"
+        if reads and (node.op in weighted or node.op in SUMS or any(id(t) in currents for t in reads)):
+            currents.update(id(t) for t in node.outputs)
+
+
 def _borders_are_guarded(network: Network) -> Iterator[str]:
     spikes = {id(t) for t in core_tensors(network.graph)}
     for node, view in spiking_nodes(network.graph):
@@ -56,6 +72,8 @@ def _borders_are_guarded(network: Network) -> Iterator[str]:
             yield f"'{view.name}' ({view.op}) reads analog values"
         if view.is_encoder and id(node.inputs[0]) in spikes:
             yield f"'{view.name}' encodes spikes"
+        if view.kind in {*ACTIVATIONS, "readout"} and any(id(bias) in spikes for bias in view.biases):
+            yield f"a bias of '{view.name}' comes as spikes"
     for tensor in network.graph.outputs:
         if id(tensor) in spikes:
             yield f"output '{tensor.name}' is not decoded"
@@ -76,8 +94,8 @@ RULES: tuple[Callable[[Network], Iterator[str]], ...] = (
 )
 
 
-def verify_spiking(network: Network, linear: Container[str]) -> None:
-    """Check every rule; `linear` are the operators that may act on spikes.
+def verify_spiking(network: Network, linear: Container[str], weighted: Container[str]) -> None:
+    """Check every rule; `linear` are the operators that may act on spikes, `weighted` those of them with weights.
 
     Raises:
         PassError: rules that do not hold, all of them.
@@ -86,6 +104,7 @@ def verify_spiking(network: Network, linear: Container[str]) -> None:
         return
     broken = [text for rule in RULES for text in rule(network)]
     broken += _core_is_converted(network, linear)
+    broken += _weights_read_spikes(network, linear, weighted)
     if broken:
         raise PassError("; ".join(broken))
 

@@ -4,41 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc.io.outputs import as_arrays, is_label, is_number
+
 CAUTION = 2.0
-Outputs = Mapping[str, NDArray[np.generic]]
 
 
 class Agreement:
     """Running comparison of an ANN and a spiking (or quantised) network, batch by batch.
 
     Classes are those of the first output of shape ``[B, classes]``. Percentages are None where there are no classes, or
-    no labels.
+    no labels. Outputs that are no arrays are left out.
     """
 
     def __init__(self, labels: NDArray[np.int64] | None = None) -> None:
         self.samples = 0
         self._labels = labels
-        self._squares: dict[str, list[float]] = {}
+        self.left_out: set[str] = set()
+        self._sums: dict[str, list[float]] = {}
+        self._labelling: set[str] = set()
         self._ann: list[NDArray[np.float64]] = []
         self._snn: list[NDArray[np.float64]] = []
 
-    def add(self, expected: Outputs, got: Outputs, number: int) -> None:
-        """Compare the outputs of both for a batch of `number` samples."""
-        for name, value in expected.items():
-            if value.dtype.kind in "fiub":
-                sums = self._squares.setdefault(name, [0.0, 0.0])
+    def add(self, expected: Mapping[str, Any], got: Mapping[str, Any], number: int) -> None:
+        """Compare the outputs of both, as onnxruntime gives them, for a batch of `number` samples."""
+        wanted, given = as_arrays(expected), as_arrays(got)
+        self.left_out |= set(expected) - set(wanted)
+        for name, value in wanted.items():
+            sums = self._sums.setdefault(name, [0.0, 0.0])
+            if not is_label(value):
                 known = np.isfinite(value)
-                wanted, given = value[known].astype(np.float64), got[name][known].astype(np.float64)
-                sums[0] += float(((given - wanted) ** 2).sum())
-                sums[1] += float((wanted**2).sum())
-        classes = next((n for n, v in expected.items() if v.ndim == 2 and v.shape[1] > 1 and len(v) == number), None)
+                ann, snn = value[known].astype(np.float64), given[name][known].astype(np.float64)
+                sums[0] += float(((snn - ann) ** 2).sum())
+                sums[1] += float((ann**2).sum())
+            else:
+                self._labelling.add(name)
+                sums[0] += float((value != given[name]).sum())
+                sums[1] += value.size
+        classes = next((n for n, v in wanted.items() if _holds_classes(v) and len(v) == number), None)
         if classes is not None:
-            self._ann.append(expected[classes].astype(np.float64))
-            self._snn.append(got[classes].astype(np.float64))
+            self._ann.append(wanted[classes].astype(np.float64))
+            self._snn.append(given[classes].astype(np.float64))
         self.samples += number
 
     @property
@@ -48,8 +58,12 @@ class Agreement:
 
     @property
     def output_error(self) -> dict[str, float]:
-        """RMS of the difference relative to the ANN's RMS, of each output, where the ANN's values are finite."""
-        return {n: math.sqrt(d / v) if v else float(d > 0) for n, (d, v) in self._squares.items()}
+        """RMS of the difference relative to the ANN's RMS, of each output, where the ANN's values are finite.
+
+        Of labels, the share that differs.
+        """
+        shares = {n: d / v if v else float(d > 0) for n, (d, v) in self._sums.items()}
+        return {n: share if n in self._labelling else math.sqrt(share) for n, share in shares.items()}
 
     @property
     def agreement(self) -> float | None:
@@ -121,3 +135,7 @@ class Agreement:
         if deviation == 0:
             return np.zeros(len(ann)), first, second
         return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin]), first, second
+
+
+def _holds_classes(values: NDArray[Any]) -> bool:
+    return values.ndim == 2 and values.shape[1] > 1 and is_number(values)

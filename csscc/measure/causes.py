@@ -117,6 +117,7 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; its samples make this layer larger than these do.",
         "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",
-        "foreign": "Change: compile this ANN again; the weights in the file are not those of the ANN.",
+        "foreign": "Change: compile this ANN again; the weights in the file are not those of the ANN, or operators in "
+        "front of the layer magnify small errors; against the latter, a larger T helps.",
     }
     return advice[layer.cause]

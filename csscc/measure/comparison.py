@@ -8,14 +8,14 @@ hopeful.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from csscc.dialect.adapter import export_model
+from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples
+from csscc.dialect.network import Network
 from csscc.errors import RefusedError
 from csscc.io.data import Source
 from csscc.io.weights import fits
@@ -35,16 +35,19 @@ class Comparison:
 
     Attributes:
         samples: compared; 0 if none were.
-        errors: RMS of the difference relative to the ANN's RMS, of each output.
+        errors: RMS of the difference relative to the ANN's RMS, of each output; of labels, the share that differs.
+        left_out: outputs that were not compared, since they are no arrays.
     """
 
     samples: int = 0
     errors: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know: one text for each output that is far from the ANN's."""
-        return tuple(
+        """What the user should know: one text for each output that is far from the ANN's, or was not compared."""
+        unknown = tuple(f"output '{name}' is not compared: it cannot be an array" for name in self.left_out)
+        return unknown + tuple(
             f"output '{name}' differs from the ANN's by {100 * error:.3g} % (RMS, {self.samples} of the samples that "
             "calibrated it). More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
             for name, error in self.errors.items()
@@ -53,7 +56,7 @@ class Comparison:
 
 
 def compare(
-    ann: str | Path | onnx.ModelProto, snn: onnx.ModelProto, graph: Any, source: Source, steps: int, samples: int
+    ann: str | Path | onnx.ModelProto, snn: onnx.ModelProto, network: Network, source: Source, samples: int
 ) -> Comparison:
     """Run both on up to `samples` samples of `source`, fewer where the spiking network is large.
 
@@ -62,21 +65,21 @@ def compare(
     Args:
         ann: the source network.
         snn: the spiking network; one that does not fit into a message is not compared, for want of memory.
-        graph: of the source network, whose multiply-accumulates are counted.
+        network: what the spiking network was made of; its multiply-accumulates are counted.
         source: sample inputs.
-        steps: coding steps of the spiking network.
         samples: at most so many.
     """
     if samples == 0 or not fits(snn):
         return Comparison()
     plain, spiking = source_session(ann), open_session(snn, native=False)  # stock operators: the file as anyone runs it
     at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
-    number = max(at_once, affordable_samples(graph, steps, samples, BUDGET, fewest=1))
+    T, shapes = network.coding.T, sized_shapes(replace(network, graph=network.ann or network.graph))
+    number = max(at_once, affordable_samples(network.ann, T, samples, BUDGET, fewest=1, shapes=shapes))
     compared = Agreement()
     for feeds in source.first(number).batches(at_once):
         if len(next(iter(feeds.values()))) == at_once:
             compared.add(plain.run(feeds), spiking.run(feeds), at_once)
-    return Comparison(compared.samples, compared.output_error)
+    return Comparison(compared.samples, compared.output_error, tuple(sorted(compared.left_out)))
 
 
 def source_session(model: str | Path | onnx.ModelProto) -> Session:

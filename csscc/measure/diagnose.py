@@ -85,7 +85,7 @@ def diagnose(
     facts = read_facts(
         {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
     )
-    source_network = canonical(ann)
+    source_network = canonical(ann, facts.fixed)
     reference = export_model(source_network)
     outputs = [o.name for o in model.graph.output]
     pairs = layers_of_both(model, reference, outputs)

@@ -18,6 +18,7 @@ from csscc.dialect.metadata import Facts
 from csscc.dialect.metadata import read as read_facts
 from csscc.errors import RefusedError
 from csscc.io.data import ImageOptions, open_source
+from csscc.io.outputs import as_arrays
 from csscc.measure.agreement import Agreement
 from csscc.measure.comparison import source_session
 from csscc.measure.costs import Costs, costs_of
@@ -159,16 +160,17 @@ def _check_pair(ann: Session, snn: Session) -> None:
         )
 
 
-def _check_counted(file: Mapping[str, NDArray[Any]], counted: Mapping[str, NDArray[Any]]) -> None:
+def _check_counted(file: Mapping[str, Any], counted: Mapping[str, Any]) -> None:
     """Spikes are counted in a network of csscc's own functions: refuse a file that answers otherwise.
 
     A readout may add its steps in any order, and activations that are not exact flip a spike now and then.
     """
-    for name, value in file.items():
+    wanted = as_arrays(counted)
+    for name, value in as_arrays(file).items():
         if value.dtype.kind == "f":
             known = np.isfinite(value)
             scale = float(np.sqrt(np.mean(np.square(value[known], dtype=np.float64)))) if known.any() else 0.0
-            difference = np.abs(value.astype(np.float64) - counted[name])[known]
+            difference = np.abs(value.astype(np.float64) - wanted[name])[known]
             if not float(np.sqrt(np.mean(difference**2)) if known.any() else 0.0) <= COUNTED_ALIKE * max(scale, 1e-12):
                 raise RefusedError(
                     f"output '{name}' of the file is not what its spiking operators make by csscc's own functions, in "

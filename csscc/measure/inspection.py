@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +11,22 @@ from typing import Any
 import onnx
 
 from csscc.coding.coding import Coding
+from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.macs import behind_batch, multiply_accumulates_of
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
+from csscc.dialect.rewrite import Shape
+from csscc.dialect.sizes import Shapes, Sizes, ask_for, checked
+from csscc.dialect.sizes import behind_batch as sizes_behind_batch
 from csscc.errors import Offender
 from csscc.measure.costs import outline_of
 from csscc.options import CODING_FIELDS
 from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
 from csscc.passes.canonical.load import load as load_network
-from csscc.passes.convert.find_regions import survey
+from csscc.passes.convert.find_regions import refusal, survey
 from csscc.passes.convert.known_amplitudes import SettleCoding, known_grids
 from csscc.passes.linear.core import read_tensors
-from csscc.pipeline import canonical
+from csscc.pipeline import canonical, canonical_passes, run_pipeline
 
 BYTES_PER_NEURON = 8  # membrane and what was sent, float32 each
 
@@ -52,14 +57,16 @@ class Inspection:
 
     Attributes:
         nodes: one row a node of the source model.
-        offenders: nodes that stand in the way; empty if the model compiles.
+        offenders: nodes that stand in the way.
+        refusal: why the model cannot be compiled, in the words of `compile`; empty if it can.
+        sizes: shapes of the inputs for which neurons and operations are counted, where the model leaves sizes free.
         spiking_share: share of multiply-accumulates that become spiking, 0 to 1.
         operations: multiply-accumulates of one sample.
         neurons: neurons of one sample, encoders included.
         depth: layers on the longest path, the output layer included.
         latency: time steps at the coding asked for, from the first input spike to the answer.
         interval: time steps between two inputs at that coding.
-        passes: convolution passes for one input at that coding, see `csscc.measure.costs`; None if there are offenders.
+        passes: convolution passes for one input at that coding, see `csscc.measure.costs`; None if it is refused.
         state_bytes: membrane state of one sample.
         batch: whether the spiking network takes any batch size.
         opset: of the source model.
@@ -69,6 +76,8 @@ class Inspection:
 
     nodes: tuple[NodeFate, ...]
     offenders: tuple[Offender, ...]
+    refusal: str
+    sizes: Sizes
     spiking_share: float
     operations: int
     neurons: int
@@ -88,31 +97,47 @@ class Inspection:
 
 
 def inspect_ann(
-    model: str | Path | onnx.ModelProto, coding: Coding, stated: tuple[str, ...] = CODING_FIELDS
+    model: str | Path | onnx.ModelProto,
+    coding: Coding,
+    input_shape: Shapes | None = None,
+    *,
+    stated: Collection[str] = CODING_FIELDS,
 ) -> Inspection:
-    """Every node's fate, and a summary at `coding`, of which a quantised network may change what was not `stated`.
+    """Every node's fate, and a summary at `coding`, for samples of `input_shape` where the model leaves sizes free.
+
+    Of the coding, a quantised network may change what was not `stated`.
 
     Raises:
         RefusedError: the file cannot be read, or its operators are not known at all.
     """
     source = load_network(model)
-    network = canonical(model)
-    regions, offenders = survey(network.graph, network.events)
-    refused = {o.node: o for o in offenders}
+    network = load_network(model)
+    given = checked(input_shape or {}, network.graph.inputs)
+    network.sizes = sizes_behind_batch(given, network.graph.inputs)
+    regions, offenders = survey(run_pipeline(network, canonical_passes()).graph, network.events)
+    if offenders and given:
+        network = canonical(model, given)
+        regions, offenders = survey(network.graph, network.events)
+    asked = ask_for(network.graph.inputs, network.sizes)
+    shapes = sized_shapes(network)
+    in_the_way = {o.node: o for o in offenders}
     in_file_order = list(source.graph.nodes)
     computed = _computed(source.graph.toposort())
-    nodes = tuple(_fate(n, network, regions, refused, computed) for n in in_file_order)
-    operations = multiply_accumulates_of(network.graph)
-    neurons = _neurons(network, regions)
+    nodes = tuple(_fate(n, network, regions, in_the_way, computed) for n in in_file_order)
+    operations = multiply_accumulates_of(network.graph, shapes)
+    neurons = _neurons(network, regions, shapes)
     depth = _depth(network, regions)
     network.coding, network.regions = coding, regions
-    SettleCoding(stated).apply(network)
+    SettleCoding(frozenset(stated)).apply(network)
     coding = network.coding
-    costs = None if offenders else outline_of(network, regions).costs(coding)
+    refused = str(refusal(network, regions, offenders) or asked)
+    costs = None if refused else outline_of(network, regions).costs(coding)
     return Inspection(
         nodes=nodes,
         offenders=tuple(offenders),
-        spiking_share=_spiking(network, regions, refused) / operations if operations else 0.0,
+        refusal=refused,
+        sizes=network.sizes,
+        spiking_share=_spiking(network, regions, in_the_way, shapes) / operations if operations else 0.0,
         operations=operations,
         neurons=neurons,
         depth=depth,
@@ -190,15 +215,15 @@ def _taken_over_by(node: Any, graph: Any, regions: Regions) -> Any:
     return None
 
 
-def _spiking(network: Network, regions: Regions, refused: dict[str, Offender]) -> int:
+def _spiking(network: Network, regions: Regions, refused: dict[str, Offender], shapes: Mapping[str, Shape]) -> int:
     converted = [n for n in regions.nodes(network.graph, "weighted") if n.name not in refused]
-    return multiply_accumulates_of(SimpleNamespace(nodes=converted))
+    return multiply_accumulates_of(SimpleNamespace(nodes=converted), shapes)
 
 
-def _neurons(network: Network, regions: Regions) -> int:
+def _neurons(network: Network, regions: Regions, shapes: Mapping[str, Shape]) -> int:
     tensors = network.graph.tensors()
-    encoders = sum(behind_batch(tensors[name].shape) for name in regions.encoded)
-    return encoders + sum(behind_batch(n.outputs[0].shape) for n in regions.nodes(network.graph, "neuron"))
+    names = [*regions.encoded, *(n.outputs[0].name for n in regions.nodes(network.graph, "neuron"))]
+    return sum(behind_batch(shapes.get(name, tensors[name].shape)) for name in names)
 
 
 def _depth(network: Network, regions: Regions) -> int:

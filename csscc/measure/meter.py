@@ -128,6 +128,8 @@ def _fan_outs(model: onnx.ModelProto) -> dict[str, tuple[str, float]]:
     return {w.node.name: (w.data, w.macs / w.cells) for w in weighted_nodes(model) if w.cells and w.macs}
 
 
-def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """An output of several batches as one array; outputs without a batch axis are stacked."""
+def joined(parts: list[Any]) -> Any:
+    """An output of several batches as one; outputs without a batch axis are stacked, sequences continued."""
+    if isinstance(parts[0], list):
+        return [value for part in parts for value in part]
     return np.concatenate(parts) if parts[0].ndim else np.stack(parts)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from csscc.coding.program import EVERY_STEP
 from csscc.dialect.macs import samples_at_once
@@ -17,6 +18,7 @@ from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
 from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import ImageOptions, open_source
+from csscc.io.outputs import as_arrays, is_number
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.folded import folded, with_trains
 from csscc.passes.lower.kernels import open_session
@@ -62,7 +64,8 @@ def verify(
     """Run `snn` in both runtimes and compare all spike trains of all layers and all outputs.
 
     In onnxruntime, it runs as it is, by the functions in the file, and by layer, where every step of every train is
-    there: the file may carry the first steps of a train as one sum.
+    there: the file may carry the first steps of a train as one sum. What is computed before time starts is ordinary
+    ONNX, whose last bits differ between runtimes; the reference takes it from onnxruntime.
 
     Without `data`, on seeded random inputs.
 
@@ -78,34 +81,76 @@ def verify(
     sends = {view.name: view.sends.merged for _, view in spiking_nodes(folded(given).graph)}
     outputs = [o.name for o in model.graph.output]
     session = open_session(with_trains(copy_of(given), trains.values()), native=False, optimise=optimise)
-    every_step = Session(with_outputs(copy_of(model), trains.values()), optimise=optimise)
-    reference = ReferenceRuntime(model)
+    known = _known(model)
+    every_step = Session(with_outputs(copy_of(model), [*trains.values(), *known]), optimise=optimise)
+    reference = ReferenceRuntime(_given(model, known))
     samples = _random(session, limit or SAMPLES) if data is None else data
     source = open_source(samples, session.specs, images=images, limit=limit)
     layers = dict.fromkeys(trains, 0)
     spikes = seen = 0
     worst = 0.0
     for feeds in source.batches(session.fixed_batch or samples_at_once(model, facts.coding.T, BATCH)):
-        got, all_steps, trace = session.run(feeds), every_step.run(feeds), reference.trace(feeds)
+        got, all_steps = session.run(feeds), every_step.run(feeds)
+        trace = reference.trace({**feeds, **{name: all_steps[name] for name in known}})
         for name, tensor in trains.items():
             expected = trace.spikes[name]
             different = all_steps[tensor].reshape(expected.shape) != expected
             carried = _carried(expected, sends.get(name, EVERY_STEP.merged))  # a stream merges none
             layers[name] += max(int(different.sum()), int((got[tensor].reshape(carried.shape) != carried).sum()))
             spikes += expected.size
-        for name in outputs:
-            a, b = got[name].astype(np.float64), trace.outputs[name].astype(np.float64)
-            worst = max(worst, float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12))
+        expected_outputs = as_arrays(trace.outputs)
+        for name, value in as_arrays({n: got[n] for n in outputs}).items():
+            worst = max(worst, _difference(value, expected_outputs[name]))
         seen += len(next(iter(feeds.values())))
         if progress is not None:
             progress(seen, source.size)
     return Verification(seen, spikes, sum(layers.values()), layers, worst)
 
 
+def _known(model: onnx.ModelProto) -> list[str]:
+    """What is computed before time starts and read by spiking nodes: values to encode, biases, parameters."""
+    made = {name for node in model.graph.node for name in node.output}
+    read: dict[str, None] = {}
+    for _, view in spiking_nodes(model.graph):
+        analog = [view.inputs[0]] if view.is_encoder else [*view.biases, *view.parameters]
+        read |= dict.fromkeys(name for name in analog if name in made)
+    return list(read)
+
+
+def _given(model: onnx.ModelProto, known: list[str]) -> onnx.ModelProto:
+    """The model with these tensors as inputs, and without what only they need."""
+    wanted = {o.name for o in model.graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(model.graph.node):
+        if wanted & ({*node.output} - {*known}):
+            kept.append(node)
+            wanted |= _read(node)
+    made = copy_of(model)
+    del made.graph.node[:]
+    made.graph.node.extend(reversed(kept))
+    made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in known)
+    return made
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """Names that the node reads, those in its subgraphs among them."""
+    inner = [n for a in node.attribute for n in a.g.node]
+    returned = {o.name for a in node.attribute for o in a.g.output}
+    return {*node.input} | returned | {name for n in inner for name in _read(n)}
+
+
 def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:
     """What a file carries of spikes ``[T, B, ...]``: the first steps as one sum, where it merges them."""
     head = np.tensordot(np.asarray(merged, spikes.dtype), spikes[: len(merged)], axes=1)
     return np.concatenate([head[None], spikes[len(merged) :]])
+
+
+def _difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference relative to the largest value; of text, whether any differs."""
+    if not is_number(got):
+        return float((got != expected).any())
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12)
 
 
 def _random(session: Session, number: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc import api
-from csscc.dialect.adapter import export_model
+from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.model import with_outputs
 from csscc.measure.agreement import Agreement
@@ -84,7 +84,9 @@ class Bench:
         """The candidate with what is found by running it on a part of the samples; its loss is not confirmed."""
         key = repr(candidate.options)
         if key not in self._trials:
-            samples = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET)
+            network = self._ann.network
+            shapes = sized_shapes(network)
+            samples = affordable_samples(network.graph, candidate.T, PART, PART_BUDGET, shapes=shapes)
             part = replace(self._ann, source=self._ann.source.first(samples))
             self._trials[key] = replace(self._evaluated(part, candidate)[0], confirmed=None)
         return self._trials[key]

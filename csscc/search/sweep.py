@@ -26,6 +26,7 @@ from typing import Any
 import onnx
 
 from csscc import api
+from csscc.dialect.sizes import Shapes
 from csscc.errors import CssccError, RefusedError, UsageError
 from csscc.io.data import ImageOptions, open_source
 from csscc.measure.evaluation import evaluate
@@ -47,6 +48,7 @@ class Job:
     samples: int | None = None
     limit: int | None = None
     images: ImageOptions | None = None
+    input_shape: Shapes | None = None
 
     def fingerprint(self) -> dict[str, str]:
         """What results depend on besides the setting: digests of contents, so that a copied file is the same file."""
@@ -55,7 +57,8 @@ class Job:
             "model": digest(self.model),
             "data": digest(self.data),
             "calibration": digest(self.calibration),
-            "options": f"preset={self.preset} samples={self.samples} limit={self.limit} images={self.images}",
+            "options": f"preset={self.preset} samples={self.samples} limit={self.limit} images={self.images}"
+            + (f" input_shape={dict(self.input_shape)}" if self.input_shape else ""),
         }
 
     def calibrate(self, progress: Progress | None = None) -> api.Calibrated:
@@ -66,6 +69,7 @@ class Job:
             preset=self.preset,
             images=self.images,
             calibration_samples=self.samples,
+            input_shape=self.input_shape,
             progress=None if progress is None else lambda stage, done: progress(stage, done, None),
         )
         next(open_source(self.data, ann.source.specs, images=self.images, limit=1).batches(1))

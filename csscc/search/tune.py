@@ -26,6 +26,7 @@ from typing import Any
 import onnx
 
 from csscc import api
+from csscc.dialect.sizes import Shapes
 from csscc.errors import UsageError
 from csscc.io.data import ImageOptions
 from csscc.options import make_options
@@ -40,7 +41,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"method": "percentile"},
     {"method": "max"},
     {"correct_bias": False},
-    {"trim_silence": True},
+    {"silent": "auto"},
 )
 
 
@@ -92,6 +93,7 @@ def tune(
     steps: Iterable[int] = STEPS,
     images: ImageOptions | None = None,
     samples: int | None = None,
+    input_shape: Shapes | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
     """Search for the cheapest spiking network whose cautious loss on the calibration samples is at most `max_loss`.
@@ -105,6 +107,7 @@ def tune(
         steps: values of T to consider.
         images: how image files become inputs.
         samples: use at most so many samples.
+        input_shape: shapes of inputs whose sizes nodes of the core depend on, see `csscc.compile`.
         progress: told a stage, what is newly done in it, and how much there is.
 
     Raises:
@@ -119,7 +122,9 @@ def tune(
         make_options(T=T)
     started = time.perf_counter()
     told = None if progress is None else partial(_without_total, progress)
-    ann = api.calibrate(model, calibration, images=images, calibration_samples=samples, progress=told)
+    ann = api.calibrate(
+        model, calibration, images=images, calibration_samples=samples, input_shape=input_shape, progress=told
+    )
     bench = Bench(model, ann, progress or (lambda stage, new, total: None))
     seen: list[Candidate] = []
     for group in groups(steps, objective, bench.outline()):

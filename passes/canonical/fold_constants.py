@@ -1,10 +1,10 @@
 """Fold what does not depend on the inputs.
 
 Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weights, `If` with a known condition.
-After: initializers. Folding is onnx-graphsurgeon's, which evaluates in onnxruntime; a Reshape whose target has one
-dimension that is not known, in front, gets the constant target ``[-1, ...]``, also where the target is the batch and
-a -1, as ``view(x.size(0), -1)`` is exported. A Resize to sizes that keep batch and channels gets constant sizes of the
-axes behind them.
+After: initializers, and the branch in place of the `If` (`inline_branches`). Folding is onnx-graphsurgeon's, which
+evaluates in onnxruntime; a Reshape whose target has one dimension that is not known, in front, gets the constant
+target ``[-1, ...]``, also where the target is the batch and a -1, as ``view(x.size(0), -1)`` is exported. A Resize to
+sizes that keep batch and channels gets constant sizes of the axes behind them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from csscc.dialect.network import Network
 from csscc.dialect.rewrite import Shape, attribute, producer, sizes_behind_batch
 from csscc.io import weights
 from csscc.passes.base import BasePass
+from csscc.passes.canonical.inline_branches import inline_branches
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,22 @@ class FoldConstants(BasePass):
     name: ClassVar[str] = "fold-constants"
 
     def apply(self, network: Network) -> int:
-        """Fold to a fixed point; return the number of nodes removed plus targets made constant."""
+        """Fold to a fixed point; return how many nodes went, targets became constant and branches were put in place."""
         before = len(network.graph.nodes)
         targets = 0
         while True:
             infer_shapes(network)
             with _quiet_onnxruntime():
                 network.graph.fold_constants(
-                    fold_shapes=True, recurse_subgraphs=True, partitioning=_partitioning(network.graph)
+                    fold_shapes=True,
+                    recurse_subgraphs=True,
+                    flatten_subgraphs=False,
+                    partitioning=_partitioning(network.graph),
                 )
+            now = inline_branches(network.graph)
             network.graph.cleanup().toposort()
             name_uniquely(network.graph)
-            now = sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
+            now += sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
             targets += now
             if not now:
                 break

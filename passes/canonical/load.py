@@ -13,21 +13,26 @@ from google.protobuf.message import DecodeError, Message
 from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
 from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
-from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.dialect.rewrite import is_foreign
+from csscc.dialect.sizes import Sizes, encoded, fix_sizes
+from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.float32 import in_float32
+from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators
 from csscc.passes.canonical.quantised_operators import without_quantised_operators
 
-STANDARD_DOMAINS = {"", "ai.onnx"}
 
-
-def load(source: str | Path | onnx.ModelProto) -> Network:
+def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
     """Network of an ONNX file or model, unchanged in meaning, in opset 20 or newer.
+
+    Args:
+        source: the file or model.
+        shapes: of inputs, in place of sizes that the model leaves free.
 
     Raises:
         RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
-        RefusedModelError: the model uses operators of a foreign domain that no function defines.
+        RefusedModelError: the model uses operators that no function in it defines and onnxruntime does not know.
     """
     given = source if isinstance(source, onnx.ModelProto) else read_model(source)
     _refuse_spiking(given)
@@ -39,12 +44,18 @@ def load(source: str | Path | onnx.ModelProto) -> Network:
         "opset": str(opset_of(model)),
         "sha256": _digest(source),
     }
-    model = without_quantised_operators(_inlined(_without_weight_inputs(model)), weights)
-    model, weights = dequantised(model, weights)
-    _refuse_foreign_operators(model)
+    model = _inlined(_without_weight_inputs(model))
+    _unname_free_sizes(model)
+    if shapes:
+        fix_sizes(model, shapes)
+        origin["fixed"] = encoded(shapes)
+    model, weights = dequantised(without_quantised_operators(model, weights), weights)
+    refuse_unknown_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)
     network.origin = origin
+    if any(is_foreign(n.domain) for n in network.graph.nodes):
+        learn_shapes(network)
     return network
 
 
@@ -109,6 +120,14 @@ def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> N
     return network
 
 
+def _unname_free_sizes(model: onnx.ModelProto) -> None:
+    """A size of -1, and one called "?", which is no name, say nothing: two of them need not be the same."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if (dim.HasField("dim_value") and dim.dim_value == -1) or dim.dim_param == "?":
+                dim.Clear()
+
+
 def _refuse_empty_inputs(model: onnx.ModelProto) -> None:
     for value in model.graph.input:
         shape = value.type.tensor_type.shape.dim
@@ -151,27 +170,6 @@ def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     changed.graph.input.extend(inputs)
     changed.ir_version = max(changed.ir_version, 4)
     return changed
-
-
-def _refuse_foreign_operators(model: onnx.ModelProto) -> None:
-    foreign = [n for n in model.graph.node if n.domain not in STANDARD_DOMAINS]
-    if foreign:
-        offenders = [
-            Offender(
-                n.name or n.output[0],
-                f"{n.domain}::{n.op_type}",
-                "an operator of a foreign domain that no function in the model defines",
-                _foreign_advice(n),
-            )
-            for n in foreign
-        ]
-        raise RefusedModelError(offenders, opset_of(model))
-
-
-def _foreign_advice(node: onnx.NodeProto) -> str:
-    if node.op_type.startswith(("QLinear", "QGemm", "QAttention", "DynamicQuantize", "MatMulNBits")):
-        return "it is quantised; export it with constant scales, as QuantizeLinear and DequantizeLinear (QDQ)"
-    return "export the model with standard operators, or add the operator as a model-local function"
 
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:

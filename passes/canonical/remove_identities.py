@@ -1,6 +1,7 @@
 """Remove nodes that pass their input on.
 
-``Identity``, ``Dropout`` in inference, ``Cast`` to the type its input has, ``Pad`` by nothing, ``Concat`` of one.
+``Identity``, ``Dropout`` in inference, ``Cast`` to the type its input has, ``Pad`` by nothing, ``Concat`` of one,
+``Slice`` that takes all.
 A node stays where its removal would join a graph input to a graph output, and where a second output is read.
 """
 
@@ -14,8 +15,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import is_output, producer, replace_readers
+from csscc.dialect.rewrite import constant, is_output, producer, replace_readers
 from csscc.passes.base import BasePass
+
+ENDLESS = 10**9  # what exporters write for the end of an axis, or more
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,21 @@ def passes_on(graph: gs.Graph, node: gs.Node) -> bool:
     if node.op == "Pad":
         pads = node.inputs[1]
         return isinstance(pads, gs.Constant) and not pads.values.any()
-    if node.op == "Concat":
-        return len(node.inputs) == 1
-    return False
+    if node.op == "Slice":
+        return _takes_all(node)
+    return node.op == "Concat" and len(node.inputs) == 1
+
+
+def _takes_all(node: gs.Node) -> bool:
+    """Whether a Slice goes from the front of each axis to its end, or so far that no axis is as long."""
+    shape = node.inputs[0].shape
+    starts, ends, axes, steps = (constant(node, i) for i in range(1, 5))
+    given = [i for i, t in enumerate(node.inputs) if t.name]
+    if shape is None or any(constant(node, i) is None for i in given[1:]) or starts is None or ends is None:
+        return False
+    axes, steps = np.arange(len(starts)) if axes is None else axes, np.ones(len(starts)) if steps is None else steps
+    sizes = [size if isinstance(size := shape[int(axis)], int) else ENDLESS for axis in axes]
+    return not starts.any() and bool((steps == 1).all()) and bool((ends >= sizes).all())
 
 
 def _bypass(graph: gs.Graph, node: gs.Node) -> bool:

@@ -108,20 +108,23 @@ def _broadcast(a: Shape | None, b: Shape | None) -> Shape | None:
 def _expand(graph: gs.Graph, node: gs.Node) -> int:
     """Repeat the computed operands that the node repeats behind the batch, where a factor would meet the repeated axis.
 
-    Sums and products of two computed tensors need it not: their factors pass or stay in front.
+    Products of two computed tensors need it not: their factors stay in front. Nor do sums, but along the channels:
+    other factors pass.
     """
     computed = [t for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
     after = node.outputs[0].shape
-    if after is None or (len(computed) > 1 and node.op not in BOUNDS):
+    adds = len(computed) > 1 and node.op in ("Add", "Sub")
+    if after is None or (len(computed) > 1 and node.op not in BOUNDS and not adds):
         return 0
     changed = 0
     for index, tensor in enumerate(node.inputs):
         if isinstance(tensor, gs.Constant) or tensor.shape is None or len(tensor.shape) != len(after):
             continue
         times = [a if b == 1 and isinstance(a, int) else 1 for b, a in zip(tensor.shape[1:], after[1:], strict=True)]
+        times = times[:1] + [1] * len(times[1:]) if adds else times
         if max(times, default=1) > 1:
             target = constant_tensor(graph, f"{node.name}_shape", np.array([1, *times], np.int64))
-            shape = [tensor.shape[0], *after[1:]]
+            shape = [tensor.shape[0], *(t if t > 1 else b for t, b in zip(times, tensor.shape[1:], strict=True))]
             node.inputs[index] = _insert(graph, node, "Expand", [tensor, target], shape)
             changed += 1
     return changed

@@ -16,13 +16,13 @@ that of all the others. A larger theta lets a neuron catch up sooner, and costs 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.dialect.adapter import export_model
+from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
 from csscc.dialect.spiking import neurons
@@ -50,7 +50,7 @@ class AdjustAmplitudes(BasePass):
     percentile: float = 99.9
     rms: float | None = None
     samples: int = 64
-    budget: float = 1e11
+    budget: float = 4e10
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
@@ -63,7 +63,8 @@ class AdjustAmplitudes(BasePass):
         if not sending:
             return 0
         levels, size = network.coding.levels, batch_size(network, sending, share=2)
-        samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget)
+        shapes = sized_shapes(replace(network, graph=network.ann))
+        samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
         batches = limited(self.source.batches(size), samples)
         histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)

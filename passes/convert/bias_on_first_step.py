@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from csscc.dialect.biases import constant_part, set_constant_part
+from csscc.dialect.core import core_tensors
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, constant_tensor, only_reader, values_of
+from csscc.dialect.rewrite import constant, only_reader
 from csscc.dialect.spiking import DOMAIN, spiking_nodes
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR, LinearOp
@@ -43,8 +45,8 @@ class BiasOnFirstStep(BasePass):
             for k, current in enumerate(view.current):
                 taken = _take(graph, current, lambda constant: True)
                 if np.any(taken != 0):
-                    total = np.asarray(values_of(view.biases[k]), np.float64) + taken * network.coding.levels
-                    view.set_bias(k, constant_tensor(graph, f"{view.name}_bias", compress(total)))
+                    total = np.asarray(constant_part(view, k), np.float64) + taken * network.coding.levels
+                    set_constant_part(graph, view, k, compress(total))
                     moved += 1
         _drop_zero_sums(graph)
         graph.cleanup().toposort()
@@ -99,8 +101,9 @@ def _drop_zero_sums(graph: Any) -> None:
     """Sums whose constant was taken away pass their other operand on."""
     from csscc.dialect.rewrite import is_output, replace_readers
 
+    core = {id(t) for t in core_tensors(graph)}
     for node in list(graph.nodes):
-        if node.op not in ("Add", "Sub") or is_output(graph, node.outputs[0]):
+        if node.op not in ("Add", "Sub") or id(node.outputs[0]) not in core or is_output(graph, node.outputs[0]):
             continue
         index = next((i for i in (0, 1) if (v := constant(node, i)) is not None and not np.any(v)), None)
         if index is None or (node.op == "Sub" and index == 0):

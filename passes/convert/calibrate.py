@@ -11,34 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
-import onnx_graphsurgeon as gs
-
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import shape_of
 from csscc.errors import PassError
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
-from csscc.passes.convert.channels import channel_axis, input_channel_axis
+from csscc.passes.convert.channels import amplitude_axis, input_channel_axis, many_positions
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import batch_size
 from csscc.passes.convert.synthetic import standardised
 from csscc.runtime.observe import collect
 from csscc.statistics import Calibration
 
-MIN_POSITIONS = 16
+KEPT_APART = 4  # every so many-th sample judges what the others choose
 
 
 @dataclass(frozen=True)
 class Calibrate(BasePass):
-    """Fill `Network.calibration`."""
+    """Fill `Network.calibration`; with `keep_apart`, a fourth of the samples is counted by itself."""
 
     source: Source
     name: ClassVar[str] = "calibrate"
     per_channel: bool = True
+    keep_apart: bool = False
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def requires(self, network: Network) -> None:
@@ -56,7 +53,9 @@ class Calibrate(BasePass):
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
         before = network.calibration.histograms if network.calibration is not None else {}
-        network.calibration = collect(model, axes, self.source.batches(size), progress=self.progress)
+        every = KEPT_APART if self.keep_apart else 0
+        batches = self.source.batches(size)
+        network.calibration = collect(model, axes, batches, keep_apart=every, progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.description + remembered
@@ -72,19 +71,8 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
     for name in regions.encoded:
         tensor = tensors[name]
         readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
-        axes[name] = input_channel_axis(readers, tensor) if per_channel and _many_positions(tensor) else None
+        axes[name] = input_channel_axis(readers, tensor) if per_channel and many_positions(tensor) else None
     for node in regions.nodes(graph, "neuron"):
         tensor = node.outputs[0]
-        whole = not per_channel or ACTIVATIONS[node.op].reach == "row" or not _many_positions(tensor)
-        axis = None if whole else channel_axis(tensor)
-        mixed = axis != 1 and ACTIVATIONS[node.op].reach == "window"  # a window spans every axis behind the first two
-        axes[tensor.name] = None if axis == 0 or mixed else axis
+        axes[tensor.name] = amplitude_axis(tensor, ACTIVATIONS[node.op].reach) if per_channel else None
     return axes
-
-
-def _many_positions(tensor: gs.Tensor) -> bool:
-    shape = shape_of(tensor)
-    if len(shape) < 3:
-        return False
-    known = [d for d in shape[2:] if isinstance(d, int)]
-    return len(known) < len(shape) - 2 or int(np.prod(known)) >= MIN_POSITIONS

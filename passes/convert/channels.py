@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.rewrite import producer, rank_of
+from csscc.coding.activations import ACTIVATIONS, Reach
+from csscc.dialect.rewrite import producer, rank_of, shape_of
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.layout import permutation
 from csscc.passes.linear.weighted import WeightedOp
 
+MIN_POSITIONS = 16
 _KEEP_LAYOUT = {
     "Add",
     "Sub",
@@ -28,8 +30,31 @@ _KEEP_LAYOUT = {
 
 
 def channel_axis(tensor: gs.Tensor) -> int:
-    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise."""
-    return _found(tensor) % rank_of(tensor)
+    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise, the last if that is free."""
+    axis = _found(tensor) % rank_of(tensor)
+    return axis if isinstance(shape_of(tensor)[axis], int) else rank_of(tensor) - 1
+
+
+def amplitude_axis(tensor: gs.Tensor, reach: Reach) -> int | None:
+    """The axis along which neurons of that reach that send `tensor` may have an amplitude each; None for one a layer.
+
+    The units of a dense layer, seen once a sample, share one: the tail of so few values says little.
+    """
+    if reach == "row" or not many_positions(tensor):
+        return None
+    axis = channel_axis(tensor)
+    mixed = axis != 1 and reach == "window"  # a window spans every axis behind the first two
+    free = not isinstance(shape_of(tensor)[axis], int)
+    return None if axis == 0 or mixed or free else axis
+
+
+def many_positions(tensor: gs.Tensor) -> bool:
+    """Whether a channel is seen often enough in one sample for statistics of its own."""
+    shape = shape_of(tensor)
+    if len(shape) < 3:
+        return False
+    known = [d for d in shape[2:] if isinstance(d, int)]
+    return len(known) < len(shape) - 2 or int(np.prod(known)) >= MIN_POSITIONS
 
 
 def input_channel_axis(readers: list[gs.Node], tensor: gs.Tensor) -> int:

@@ -5,7 +5,7 @@
 
 With a silent step or two a layer is a uniform quantiser of sum(q) levels, so this network, which costs one T-th of the
 spiking one, says what accuracy to expect. The means, per channel over the batch, stand for the bias correction; the
-ANN's means over the same batch are inputs.
+ANN's means over the same batch are inputs. It may do without, as a spiking network does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant_tensor, is_output, rank_of, replace_readers, shape_of, unique_name
 from csscc.passes.convert.channels import channel_axis
@@ -24,11 +23,10 @@ from csscc.passes.convert.insert_neurons import amplitude_names
 
 
 def heard_tensors(network: Network) -> list[str]:
-    """What neurons and readouts take as their input, by the names in the ANN."""
+    """What neurons and readouts hear as spikes, by the names in the ANN."""
     assert network.regions is not None
-    neurons = network.regions.nodes(network.graph, "neuron")
-    heard = [t.name for n in neurons for t in n.inputs[: ACTIVATIONS[n.op].inputs]]
-    return list(dict.fromkeys([*heard, *network.regions.decoded]))
+    names = network.regions.heard_names(network.ann or network.graph)
+    return list(dict.fromkeys(n for heard in names.values() for n in heard))
 
 
 def mean_name(tensor: str) -> str:
@@ -36,14 +34,15 @@ def mean_name(tensor: str) -> str:
     return f"{tensor}_mean_of_ann"
 
 
-def fake_quantised(network: Network) -> gs.Graph:
-    """A copy of the network's ANN graph with its amplitudes' resolution, and with inputs for the ANN's means."""
+def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
+    """A copy of the network's ANN graph with its amplitudes' resolution; `centred`, with inputs for the ANN's means."""
     assert network.regions is not None
-    graph = network.graph.copy()
+    ann = network.ann or network.graph
+    graph = ann.copy()
     tensors = graph.tensors()
-    for name in heard_tensors(network):
+    for name in heard_tensors(network) if centred else ():
         _centre(graph, tensors[name], mean_name(name))
-    for name in amplitude_names(network.graph, network.regions):
+    for name in amplitude_names(ann, network.regions):
         _quantise(graph, tensors[name], network.amplitudes[name], network.coding.levels)
     graph.cleanup().toposort()
     return graph

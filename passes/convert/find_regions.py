@@ -19,16 +19,14 @@ import onnx_graphsurgeon as gs
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Event, Network
 from csscc.dialect.regions import Regions, Role
-from csscc.dialect.rewrite import constant, is_output, rank_of
-from csscc.dialect.spiking import ACTIVATION_DOMAIN
+from csscc.dialect.rewrite import constant, is_foreign, is_output, rank_of
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.passes.base import BasePass
+from csscc.passes.canonical.true_causes import NO_SHAPE, Sizes, instead_of_layers, true_cause
 from csscc.passes.linear import LINEAR, WEIGHTED
-from csscc.passes.linear.core import core_of, read_tensors
+from csscc.passes.linear.core import core_of, is_neuron, known_operand, read_tensors
 from csscc.passes.linear.mixing import Reduce
 
-_PAIR = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-QUANTISED = frozenset([*_PAIR, "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"])
 CORE_ROLES = ("weighted", "linear", "neuron")
 
 
@@ -46,45 +44,69 @@ class FindRegions(BasePass):
             RefusedModelError: operators inside the core are neither linear nor have a neuron.
         """
         regions, offenders = survey(network.graph, network.events)
-        if not any(r == "weighted" for r in regions.roles.values()):
-            quantised = [n for n in network.graph.nodes if n.op in QUANTISED]
-            if quantised:
-                raise RefusedModelError([_quantised(network, n) for n in quantised], int(network.origin["opset"]))
-            raise RefusedError(
-                "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
-                "so there is nothing to make spiking"
-            )
-        if offenders:
-            raise RefusedModelError(offenders, int(network.origin.get("opset", network.graph.opset)))
+        refused = refusal(network, regions, offenders)
+        if refused is not None:
+            raise refused
         known, network.regions = network.regions, regions
         return 0 if regions == known else sum(r in CORE_ROLES for r in regions.roles.values())
 
 
+def refusal(network: Network, regions: Regions, offenders: list[Offender]) -> RefusedError | None:
+    """Why what `survey` found cannot be compiled; None if it can."""
+    if offenders:
+        return RefusedModelError(offenders, int(network.origin.get("opset", network.graph.opset)))
+    if any(r == "weighted" for r in regions.roles.values()):
+        return None
+    return RefusedError(
+        "the model has no weighted layer (Conv, ConvTranspose, Gemm or MatMul with constant weights), "
+        "so there is nothing to make spiking"
+    )
+
+
 def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list[Offender]]:
-    """Roles of all nodes, and the core nodes that cannot be converted, with the reasons that earlier passes noted."""
+    """Roles of all nodes, and the nodes that stand in the way.
+
+    These are core nodes that cannot be converted, with the reasons that earlier passes noted, or what a network has in
+    place of weighted layers.
+    """
     noted = {e.node: e.text for e in events}
     weighted, before, core = core_of(graph)
-    regions, offenders = Regions(), []
+    regions, offenders, sizes = Regions(), [], Sizes(graph)
+    regions.known = _known_sums(graph, core, weighted | before)
     for node in graph.nodes:
         if id(node) not in core:
             regions.roles[node.name] = "epilogue" if id(node) in before else "prologue"
             continue
         data = [i for i, t in enumerate(node.inputs) if t.name and not isinstance(t, gs.Constant)]
-        data = [i for i in data if _is_float(node.inputs[i])]
+        data = [i for i in data if _is_float(node.inputs[i]) and not _is_bias(regions, node, i)]
         regions.core_inputs[node.name] = data
         role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
         if offender is not None:
-            offenders.append(replace(offender, reason=noted.get(node.name, offender.reason)))
+            note = noted.get(node.name, "")
+            told = note or offender.reason
+            cause = true_cause(node, told, sizes, note) or (told, offender.advice)
+            offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
+    offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
     _borders(graph, core, regions)
-    return regions, offenders
+    return regions, offenders if weighted else instead_of_layers(graph, noted)
 
 
-def _quantised(network: Network, node: gs.Node) -> Offender:
-    """A quantised operator of a network in which no weights are found."""
-    noted = [e.text for e in network.events if e.node == node.name]
-    reason = noted[-1] if noted else "a quantised operator whose scales or weights are computed, not constant"
-    return Offender(node.name, node.op, reason, _advice(node), "unknown")
+def _known_sums(graph: gs.Graph, core: set[int], spoken: set[int]) -> dict[str, int]:
+    """Sums in front of neurons and readouts with what is known before time starts: see `Regions.known`."""
+    found = {}
+    for node in graph.nodes:
+        known = known_operand(node, spoken) if id(node) in core else None
+        if known is not None and all(is_neuron(r) for r in node.outputs[0].outputs if id(r) in core):
+            found[node.name] = known
+    return found
+
+
+def _is_bias(regions: Regions, node: gs.Node, index: int) -> bool:
+    """Whether a neuron takes a computed input of the node as it is: as a bias, or as a parameter."""
+    activation = ACTIVATIONS.get(node.op)
+    parameter = activation is not None and activation.computed and index >= activation.inputs
+    return parameter or regions.known.get(node.name) == index
 
 
 def _is_float(tensor: gs.Tensor) -> bool:
@@ -93,7 +115,7 @@ def _is_float(tensor: gs.Tensor) -> bool:
 
 def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) -> tuple[Role, Offender | None]:
     role: Role = "weighted" if weighted else "linear"
-    standard = (node.domain or "") in ("", ACTIVATION_DOMAIN)
+    standard = not is_foreign(node.domain)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
     reason = reason or _no_rank(node, data) or _no_weights(node)
     if not reason and node.op in LINEAR and _may_be_linear(node, data):
@@ -107,7 +129,8 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
     read = node.inputs[data[0] if data else 0] if node.inputs else None
     shape = "x".join(str(d) for d in read.shape) if read is not None and read.shape else "unknown"
     reason = reason or "it is neither linear nor an activation that a neuron can send"
-    return role, Offender(node.name, node.op, reason, _advice(node), shape)
+    op = node.op if standard else f"{node.domain}::{node.op}"
+    return role, Offender(node.name, op, reason, _advice(node), shape)
 
 
 def _may_be_linear(node: gs.Node, data: list[int]) -> bool:
@@ -117,7 +140,7 @@ def _may_be_linear(node: gs.Node, data: list[int]) -> bool:
 
 def _no_rank(node: gs.Node, data: list[int]) -> str:
     if any(node.inputs[i].shape is None for i in data) or any(t.shape is None for t in node.outputs):
-        return "its shape is not known"
+        return NO_SHAPE
     return ""
 
 
@@ -132,7 +155,8 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
     assert activation is not None
     if data != list(range(activation.inputs)):
         return f"a neuron needs its first {activation.inputs} input(s) computed and the others constant"
-    if any(t.name and constant(node, i) is None for i, t in enumerate(node.inputs) if i not in data):
+    parameters = [i for i, t in enumerate(node.inputs) if t.name and i not in data]
+    if not activation.computed and any(constant(node, i) is None for i in parameters):
         return "its parameters are computed, not constant"
     if any(t.outputs or is_output(graph, t) for t in node.outputs[1:]):
         return "its second output is read"
@@ -147,10 +171,8 @@ def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:
 
 
 def _advice(node: gs.Node) -> str:
-    if node.op in QUANTISED:
-        return "it is quantised; export it with constant scales, as QuantizeLinear and DequantizeLinear (QDQ)"
-    if node.op in ("LSTM", "GRU", "RNN", "Loop", "Scan", "If"):
-        return "recurrence and control flow cannot be spiking; export the network without it"
+    if is_foreign(node.domain):
+        return "export the model with standard operators, before any optimiser of onnxruntime sees it"
     if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):
         return "a layer follows it; move it behind the last layer, or split the model here"
     return "replace it by an operator of the table in docs/operators.md, or split the model here"

@@ -23,7 +23,7 @@ from csscc.dialect.rewrite import constant, only_reader, producer, rank_of, set_
 from csscc.dialect.spiking import Spiking, neuron_inputs, neurons, tsa_op
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.float_quantisers import parameter
-from csscc.passes.convert.snap_weights import Term, spike_resolution, step_for
+from csscc.passes.convert.snap_weights import Term, spike_parts, step_for
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.factors import along
 from csscc.passes.linear.weighted import WeightedOp
@@ -62,7 +62,7 @@ def _is_fine(graph: gs.Graph, tensor: gs.Tensor) -> bool:
     if node is None or not isinstance(rule, WeightedOp) or only_reader(graph, tensor) is None or rule.additive(node):
         return False
     index = rule.data_index(node)
-    if spike_resolution(node.inputs[index]) is None:
+    if spike_parts(node.inputs[index]) is None:
         return False
     weights = np.asarray(constant(node, 1 - index), np.float64)
     return not np.array_equal(weights, np.rint(weights))
@@ -101,8 +101,9 @@ def _low(graph: gs.Graph, current: gs.Tensor, view: Spiking[gs.Tensor]) -> gs.Te
     inputs, name = list(node.inputs), unique_name(graph, f"{node.name}_low")
     low = gs.Node(node.op, name, dict(node.attrs), inputs=inputs, outputs=[result])
     graph.nodes.append(low)
-    weights, resolution = np.asarray(constant(node, 1 - data), np.float64), spike_resolution(node.inputs[data])
-    step = along(step_for([Term(node, resolution or 1.0)], view.schedule.merged), rank, rule.output_axis(node))
+    weights, parts = np.asarray(constant(node, 1 - data), np.float64), spike_parts(node.inputs[data])
+    assert parts is not None
+    step = along(step_for([Term(node, parts)], view.schedule.merged), rank, rule.output_axis(node))
     assert step is not None
     rule.snap(graph, node, 2 * step)  # sums of rounded weights may be larger, and their grid coarser
     set_constant(graph, low, 1 - data, weights - np.asarray(constant(node, 1 - data), np.float64))

@@ -9,6 +9,11 @@ divided by ``sum(q)``, since it now arrives on each of the T steps.
 
 A neuron whose activation is not positively homogeneous keeps the ANN's units at its input; its function divides by
 theta.
+
+What is known before time starts, as a mask computed from an input is, enters the neuron as its bias:
+
+    before:  m, z -> Add(z, m) -> Relu -> y
+    after:   z -> Mul(1/theta_y) -> TSARelu <- Mul(m, 1/theta_y)
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from numpy.typing import NDArray
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
+from csscc.dialect.biases import NO_BIAS, computed_bias
 from csscc.dialect.core import core_parts
 from csscc.dialect.model import TIME_AND_BATCH
 from csscc.dialect.network import Network
@@ -31,8 +38,6 @@ from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE, attributes, neuron_inp
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR
-
-NO_BIAS = np.zeros((), np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class InsertNeurons(BasePass):
         neurons = [(n, network.amplitudes[n.outputs[0].name]) for n in regions.nodes(graph, "neuron")]
         linear = regions.nodes(graph, "linear", "weighted")
         for node in linear:
-            for index in LINEAR[node.op].additive(node):
+            for index in LINEAR[node.op].additive(node) if node.name not in regions.known else ():
                 values = constant(node, index)
                 assert values is not None
                 set_constant(graph, node, index, np.asarray(values, np.float64) / coding.levels)
@@ -70,7 +75,7 @@ class InsertNeurons(BasePass):
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
         for node, theta in neurons:
-            _neuron(graph, node, theta, coding)
+            _neuron(graph, node, theta, regions, coding.neuron(network.silent.get(node.name)))
         graph.cleanup()
         for number, part in enumerate(core_parts(graph), 1):
             first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
@@ -111,25 +116,33 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
     for reader in list(tensor.outputs):
         if reader.name in regions.core_inputs:
             replace_input(reader, tensor, core)
-    name, bias = unique_name(graph, f"{tensor.name}_decode"), constant_tensor(graph, f"{tensor.name}_bias", NO_BIAS)
+    name = unique_name(graph, f"{tensor.name}_decode")
+    current, known = regions.heard(core)
+    inputs = [current, _bias(graph, f"{tensor.name}_bias", known, None)]
     attrs = attributes(coding.neuron(), DECODE)
-    graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=[core, bias], outputs=[tensor], domain=DOMAIN))
+    graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=inputs, outputs=[tensor], domain=DOMAIN))
 
 
-def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], coding: Coding) -> None:
+def _bias(graph: gs.Graph, name: str, known: gs.Tensor | None, factor: gs.Constant | None) -> gs.Tensor:
+    """A bias of zero, or what is known before time starts, in units of the current."""
+    return constant_tensor(graph, name, NO_BIAS) if known is None else computed_bias(graph, name, known, factor)
+
+
+def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], regions: Regions, schedule: Schedule) -> None:
     activation = ACTIVATIONS[node.op]
     value = node.outputs[0]
-    currents = list(node.inputs)[: activation.inputs]
+    heard = [regions.heard(t) for t in node.inputs[: activation.inputs]]
+    currents = [z for z, _ in heard]
     parameters = list(node.inputs)[activation.inputs :]
-    if activation.homogeneous:
-        inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta)
+    inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta) if activation.homogeneous else None
+    if inverse is not None:
         currents = [insert_node(graph, "Mul", f"{node.name}_current", [z, inverse]) for z in currents]
     theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
-    bias = constant_tensor(graph, f"{node.name}_bias", NO_BIAS)
-    inputs = neuron_inputs([[z] for z in currents], [bias] * len(currents), theta_tensor, parameters)
+    biases = [_bias(graph, f"{node.name}_bias", known, inverse) for _, known in heard]
+    inputs = neuron_inputs([[z] for z in currents], biases, theta_tensor, parameters)
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     node.op, node.domain = tsa_op(node.op), DOMAIN
-    node.attrs = {**node.attrs, **attributes(coding.neuron(), node.op)}
+    node.attrs = {**node.attrs, **attributes(schedule, node.op)}
     node.inputs.clear()
     node.outputs.clear()
     node.inputs.extend(inputs)

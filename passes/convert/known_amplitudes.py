@@ -29,6 +29,13 @@ def known_grids(network: Network) -> dict[str, Grid]:
     return {name: grid for name, grid in grids if grid is not None}
 
 
+def sent_exactly(network: Network) -> set[str]:
+    """What neurons and encoders send exactly at the network's coding, since they hear all of it before they fire."""
+    coding = network.coding
+    waits = coding.beta in EXACT_BETAS and coding.silent >= coding.T - 1
+    return {name for name, grid in known_grids(network).items() if waits and coding.levels >= grid.span}
+
+
 def is_quantised(network: Network) -> bool:
     """Whether most neurons send whole numbers of known steps."""
     assert network.regions is not None
@@ -54,7 +61,7 @@ class SettleCoding(BasePass):
     """Choose T, beta and silent steps of a quantised network, as far as they were not `stated`."""
 
     name: ClassVar[str] = "settle-coding"
-    stated: tuple[str, ...] = ()
+    stated: frozenset[str] = frozenset()
 
     def apply(self, network: Network) -> int:
         """Return whether the coding changed."""

@@ -31,7 +31,7 @@ from csscc.passes.base import BasePass
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale
 from csscc.passes.linear.factors import ONE, Factor
-from csscc.passes.linear.layout import Concat
+from csscc.passes.linear.layout import Concat, Selection
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,17 @@ def _push(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
         indices = [i for i, t in enumerate(reader.inputs) if t is output]
         if len(indices) != 1 or reader.op not in LINEAR:
             continue
-        passed = LINEAR[reader.op].push(graph, reader, indices[0], factor)
-        if passed is None:
+        rule = LINEAR[reader.op]
+        each = rule.push_each(reader, factor) if isinstance(rule, Selection) else None
+        passed = rule.push(graph, reader, indices[0], factor) if each is None else None
+        if each is None and passed is None:
             continue
         replace_input(reader, output, source)
         moves += 1
-        if not np.array_equal(passed, ONE):
-            _factor_behind(graph, reader, passed, core)
+        for k, tensor in enumerate(list(reader.outputs)):
+            part = passed if each is None else each[k]
+            if part is not None and not np.array_equal(part, ONE):
+                _factor_behind(graph, reader.name, tensor, part, core)
     return moves
 
 
@@ -108,21 +112,20 @@ def _push_concat(graph: gs.Graph, concat: gs.Node, core: set[int]) -> int:
         return 0
     for index, maker in enumerate(makers):
         concat.inputs[index] = _data(maker)
-    _factor_behind(graph, concat, joined, core)
+    _factor_behind(graph, concat.name, concat.outputs[0], joined, core)
     return 1
 
 
-def _factor_behind(graph: gs.Graph, node: gs.Node, factor: Factor, core: set[int]) -> None:
-    """Put a factor between the node and its readers; outputs of the graph are never core tensors."""
-    for output in node.outputs:
-        readers = list({id(r): r for r in output.outputs}.values())
-        if not readers:
-            continue
-        tensor = constant_tensor(graph, f"{node.name}_factor", factor)
-        value = insert_node(graph, "Mul", f"{node.name}_factor", [output, tensor])
-        core.add(id(value))
-        for reader in readers:
-            replace_input(reader, output, value)
+def _factor_behind(graph: gs.Graph, name: str, output: gs.Tensor, factor: Factor, core: set[int]) -> None:
+    """Put a factor between what a node makes and its readers; outputs of the graph are never core tensors."""
+    readers = list({id(r): r for r in output.outputs}.values())
+    if not readers:
+        return
+    tensor = constant_tensor(graph, f"{name}_factor", factor)
+    value = insert_node(graph, "Mul", f"{name}_factor", [output, tensor])
+    core.add(id(value))
+    for reader in readers:
+        replace_input(reader, output, value)
 
 
 def _pull(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:

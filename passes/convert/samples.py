@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
+from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import Shape
@@ -24,8 +26,8 @@ def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: in
     if network.batch is None:
         first = next((t.shape[0] for t in network.graph.inputs if t.shape), None)
         return first if isinstance(first, int) else 1
-    tensors = network.graph.tensors()
-    per_sample = 4 * sum(_size(tensors[name].shape) for name in names)
+    tensors, shapes = network.graph.tensors(), sized_shapes(network)
+    per_sample = 4 * sum(_size(shapes.get(name, tensors[name].shape)) for name in names)
     return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
 
 
@@ -33,12 +35,15 @@ def layer_batches(network: Network, source: Source, samples: int, budget: float)
     """Up to `samples` samples for a run of the spiking network layer by layer.
 
     Fewer where one run would take more than `budget` multiply-accumulates, in batches of which a layer's tensors fit in
-    memory T times.
+    memory T times. Where sizes are free, those of the first sample's size: a layer's means are taken place by place.
     """
     assert network.ann is not None
     ann = replace(network, graph=network.ann)
-    affordable = affordable_samples(network.ann, network.coding.T, samples, budget)
-    return list(limited(source.batches(batch_size(ann, network.amplitudes, share=4)), affordable))
+    affordable = affordable_samples(network.ann, network.coding.T, samples, budget, shapes=sized_shapes(ann))
+    batches = source.batches(batch_size(ann, network.amplitudes, share=4))
+    first = next(batches)
+    alike = (b for b in batches if all(b[name].shape[1:] == array.shape[1:] for name, array in first.items()))
+    return list(limited(chain([first], alike), affordable))
 
 
 def _size(shape: Shape | None) -> int:

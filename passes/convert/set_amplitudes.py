@@ -1,7 +1,8 @@
 """Choose the amplitude theta of every encoder and neuron from the calibration.
 
-``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Four ways to choose p:
+``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Five ways to choose p:
 
+    auto         what codes samples kept apart best, layer by layer, see `csscc.passes.convert.choose_tops`
     percentile   the 99.99th percentile of the activations that are not zero (the paper's)
     max          the largest activation
     mse          the p that minimises the mean squared error of sending the calibration's activations
@@ -20,31 +21,34 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import rank_of
+from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
+from csscc.passes.convert.bounds import bound_of
+from csscc.passes.convert.choose_tops import CANDIDATES, HEADROOM, choose_tops, mse_top
+from csscc.passes.convert.coding_error import bin_of
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.linear.factors import spread
 from csscc.statistics import SMALLEST, Histogram
 
-Method = Literal["percentile", "max", "mse", "entropy"]
-CANDIDATES = np.geomspace(0.02, 1.0, 80)
+Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 SHARE_OF_LAYER = 0.5
 AMPLE_LEVELS = 512
-HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
 class SetAmplitudes(BasePass):
-    """Amplitudes from the calibration's histograms."""
+    """Amplitudes from the calibration's histograms; with `apart`, without the samples kept apart, which judge them."""
 
     name: ClassVar[str] = "set-amplitudes"
     method: Method = "mse"
     percentile: float = 99.99
+    apart: bool = False
 
     def requires(self, network: Network) -> None:
         """A histogram for every spike train."""
@@ -55,24 +59,34 @@ class SetAmplitudes(BasePass):
         """Return the number of amplitudes that are new."""
         assert network.regions is not None
         assert network.calibration is not None
-        calibration, levels, grids = network.calibration, network.coding.levels, known_grids(network)
-        tensors = network.graph.tensors()
+        tensors, grids = network.graph.tensors(), known_grids(network)
         changed = 0
         for name in amplitude_names(network.graph, network.regions):
-            if name in grids:
-                theta = grids[name].theta(network.coding)
-            else:
-                encoded = name in network.regions.encoded
-                method: Method = "max" if encoded else self.method
-                tops = self.tops(calibration.histograms[name], method, levels)
-                axis = calibration.axes[name]
-                headroom = 1.0 if encoded or method == "percentile" else HEADROOM
-                theta = not_too_small(tops, levels, headroom) / levels
-                theta = theta.reshape(()) if axis is None else spread(theta, rank_of(tensors[name]), axis)
+            theta = grids[name].theta(network.coding) if name in grids else self._theta(network, tensors[name])
             known = network.amplitudes.get(name)
             changed += known is None or not np.array_equal(theta, known)
             network.amplitudes[name] = theta
         return changed
+
+    def _theta(self, network: Network, tensor: gs.Tensor) -> NDArray[np.float64]:
+        """The amplitude that statistics say."""
+        assert network.regions is not None
+        assert network.calibration is not None
+        calibration, levels, name = network.calibration, network.coding.levels, tensor.name
+        histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
+        encoded = name in network.regions.encoded
+        if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
+            fitted, apart = calibration.histograms[name], calibration.apart[name]
+            tops = choose_tops(fitted, apart, histogram, levels, bound_of(producer(tensor)))
+            tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
+        else:
+            method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
+            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+            tops = not_too_small(self.tops(histogram, method, levels), levels, headroom)
+            if self.method == "auto" and not encoded:
+                tops = np.minimum(tops, bound_of(producer(tensor)))
+        theta, axis = tops / levels, calibration.axes[name]
+        return theta.reshape(()) if axis is None else spread(theta, rank_of(tensor), axis)
 
     def tops(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""
@@ -96,33 +110,6 @@ def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> 
     return np.maximum(tops, largest * share) if largest > SMALLEST else np.ones_like(tops)
 
 
-def mse_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
-    """Top of each row that minimises the mean squared error of a uniform code of `levels` steps.
-
-    Values below half a step become zero, values between cost ``theta**2/12``, values above the top are cut off.
-    """
-    counts, centres = histogram.counts.astype(np.float64), histogram.centres
-    number = np.pad(counts.cumsum(axis=1), ((0, 0), (1, 0)))
-    first = np.pad((counts * centres).cumsum(axis=1), ((0, 0), (1, 0)))
-    second = np.pad((counts * centres**2).cumsum(axis=1), ((0, 0), (1, 0)))
-    best = np.full(histogram.channels, np.inf)
-    tops = histogram.largest.copy()
-    rows = np.arange(histogram.channels)
-    for share in CANDIDATES:
-        top = histogram.largest * share
-        theta = top / levels
-        cut = _bin(top, histogram)
-        half = np.minimum(_bin(theta / 2, histogram), cut)
-        lost = second[rows, half]
-        rounded = (number[rows, cut] - number[rows, half]) * theta**2 / 12
-        above = number[:, -1] - number[rows, cut]
-        clipped = second[:, -1] - second[rows, cut] - 2 * top * (first[:, -1] - first[rows, cut]) + top**2 * above
-        error = lost + rounded + clipped
-        better = error < best
-        best[better], tops[better] = error[better], top[better]
-    return tops
-
-
 def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
     """Top of each row that minimises the divergence between the distribution and its coded form."""
     tops = histogram.largest.copy()
@@ -133,7 +120,7 @@ def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
             continue
         best = np.inf
         for share in CANDIDATES[20:]:
-            kept = int(_bin(histogram.largest[row : row + 1] * share, _row(histogram, row))[0])
+            kept = int(bin_of(histogram.largest[row : row + 1] * share, _row(histogram, row))[0])
             if kept < 2:
                 continue
             divergence = _divergence(counts, kept, max(1, round(min(levels, kept))))
@@ -160,7 +147,3 @@ def _divergence(counts: NDArray[np.float64], kept: int, levels: int) -> float:
     mask = p > 0
     return float((p[mask] * np.log(p[mask] / np.maximum(q[mask], 1e-12))).sum())
 
-
-def _bin(values: NDArray[np.float64], histogram: Histogram) -> NDArray[np.int64]:
-    scale = np.divide(histogram.bins, histogram.tops, out=np.zeros_like(histogram.tops), where=histogram.tops > 0)
-    return np.clip(np.rint(values * scale), 0, histogram.bins).astype(np.int64)

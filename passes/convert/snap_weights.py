@@ -9,15 +9,16 @@ If the weights that meet in one neuron are multiples of ``2**-k`` and their magn
 
 where w are the weights with which a neuron hears its first steps as one sum (`Schedule.merged`) and r their resolution:
 one bit for a silent step at beta = 1.5, six for three at beta = 3. For typical layers k is 12 to 18: the rounding is a
-hundredth of the spike's own resolution, or less. It needs currents that
-are sums of spikes: weighted operators and factors that read spikes (or selections of them, or averages over a power
-of two), added up. A neuron whose current is made in another way is left as it is.
+hundredth of the spike's own resolution, or less. It needs currents that are sums of spikes: weighted operators and
+factors that read spikes (or selections of them, sums, or averages over a power of two), added up, or selections and
+averages of those. The pass `SpikesBetweenLayers` sees to it, as far as neurons can. A neuron whose current is made in
+another way is left as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -25,18 +26,24 @@ from numpy.typing import NDArray
 
 from csscc.coding.schedule import ROOM, bits_of, resolution
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant, only_reader, producer, set_constant, values_of
+from csscc.dialect.rewrite import constant, producer, rank_of, set_constant, values_of
 from csscc.dialect.spiking import DOMAIN, neurons, set_schedule, spiking
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.rescale import is_factor
 from csscc.passes.linear import LINEAR
+from csscc.passes.linear.arithmetic import Sum, operand_factor
 from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
-from csscc.passes.linear.layout import Concat, Selection
-from csscc.passes.linear.mixing import Pool
+from csscc.passes.linear.layout import Selection
+from csscc.passes.linear.mixing import Pool, Reduce, Resize
+from csscc.passes.linear.parts import SPIKES, Parts, passed_on
 from csscc.passes.linear.weighted import WeightedOp
 
 MANTISSA_BITS = 23
+LEFT = (
+    "sums in front of it cannot be made exact, because of an operator {op} there: between runtimes a spike may differ "
+    "now and then, and its silent steps are not merged"
+)
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,17 @@ class SnapWeights(BasePass):
         """Return the number of neuron inputs in front of which weights were rounded."""
         snapped = 0
         for node, view in neurons(network.graph):
-            currents = [(current, terms_of(network.graph, current)) for current in view.current]
-            merged = _mergeable(view.schedule.merged, [t for _, t in currents])
+            currents: list[tuple[gs.Tensor, list[Term]]] = []
+            inexact = None
+            for current in view.current:
+                try:
+                    currents.append((current, _terms(current)))
+                except _InexactError as error:
+                    inexact = error
+                    network.report(self.name, node.name, LEFT.format(op=error.op))
+            merged = (1.0,) if inexact else _mergeable(view.schedule.merged, [terms for _, terms in currents])
             set_schedule(node, replace(view.schedule, merged=merged))
-            for current, terms in currents:
-                if terms is None:
-                    network.report(self.name, node.name, "its current is no plain sum of spikes: left as it is")
-                    continue
-                snapped += _snap(network.graph, current, terms, merged)
+            snapped += sum(_snap(network.graph, current, terms, merged) for current, terms in currents)
         release()  # weights before rescaling, behind it, and in between
         return snapped
 
@@ -66,105 +76,112 @@ class Term:
     """A node whose result enters a current.
 
     Attributes:
-        node: a weighted operator or a factor; None for spikes that nothing multiplies.
-        resolution: of the spikes it reads, see `spike_resolution`.
+        node: a weighted operator, a factor or a sum with a constant; None for spikes that nothing multiplies.
+        parts: of the values that it multiplies; behind it, averages divide and sums multiply its result, which counts
+            here too.
         aligned: whether its channels are the current's; not where a selection lies between.
     """
 
-    node: Any
-    resolution: float
+    node: gs.Node | None
+    parts: Parts
     aligned: bool = True
 
 
-def terms_of(graph: Any, tensor: Any) -> list[Term] | None:
-    """Nodes whose results add up to `tensor`, with the resolution of the spikes they read; None if others do too."""
+class _InexactError(Exception):
+    """A current is no sum of spikes, or of parts of them, times weights; `op` makes it so."""
+
+    def __init__(self, op: str) -> None:
+        super().__init__(op)
+        self.op = op
+
+
+def _terms(tensor: gs.Tensor) -> list[Term]:
+    """Nodes whose results add up to `tensor`, with the spikes they read.
+
+    Raises:
+        _InexactError: something else adds to it.
+    """
+    bare = spike_parts(tensor)
+    if bare is not None:
+        return [Term(None, bare)]  # as on an identity shortcut
     node = producer(tensor)
-    if node is None or node.domain == DOMAIN or only_reader(graph, tensor) is None:
-        return _bare(tensor)
-    if node.op == "Add" and all(constant(node, i) is None for i in (0, 1)):
-        parts = [terms_of(graph, t) for t in node.inputs]
-        return None if any(p is None for p in parts) else [term for p in parts if p is not None for term in p]
-    rule = LINEAR.get(node.op)
+    assert node is not None
+    if node.domain == DOMAIN:
+        raise _InexactError(node.op)
+    rule = LINEAR[node.op]
     if isinstance(rule, WeightedOp) or is_factor(node):
-        index = rule.data_index(node) if isinstance(rule, WeightedOp) else data_index(node)
-        resolution = spike_resolution(node.inputs[index])
-        return None if resolution is None else [Term(node, resolution)]
-    if isinstance(rule, Selection | Concat):
-        found = [terms_of(graph, t) for t in (node.inputs if isinstance(rule, Concat) else node.inputs[:1])]
-        if any(f is None for f in found):
-            return None
-        return [replace(term, aligned=False) for f in found if f is not None for term in f]
-    return _bare(tensor)
+        source = node.inputs[data_index(node)]
+        parts = spike_parts(source)
+        if parts is None:
+            maker = producer(source)
+            raise _InexactError(maker.op if maker else node.op)
+        return [Term(node, parts)]
+    sources = [t for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
+    terms = [term for t in sources for term in _terms(t)]
+    if isinstance(rule, Sum):
+        return terms + [Term(node, SPIKES)] * (len(sources) < len(node.inputs))
+    if node.op in ("Neg", "Concat"):
+        return [replace(term, aligned=term.aligned and node.op == "Neg") for term in terms]
+    behind = [(term, passed_on(node, term.parts)) for term in terms]
+    if any(parts is None for _, parts in behind):
+        raise _InexactError(node.op)
+    return [Term(term.node, parts, aligned=False) for term, parts in behind if parts is not None]
 
 
-def _bare(tensor: Any) -> list[Term] | None:
-    """Spikes, or averages of them, that enter a current as they are, as on an identity shortcut."""
-    resolution = spike_resolution(tensor)
-    return None if resolution is None else [Term(None, resolution)]
-
-
-def data_index(node: Any) -> int:
-    """Index of what a factor multiplies."""
+def data_index(node: gs.Node) -> int:
+    """Index of what weights or a factor multiply."""
+    rule = LINEAR[node.op]
+    if isinstance(rule, WeightedOp):
+        return rule.data_index(node)
     return next(i for i in (0, 1) if constant(node, i) is None)
 
 
-def spike_resolution(tensor: Any) -> float | None:
-    """R if every value of `tensor` is a multiple of r of magnitude at most 1, r a power of two; else None."""
+def _operands(node: gs.Node) -> list[int]:
+    """Indices of what a factor multiplies by or a sum adds."""
+    return [i for i in range(len(node.inputs)) if constant(node, i) is not None]
+
+
+def spike_parts(tensor: gs.Tensor) -> Parts | None:
+    """What `tensor` holds if that is parts of spikes, moved about, averaged or added up; else None."""
     node = producer(tensor)
     if node is None:
         return None
     if node.domain == DOMAIN:
         view = spiking(node)
-        return 1.0 if view is not None and view.makes_spikes else None
-    rule = LINEAR.get(node.op)
+        return SPIKES if view is not None and view.makes_spikes else None
     if node.op == "Concat":
-        parts = [spike_resolution(t) for t in node.inputs]
-        return None if any(p is None for p in parts) else min(p for p in parts if p is not None)
-    if isinstance(rule, Selection):
-        return spike_resolution(node.inputs[0])
-    size = _averaged(node) if isinstance(rule, Pool) else None
-    source = spike_resolution(node.inputs[0]) if size else None
-    return None if source is None or size is None or size & (size - 1) else source / size
+        found = [spike_parts(t) for t in node.inputs]
+        parts = [p for p in found if p is not None]
+        return Parts(min(p.finest for p in parts), max(p.largest for p in parts)) if len(parts) == len(found) else None
+    if not isinstance(LINEAR.get(node.op), Selection | Pool | Reduce | Resize):
+        return None
+    source = spike_parts(node.inputs[0])
+    return None if source is None else passed_on(node, source)
 
 
-def _averaged(pool: Any) -> int | None:
-    """How many elements each average of a pool is over; None if they differ or are not known."""
-    if pool.op == "GlobalAveragePool":
-        sizes = pool.inputs[0].shape[2:]
-        return int(np.prod(sizes)) if all(isinstance(d, int) for d in sizes) else None
-    padded = any(pool.attrs.get("pads", [])) or pool.attrs.get("ceil_mode", 0)
-    padded = padded or pool.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    return None if padded else int(np.prod(pool.attrs["kernel_shape"]))
-
-
-def _magnitude(node: Any) -> Factor:
+def _magnitude(node: gs.Node | None) -> Factor:
     """Largest magnitude the node's result can have for spikes of at most 1, per output channel."""
     if node is None:
         return ONE
-    rank = len(node.outputs[0].shape)
-    if is_factor(node):
-        return np.abs(LINEAR["Mul"].factor(node))  # type: ignore[attr-defined, no-any-return]
     rule = LINEAR[node.op]
-    assert isinstance(rule, WeightedOp)
-    return spread(rule.output_magnitude(node), rank, rule.output_axis(node))
+    if isinstance(rule, WeightedOp):
+        return spread(rule.output_magnitude(node), rank_of(node.outputs[0]), rule.output_axis(node))
+    return np.asarray(sum(np.abs(operand_factor(node, i)) for i in _operands(node)))
 
 
-def _mergeable(merged: tuple[float, ...], currents: list[list[Term] | None]) -> tuple[float, ...]:
+def _mergeable(merged: tuple[float, ...], currents: list[list[Term]]) -> tuple[float, ...]:
     """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
 
     What averages of spikes take of the grid is not there for merged steps. Weights that are whole numbers stay what
     they are: as many steps are merged as their sums leave room for.
     """
-    if any(terms is None for terms in currents):
-        return (1.0,)
-    known = [terms for terms in currents if terms is not None]
-    if all(_is_whole(term.node) for terms in known for term in terms):
-        return next((w for w in _tails(merged) if all(_keeps_whole(terms, w) for terms in known)), (1.0,))
-    finest = min((t.resolution for terms in currents for t in terms or []), default=1.0)
+    if all(_is_whole(term.node) for terms in currents for term in terms):
+        return next((w for w in _tails(merged) if all(_keeps_whole(terms, w) for terms in currents)), (1.0,))
+    finest = min((t.parts.finest / t.parts.largest for terms in currents for t in terms), default=1.0)
     return merged if bits_of(merged) - np.log2(finest) <= ROOM else (1.0,)
 
 
-def _is_whole(node: Any) -> bool:
+def _is_whole(node: gs.Node | None) -> bool:
     """Whether a term's weights are whole numbers."""
     return node is None or all(np.array_equal(v, np.rint(v)) for v in _constants(node) if v.dtype.kind == "f")
 
@@ -179,8 +196,8 @@ def _keeps_whole(terms: list[Term], merged: tuple[float, ...]) -> bool:
     return bool((step_for(terms, merged) <= 1).all())
 
 
-def _snap(graph: Any, current: Any, terms: list[Term], merged: tuple[float, ...]) -> bool:
-    rank, step = len(current.shape), step_for(terms, merged)
+def _snap(graph: gs.Graph, current: gs.Tensor, terms: list[Term], merged: tuple[float, ...]) -> bool:
+    rank, step = rank_of(current), step_for(terms, merged)
     changed = False
     for node in (term.node for term in terms if term.node is not None):
         before = _constants(node)
@@ -192,11 +209,11 @@ def _snap(graph: Any, current: Any, terms: list[Term], merged: tuple[float, ...]
 def step_for(terms: list[Term], merged: tuple[float, ...]) -> Factor:
     """What weights have to be multiples of, so that their sums are exact: per output channel, or for all of them."""
     if all(t.aligned for t in terms):
-        total = sum((_magnitude(t.node) for t in terms), ZERO)
+        total = sum((_magnitude(t.node) * t.parts.largest for t in terms), ZERO)
     else:
-        total = np.asarray(sum(_magnitude(t.node).max() for t in terms))
+        total = np.asarray(sum(_magnitude(t.node).max() * t.parts.largest for t in terms))
     total = np.where(total > 0, total, 1.0)
-    finest = resolution(merged) * min(t.resolution for t in terms)
+    finest = resolution(merged) * min(t.parts.finest for t in terms)
     step: Factor = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
     return step
 
@@ -207,16 +224,15 @@ def _constants(node: gs.Node) -> list[NDArray[np.generic]]:
 
 
 def _round(graph: gs.Graph, node: gs.Node, step: Factor, rank: int) -> None:
-    """Round what a factor or a weighted operator multiplies by to multiples of `step`, for its output channels."""
-    if is_factor(node):
-        index = 1 - data_index(node)
-        set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
+    """Round what a node multiplies by, or adds, to multiples of `step`, for its output channels."""
+    if not isinstance(LINEAR[node.op], WeightedOp):
+        for index in _operands(node):
+            set_constant(graph, node, index, rounded(np.asarray(constant(node, index), np.float64), step))
         return
     rule = LINEAR[node.op]
     assert isinstance(rule, WeightedOp)
     vector = along(step, rank, rule.output_axis(node))
-    if vector is not None:
-        rule.snap(graph, node, vector)
+    rule.snap(graph, node, np.asarray(step.max()) if vector is None else vector)
 
 
 def rounded(values: NDArray[np.float64], step: Factor) -> NDArray[np.float64]:

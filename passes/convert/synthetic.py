@@ -14,35 +14,65 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import attribute, constant, constant_tensor, producer, rank_of, replace_readers, shape_of
+from csscc.dialect.rewrite import (
+    Shape,
+    attribute,
+    constant,
+    constant_tensor,
+    producer,
+    rank_of,
+    replace_readers,
+    sizes_behind_batch,
+)
 from csscc.io.data import Arrays, InputSpec, Source
 from csscc.passes.linear.factors import spread
 from csscc.runtime.numpy_ops import convolve, paddings
 
 SAMPLES = 64
-FREE_SIZE = 32
 CHANNEL_CORRELATION = 0.8
+AS_IT_IS = frozenset(["Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 
 
 def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) -> Source:
-    """Seeded noise for every input: smooth in space, standard normal; small integers for integer inputs."""
+    """Seeded noise for every input: smooth in space, standard normal.
+
+    Integers that choose rows of a table are drawn from its rows, as token ids are; others are ones, so that a mask lets
+    everything through. What `specs` leave free behind the batch, `Network.sizes` must state.
+    """
     fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
     number = fixed if isinstance(fixed, int) else SAMPLES
+    rows = {t.name: _rows_chosen(t) for t in network.graph.inputs}
+
+    shapes = {s.name: (number, *network.sizes.get(s.name, s.shape)[1:]) for s in specs}
 
     def chunks() -> Iterator[Arrays]:
         rng = np.random.default_rng(seed)
         for _ in range(max(1, SAMPLES // number)):
-            yield {s.name: _noise(s, number, rng) for s in specs}
+            yield {s.name: _noise(s, shapes[s.name], rows.get(s.name, 0), rng) for s in specs}
 
     return Source(specs, chunks, "synthetic inputs", None, synthetic=True)
 
 
-def _noise(spec: InputSpec, number: int, rng: np.random.Generator) -> NDArray[np.generic]:
-    shape = (number, *(d if isinstance(d, int) else FREE_SIZE for d in spec.shape[1:]))
+def _rows_chosen(tensor: gs.Tensor) -> int:
+    """Of how many rows the values of a tensor choose, as indices of a Gather from a constant; 0 if they do not."""
+    for reader in tensor.outputs:
+        table = constant(reader, 0)
+        if reader.op == "Gather" and reader.inputs[1] is tensor and table is not None:
+            return int(table.shape[attribute(reader, "axis", 0)])
+        rows = _rows_chosen(reader.outputs[0]) if reader.op in AS_IT_IS and reader.inputs[0] is tensor else 0
+        if rows:
+            return rows
+    return 0
+
+
+def _noise(spec: InputSpec, sizes: Shape, rows: int, rng: np.random.Generator) -> NDArray[np.generic]:
+    shape = tuple(d for d in sizes if isinstance(d, int))
+    assert len(shape) == len(sizes), f"a size of '{spec.name}' is free"
     dtype = np.dtype(spec.dtype)
     if dtype.kind != "f":
-        return rng.integers(0, 2, shape).astype(dtype)
+        return (rng.integers(0, rows, shape) if rows else np.ones(shape)).astype(dtype)
     return smooth_noise(shape, rng).astype(dtype)
 
 
@@ -71,8 +101,9 @@ def standardised(network: Network) -> gs.Graph:
     tensors = graph.tensors()
     statistics = dict(network.statistics)
     assert network.regions is not None
+    shapes = sized_shapes(network)
     for name in network.regions.encoded:
-        known = _input_statistics(tensors[name], statistics)
+        known = _input_statistics(tensors[name], shapes.get(name, tensors[name].shape), statistics)
         if known is not None:
             statistics[name] = known
     for name, (mean, deviation) in statistics.items():
@@ -110,23 +141,23 @@ def _standardise(graph: gs.Graph, tensor: gs.Tensor, mean: NDArray[np.float64], 
 
 
 def _input_statistics(
-    tensor: gs.Tensor, statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    tensor: gs.Tensor, shape: Shape | None, statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Mean and deviation per channel of what a convolution reads, from those of what it makes."""
     reader = next((r for r in tensor.outputs if r.op == "Conv" and r.outputs[0].name in statistics), None)
-    shape = shape_of(tensor)
-    if reader is None or len(shape) != 4:
+    size = sizes_behind_batch(shape)
+    if reader is None or size is None or len(size) != 3:
         return None
     weights = np.asarray(constant(reader, 1), np.float64)
     bias = constant(reader, 2)
     channels = weights.shape[1]
-    if channels != shape[1]:
+    if channels != size[0]:
         return None
+    size = size[1:]
     mean_out, deviation_out = statistics[reader.outputs[0].name]
     offset = np.zeros(len(weights)) if bias is None else np.asarray(bias, np.float64)
     mean = np.linalg.lstsq(weights.sum(axis=(2, 3)), mean_out - offset, rcond=1e-2)[0]
     rng = np.random.default_rng(0)
-    size = [d if isinstance(d, int) else FREE_SIZE for d in shape[2:]]
     shared = smooth_noise((8, 1, *size), rng)
     own = smooth_noise((8, channels, *size), rng)
     noise = np.sqrt(CHANNEL_CORRELATION) * shared + np.sqrt(1 - CHANNEL_CORRELATION) * own

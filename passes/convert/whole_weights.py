@@ -32,12 +32,12 @@ from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale
 from csscc.passes.linear.factors import ONE, Factor, compress, spread
 from csscc.passes.linear.layout import Concat, Selection
-from csscc.passes.linear.mixing import Pool
+from csscc.passes.linear.mixing import Pool, Reduce
 from csscc.passes.linear.weighted import WeightedOp
 
 PARTS = 256  # the smallest weight is at most so many steps
 LARGEST = 2.0**16  # number of steps
-_MOVES = (Selection, Concat, Pool)  # what passes spikes on, or averages of them
+_MOVES = (Selection, Concat, Pool, Reduce)  # what passes spikes on, or averages or sums of them
 PRECISION = 2.0**-21  # of float32 numbers that were multiplied two or three times, relative
 
 

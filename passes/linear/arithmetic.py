@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.rewrite import Shape, constant, rank_of, set_constant, shape_of
 from csscc.passes.linear.base import LinearOp
-from csscc.passes.linear.factors import ONE, ZERO, Factor, compress
+from csscc.passes.linear.factors import ONE, ZERO, Factor, behind_batch, compress
 
 
 def _operand(node: gs.Node) -> int | None:
@@ -68,13 +68,21 @@ class Sum(LinearOp):
 
     def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """``(x + y)*f = x*f + y*f``."""
+        parts = self.parts(node, factor)
+        if parts is not None:
+            for index in self.additive(node):
+                self._scale(graph, node, index, factor)
+        return parts
+
+    def parts(self, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
+        """What `pull` gives each operand that is computed, with the node unchanged."""
         constants = self.additive(node)
         dynamic = [i for i in range(len(node.inputs)) if i not in constants]
-        shape = shape_of(node.outputs[0])[1:]
-        if any(shape_of(node.inputs[i])[1:] != shape for i in dynamic):
-            return None
-        for index in constants:
-            self._scale(graph, node, index, factor)
+        full, after = behind_batch(factor, rank_of(node.outputs[0])).shape, shape_of(node.outputs[0])[1:]
+        for before in (shape_of(node.inputs[i])[1:] for i in dynamic):
+            # Where the sum repeats an operand, the factor must not vary: the operand would have to grow.
+            if any(b != a and size > 1 for b, a, size in zip(before, after, full, strict=True)):
+                return None
         return dict.fromkeys(dynamic, factor)
 
     def _scale(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.rewrite import constant
-from csscc.passes.linear import WEIGHTED
+from csscc.dialect.spiking import ACTIVATION_DOMAIN
+from csscc.passes.linear import LINEAR, WEIGHTED
+
+NOT_THERE = 1e30  # magnitude of numbers that stand for minus infinity
 
 
 def core_nodes(graph: gs.Graph) -> list[gs.Node]:
@@ -28,6 +33,45 @@ def core_of(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
     before = _reached(graph.nodes, weighted, makers)
     behind = _reached(list(reversed(graph.nodes)), weighted, readers)
     return weighted, before, weighted | (before & behind)
+
+
+def is_known(tensor: gs.Tensor, spoken: set[int]) -> bool:
+    """Whether a tensor is known before time starts, and should enter neurons as a bias.
+
+    That is any float tensor that is computed, but not by one of the nodes `spoken`, by id, which are weighted or depend
+    on such; and a constant that holds numbers so large that they mean "not there".
+    """
+    if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
+        return False
+    if isinstance(tensor, gs.Constant):
+        return bool((np.abs(tensor.values) > NOT_THERE).any())
+    return bool(tensor.name) and not any(id(maker) in spoken for maker in tensor.inputs)
+
+
+def known_operand(node: gs.Node, spoken: set[int]) -> int | None:
+    """Which operand of an Add is known, the other one being as large as the sum behind the batch; else None."""
+    if node.op != "Add" or id(node) not in spoken:
+        return None
+    known = [i for i in (0, 1) if is_known(node.inputs[i], spoken)]
+    if len(known) != 1 or isinstance(node.inputs[1 - known[0]], gs.Constant):
+        return None
+    return known[0] if keeps_size(node.inputs[1 - known[0]], node.outputs[0]) else None
+
+
+def keeps_size(operand: gs.Tensor, result: gs.Tensor) -> bool:
+    """Whether an operator repeats its operand along no axis behind the batch, as far as sizes are known."""
+    before, after = operand.shape, result.shape
+    if before is None or after is None or len(before) != len(after):
+        return False
+    return not any(b == 1 != a for b, a in zip(before[1:], after[1:], strict=True))
+
+
+def is_neuron(node: gs.Node) -> bool:
+    """Whether a core node is an activation, which a neuron sends, and no linear operator on one computed tensor."""
+    if (node.domain or "") not in ("", ACTIVATION_DOMAIN) or node.op not in ACTIVATIONS:
+        return False
+    computed = [t for t in node.inputs if t.name and not isinstance(t, gs.Constant)]
+    return node.op not in LINEAR or len(computed) > 1
 
 
 def is_weighted(node: gs.Node) -> bool:

@@ -38,9 +38,9 @@ class Selection(LinearOp):
 
     def _refuse_batch(self, node: gs.Node) -> str:
         """Run on three samples: each must come out as it does alone."""
-        sizes = sizes_behind_batch(node.inputs[0].shape)
-        if sizes is None:
-            return "" if node.op in _SAFE_WITHOUT_SHAPE else "its shape is not known"
+        return next(filter(None, (self._refuse_sizes(node, sizes) for sizes in _sizes_to_try(node))), "")
+
+    def _refuse_sizes(self, node: gs.Node, sizes: list[int]) -> str:
         samples = np.arange(3 * int(np.prod(sizes))).reshape(3, *sizes).astype(np.float32) + 1
         try:
             together = _run(node, samples)
@@ -54,21 +54,46 @@ class Selection(LinearOp):
 
     def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """The operator's own result on the factor, where it is known and the same for each output."""
-        return _selected(node, factor)
+        parts = self.push_each(node, factor)
+        return parts[0] if parts and all(np.array_equal(parts[0], p) for p in parts) else None
+
+    def push_each(self, node: gs.Node, factor: Factor) -> list[Factor] | None:
+        """The factor of each output in place of one on the input; None where that is not known."""
+        if factor.ndim == 0:
+            return [factor] * len(node.outputs)
+        tried = [_run_on_factor(node, factor, sizes) for sizes in _sizes_to_try(node)]
+        same = all(len(parts) == len(tried[0]) and all(map(np.array_equal, parts, tried[0])) for parts in tried)
+        return tried[0] if same and tried[0] else None
 
     def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
-        """Through a transposition, transposed back; elsewhere only a factor that does not vary."""
+        """Back to the elements that are selected, unless one would get two factors; those left out get any."""
         if factor.ndim == 0:
             return {0: factor} if len(node.outputs) == 1 else None
-        if node.op != "Transpose":
+        if node.op == "Transpose":
+            order = [a - 1 for a in permutation(node)[1:]]
+            return {0: compress(behind_batch(factor, rank_of(node.inputs[0])).transpose(np.argsort(order)))}
+        sizes = sizes_behind_batch(node.inputs[0].shape)
+        if sizes is None or len(node.outputs) != 1:
             return None
-        rank = rank_of(node.inputs[0])
-        order = [a - 1 for a in permutation(node)[1:]]
-        return {0: compress(behind_batch(factor, rank).transpose(np.argsort(order)))}
+        numbers = np.arange(1, np.prod(sizes) + 1, dtype=np.int64)  # 0 is what padding brings in
+        selected = _run(node, numbers.reshape(1, *sizes))[0][0]
+        wanted, known = np.broadcast_to(factor, selected.shape), np.full(len(numbers) + 1, np.nan)
+        known[selected] = wanted
+        if np.any((known[selected] != wanted) & (selected != 0)):
+            return None
+        return {0: _compress_known(known[1:].reshape(sizes))}
 
     def carry_constant(self, node: gs.Node, index: int, value: Factor) -> Factor | None:
         """As a factor, except that padding brings in zeros."""
-        return None if node.op == "Pad" else _selected(node, value)
+        return None if node.op == "Pad" else self.push(gs.Graph(), node, index, value)
+
+
+def _compress_known(values: Factor) -> Factor:
+    """`compress` for a factor that is not known everywhere: NaN may be any number."""
+    for axis in range(values.ndim):
+        least, most = (f.reduce(values, axis=axis, keepdims=True) for f in (np.fmin, np.fmax))
+        values = least if np.array_equal(least, most, equal_nan=True) else values
+    return compress(np.where(np.isnan(values), 1.0, values))
 
 
 def permutation(transpose: gs.Node) -> list[int]:
@@ -76,19 +101,20 @@ def permutation(transpose: gs.Node) -> list[int]:
     return attribute(transpose, "perm", list(reversed(range(rank_of(transpose.inputs[0])))))
 
 
-def _selected(node: gs.Node, factor: Factor) -> Factor | None:
-    """The operator's own result on the factor; None where it is not known, or differs from output to output."""
-    if factor.ndim == 0:
-        return factor
-    sizes = sizes_behind_batch(node.inputs[0].shape)
-    if sizes is None:
-        return None
+def _run_on_factor(node: gs.Node, factor: Factor, sizes: list[int]) -> list[Factor]:
     full = np.broadcast_to(factor, sizes)[None]
     results = _run(_continued(node) if node.op == "Pad" else node, full)
-    return compress(results[0][0]) if len(results) == 1 else None
+    return [compress(result[0]) for result in results] if all(r.size for r in results) else []
 
 
-_SAFE_WITHOUT_SHAPE = {"Identity", "Dropout", "Cast"}
+FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for
+
+
+def _sizes_to_try(node: gs.Node) -> list[list[int]]:
+    """Sizes behind the batch of the data: its own, or some for each that is free."""
+    shape = shape_of(node.inputs[0])[1:]
+    tried = [[d if isinstance(d, int) else free for d in shape] for free in FREE_SIZES]
+    return tried[:1] if tried[0] == tried[1] else tried
 
 
 def _continued(pad: gs.Node) -> gs.Node:

@@ -10,13 +10,32 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.dialect.rewrite import attribute, constant, rank_of
+from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, behind_batch, compress, constant_over
 
 
 class Pool(LinearOp):
     """``AveragePool``, ``GlobalAveragePool``: mix the spatial axes."""
+
+    def size(self, node: gs.Node) -> int | None:
+        """How many elements each average is over, padding that counts among them; None if not known or not the same."""
+        sizes = sizes_behind_batch(node.inputs[0].shape)
+        if node.op == "GlobalAveragePool":
+            return None if sizes is None else int(np.prod(sizes[1:]))
+        kernel = attribute(node, "kernel_shape", [1])
+        number = len(kernel)
+        pads = attribute(node, "pads", [0] * 2 * number)
+        if is_padded(node) and not attribute(node, "count_include_pad", 0):
+            return None
+        if attribute(node, "ceil_mode", 0):
+            if sizes is None or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+                return None
+            strides, dilations = (attribute(node, name, [1] * number) for name in ("strides", "dilations"))
+            for i, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
+                if (sizes[1 + i] + pads[i] + pads[number + i] - (k - 1) * d - 1) % s:
+                    return None
+        return int(np.prod(kernel))
 
     def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
         """A factor per channel passes."""
@@ -37,6 +56,12 @@ class Pool(LinearOp):
 
 class Reduce(LinearOp):
     """``ReduceMean`` and ``ReduceSum`` over axes behind the batch."""
+
+    def size(self, node: gs.Node) -> int | None:
+        """How many elements each mean or sum is over; None if that is not known."""
+        shape = shape_of(node.inputs[0])
+        sizes = [d for a in self.axes(node) or [] if isinstance(d := shape[a], int)]
+        return int(np.prod(sizes)) if len(sizes) == len(self.axes(node) or []) else None
 
     def axes(self, node: gs.Node) -> list[int] | None:
         """The reduced axes, counted from the front; None if they are not constant."""
@@ -66,6 +91,13 @@ class Reduce(LinearOp):
         if attribute(node, "keepdims", 1) or factor.ndim == 0:
             return factor
         return compress(np.squeeze(behind_batch(factor, rank), axis=tuple(a - 1 for a in axes)))
+
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
+        """What multiplies the result multiplies all that is reduced to it."""
+        if factor.ndim == 0 or attribute(node, "keepdims", 1):
+            return {0: factor}
+        full = behind_batch(factor, rank_of(node.outputs[0]))
+        return {0: compress(np.expand_dims(full, tuple(a - 1 for a in sorted(self.axes(node) or []))))}
 
 
 class Resize(LinearOp):

@@ -28,7 +28,6 @@ from csscc.dialect.text import Body
 LANES = 16  # channels of a block, or of two, on any processor
 MAGIC = 1.5 * 2.0**23  # adding it rounds what is small to a whole number, halves to the even one
 SHARP = 2.0**25  # makes the least difference between a potential and a threshold, 2**-24, larger than 1
-
 _CONV = "Conv <group : int = @channels, kernel_shape = [1, 1]>"
 
 
@@ -111,6 +110,8 @@ class Blocks:
     def target(self, membranes: Sequence[str]) -> str:
         """The activation, which is homogeneous."""
         target = apply(self._body, self._signature, membranes)
+        if not math.isinf(self._schedule.most):
+            target = self._convolve.clip(target, -self._schedule.most, self._schedule.most)
         if ACTIVATIONS[self._signature.op].positive:
             self._positive.add(target)
         return target
@@ -131,7 +132,7 @@ class Blocks:
             spike = self._body.name("spike")
             self._first[spike] = potential, worth / 2
             return spike
-        if negative and per_worth is not None:
+        if negative and not self._schedule.whole and per_worth is not None:
             return self._rounded(potential, per_worth, 1.0)
         threshold = np.nextafter(np.float32(worth), np.float32(0)) if self._schedule.whole else np.float32(worth / 2)
         positive = self._above(potential, float(threshold), 1.0)

@@ -52,7 +52,7 @@ def scanned_function(
         return function_of(node, signature, opset, residual=residual)
     body = Body()
     if signature is None:
-        units = body.add("units", "Div(x, theta)")
+        units = Plain(body, node.schedule, opset).units()
         train, inputs = _digits(body, node, opset, units, node.schedule.worth), ["x", "theta"]
     else:
         train, inputs = _neuron(body, node, signature, opset), signature.names
@@ -90,7 +90,7 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     paid = inner.pay("p", spike, "q")
     # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
     early: list[float] = [MUTE] * (s.T - m + 1)
-    early[len(early) - s.shared :-1] = s.worth[: s.shared - 1]
+    early[len(early) - s.shared : -1] = s.worth[: s.shared - 1]
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
     scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
     scanned |= {"u": body.vector(s.worth[m - 1 :]), "q": body.vector(early)}

@@ -117,7 +117,7 @@ def step_function(
         inputs, total = ["z", "bias"], ops.plus("total", "z", now(0, *s.worth, 0))
         made = [body.add("y", f"Add({total}, bias)"), total]
     elif signature is None:
-        inputs, units = ["x", "theta"], body.add("units", "Div(x, theta)")
+        inputs, units = ["x", "theta"], ops.units()
         if s.constant:
             made = [ops.plus(None, units, now(0, *[1 / s.T] * s.T, 0))]
         else:

@@ -104,6 +104,7 @@ Coding coding_of(const ort::KernelInfo* info) {
   coding.silent = static_cast<int>(attribute<int64_t>(info, "silent", 0));
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
+  coding.most = attribute<float>(info, "most", coding.most);
   coding.merged = attributes<float>(info, "merged", {1.0f});
   coding.reads = static_cast<int>(attribute<int64_t>(info, "reads", 1));
   coding.sends = attributes<float>(info, "sends", {1.0f});
@@ -199,7 +200,7 @@ class Operand {
     }
     for (std::size_t i = first; i < last; ++i) count_ *= static_cast<std::size_t>(shape[i]);
     if (first < last) repeat_ = product(shape, last);
-    if (first < last && count_ != product(dims)) throw std::runtime_error("an input of a csscc node has gaps");
+    if (first < last && count_ != product(dims)) write_out(dims, shape, sample_ ? tensor.dims[0] : 1);
   }
 
   // Elements p .. p + n of sample b, in place or in `scratch`.
@@ -230,6 +231,29 @@ class Operand {
       const float* channels = from + (p + j) / (repeat_ * lanes) * lanes;
       for (std::size_t k = 0; k < lanes; ++k) scratch[j + k] = channels[k];
     }
+  }
+
+  // Axes that repeat lie between others, as in a mask that is the same for all heads but not for all samples.
+  void write_out(const Dims& dims, const Dims& shape, int64_t samples) {
+    if (lanes_ > 1) throw std::runtime_error("an input of a csscc node has gaps");
+    const std::size_t size = product(shape), own = product(dims);
+    owned_.resize(static_cast<std::size_t>(samples) * size);
+    for (std::size_t i = 0; i < owned_.size(); ++i) {
+      std::size_t left = i % size, step = 1, from = i / size * own;
+      for (std::size_t axis = dims.size(); axis-- > 0;) {
+        const auto length = static_cast<std::size_t>(shape[axis]);
+        if (dims[axis] != 1) {
+          from += left % length * step;
+          step *= length;
+        }
+        left /= length;
+      }
+      owned_[i] = data_[from];
+    }
+    data_ = owned_.data();
+    sample_ = sample_ ? size : 0;
+    repeat_ = 1;
+    count_ = size;
   }
 
   std::vector<float> owned_;
@@ -803,6 +827,7 @@ template <bool stepped>
 const std::vector<Operator>& operators() {
   static const std::vector<Operator> all = [] {
     std::vector<Operator> made = {
+        neuron<Linear, stepped>("TSALinear"),
         neuron<Relu, stepped>("TSARelu"),
         neuron<LeakyRelu, stepped>("TSALeakyRelu"),
         neuron<PRelu, stepped>("TSAPRelu"),

@@ -44,6 +44,9 @@ struct Spike {
   }
 };
 
+// A value without what a train cannot say; NaN stays.
+inline float cut(float value, float most) { return value > most ? most : value < -most ? -most : value; }
+
 // What a node states of its coding. A train comes in slabs: the first holds the weighted sum of its first steps, each
 // other one holds one step.
 struct Coding {
@@ -57,6 +60,7 @@ struct Coding {
   // The largest number that spikes which share the last target can say, where that is rounded and their digits are
   // one: in base 3, or where all of them leave in one slab.
   float top = 0;
+  float most = std::numeric_limits<float>::infinity();  // the largest magnitude that is sent
 
   int T() const { return static_cast<int>(spikes.size()); }
   int heard() const { return static_cast<int>(merged.size()); }
@@ -71,6 +75,9 @@ struct Elementwise {
   static constexpr int inputs = 1, parameters = 0;
 };
 
+struct Linear : Elementwise {
+  float operator()(float x, float, float, float) const { return x; }
+};
 struct Relu : Elementwise {
   float operator()(float x, float, float, float) const { return x > 0 ? x : 0.0f; }
 };
@@ -312,7 +319,7 @@ const float* arriving(const Coding& coding, const Block<F, Currents>& block, int
 template <class F>
 struct Step {
   F f;
-  float q;
+  float q, most;
   const float *before[2], *z[2];
   float* membrane[2];
   const float *parameter[2], *theta;
@@ -323,7 +330,7 @@ struct Step {
     const float *a = parameter[0], *b = parameter[1];
     const float h = hear(0, j), g = F::inputs > 1 ? hear(1, j) : 0;
     const float y = f(h, g, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
-    return F::homogeneous ? y : y / theta[j];
+    return cut(F::homogeneous ? y : y / theta[j], most);
   }
 };
 
@@ -339,8 +346,8 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   const Spike* next = coding.spikes.data();
   const Spike* const last = next + coding.T() - 1;
   for (int t = coding.heard(); t <= coding.T(); ++t) {
-    Step<F> step{f,  coding.q(t), {}, {}, {membrane[0], membrane[1]}, {block.parameter[0], block.parameter[1]},
-                 block.theta};
+    Step<F> step{f,  coding.q(t), coding.most, {}, {}, {membrane[0], membrane[1]},
+                 {block.parameter[0], block.parameter[1]}, block.theta};
     for (int i = 0; i < F::inputs; ++i) {
       step.before[i] = t == coding.heard() ? block.bias[i] : membrane[i];
       step.z[i] = arriving(coding, block, i, t, membrane[i]);
@@ -364,6 +371,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     if (next == end) continue;
     if constexpr (F::window) {
       f(membrane[0], value);
+      for (std::size_t j = 0; j < out; ++j) value[j] = cut(value[j], coding.most);
     } else {
 #pragma omp simd
       for (std::size_t j = 0; j < in; ++j) value[j] = step(j);
@@ -397,7 +405,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
 inline void encode(const Coding& coding, const float* x, const float* theta, std::size_t size, float* const* slabs,
                    std::size_t at, float* potential) {
 #pragma omp simd
-  for (std::size_t j = 0; j < size; ++j) potential[j] = x[j] / theta[j];
+  for (std::size_t j = 0; j < size; ++j) potential[j] = cut(x[j] / theta[j], coding.most);
   const float part = static_cast<float>(1.0 / coding.T());
   for (const Spike& spike : coding.spikes) {
     float* slab = slabs[spike.slab] + at;

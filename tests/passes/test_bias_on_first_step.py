@@ -110,7 +110,7 @@ def test_a_constant_is_followed_to_its_neuron(case):
     [
         # Padding brings in zeros where the constant should be.
         "h = Conv(x, W, b) m = Pad(h, pads) r = Relu(m) y = Conv(r, V)",
-        "h = Conv(x, W, b) m = AveragePool <kernel_shape = [3,3], pads = [1,1,1,1], count_include_pad = 1> (h) r = Relu(m) y = Conv(r, V)",
+        "h = Conv(x, W, b) m = AveragePool <kernel_shape = [2,2], pads = [1,1,1,1], count_include_pad = 1> (h) r = Relu(m) y = Conv(r, V)",
     ],
 )
 def test_a_bias_that_must_stay_stays(body):

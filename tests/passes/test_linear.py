@@ -212,7 +212,7 @@ MANY = {
 }
 ALL = WEIGHTED | PLAIN | MANY
 # What no factor of the output passes, and no constant of an input: all other cases must let something pass.
-PULLS_NOTHING = {"mean over space", "sum over channels", "sum over nothing", "split", "sum that repeats"}
+PULLS_NOTHING = {"split"}
 CARRIES_NOTHING = {
     *("average pool", "average pool counting padding", "mean over space", "sum over channels", "sum over nothing"),
     *("pad", "pad with axes", "pad by reflection", "concat of channels", "concat from the end", "concat over space"),
@@ -303,7 +303,7 @@ def test_a_factor_without_axes_passes_every_operator_one_way(case):
     pushed = rule.push(network.graph, node, index, np.asarray(2.0))
     _, network, node, _ = _setup(case)
     pulled = rule.pull(network.graph, node, np.asarray(2.0))
-    assert pushed is not None or pulled is not None or case == "sum that repeats"
+    assert pushed is not None or pulled is not None
 
 
 @pytest.mark.parametrize("case", WEIGHTED)
@@ -618,6 +618,38 @@ def test_a_factor_through_padding_stays_per_channel():
         _, network, node, rule = _setup(case)
         assert np.array_equal(rule.push(network.graph, node, 0, factor), factor)
         assert [n.op for n in network.graph.inputs[0].outputs] == ["Pad"]
+
+
+FREE = {
+    "heads": ("Reshape", "g (float[N,S,8] x) => (float[N,S,2,4] y) <int64[4] t = {0,0,2,4}> { y = Reshape(x, t) }", (2, 4)),
+    "no heads": ("Reshape", "g (float[N,S,2,4] x) => (float[N,S,8] y) <int64[3] t = {0,-1,8}> { y = Reshape(x, t) }", (8,)),
+    "transposed": ("Transpose", "g (float[N,S,8] x) => (float[N,8,S] y) { y = Transpose <perm = [0,2,1]> (x) }", (8, 1)),
+    "cut": ("Slice", "g (float[N,S,8] x) => (float[N,K,8] y) <int64[1] a = {1}, int64[1] b = {9999}> { y = Slice(x, a, b, a) }", (8,)),
+    "dropped": ("Slice", "g (float[N,S,8] x) => (float[N,K,8] y) <int64[1] a = {30}, int64[1] b = {9999}, int64[1] c = {1}> { y = Slice(x, a, b, c) }", None),
+    "mixed with the free axis": ("Reshape", "g (float[N,S,8] x) => (float[N,K] y) <int64[2] t = {0,-1}> { y = Reshape(x, t) }", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_a_factor_beside_a_free_axis(case):
+    op, text, shape = FREE[case]
+    network = network_of(parse(text))
+    node, rule = node_of(network, op), LINEAR[op]
+    assert rule.refuse(node, [0]) == ""
+    before = (2, 4) if case == "no heads" else (8,)
+    factor = np.arange(1.0, 9).reshape(before)
+    pushed = rule.push(network.graph, node, 0, factor)
+    if shape is None:
+        assert pushed is None
+    else:
+        assert pushed.size == 8
+        assert np.array_equal(np.squeeze(pushed), np.squeeze(factor.reshape(shape)))
+    assert rule.push(network.graph, node, 0, np.asarray(2.0)) == 2.0
+
+
+def test_a_free_axis_that_meets_the_batch_is_refused():
+    network = network_of(parse("g (float[N,S,8] x) => (float[S,N,8] y) { y = Transpose <perm = [1,0,2]> (x) }"))
+    assert "mixes" in LINEAR["Transpose"].refuse(node_of(network, "Transpose"), [0])
 
 
 def test_factors_as_arrays():

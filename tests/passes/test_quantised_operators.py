@@ -81,6 +81,7 @@ def test_a_model_without_any_stays_as_it_is() -> None:
 def test_what_cannot_be_spelled_out_is_refused_by_name() -> None:
     model = model_of("pool")
     model.graph.node[1].attribute.add(name="channels_last", type=onnx.AttributeProto.INT, i=1)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4))
     with pytest.raises(RefusedModelError, match=r"QLinearAveragePool.*quantised"):
         csscc.compile(model)
 

@@ -23,6 +23,8 @@ def _between(node: str, extra: str = "") -> str:
         _between("b = Cast <to = 1> (a)"),
         _between("b = Pad(a, pads)", "<int64[8] pads = {0,0,0,0,0,0,0,0}>"),
         _between("b = Concat <axis = 1> (a)"),
+        _between("b = Slice(a, s, e, k, p)", "<int64[2] s = {0, 0}, int64[2] e = {1000000000, 4}, int64[2] k = {0, 3}, int64[2] p = {1, 1}>"),
+        _between("b = Slice(a, s, e)", "<int64[2] s = {0, 0}, int64[2] e = {9223372036854775807, 2147483647}>"),
     ],
 )
 def test_removes(text):
@@ -39,6 +41,10 @@ def test_removes(text):
         _between("c = Cast <to = 7> (a) b = Cast <to = 1> (c)"),
         "g (float[N,1,4,4] x) => (float[N,1,4,5] y) <int64[8] pads = {0,0,0,0,0,0,0,1}> { y = Pad(x, pads) }",
         "g (float[N,1,4,4] x) => (float[N,2,4,4] y) { y = Concat <axis = 1> (x, x) }",
+        "g (float[N,4] x) => (float[N,3] y) <int64[2] s = {0, 1}, int64[2] e = {2147483647, 4}> { y = Slice(x, s, e) }",
+        "g (float[N,4] x) => (float[N,3] y) <int64[2] s = {0, 0}, int64[2] e = {2147483647, 3}> { y = Slice(x, s, e) }",
+        "g (float[N,4] x) => (float[M,4] y) <int64[1] s = {0}, int64[1] e = {2}> { y = Slice(x, s, e) }",
+        "g (float[N,4] x) => (float[N,2] y) <int64[1] s = {0}, int64[1] e = {4}, int64[1] a = {1}, int64[1] p = {2}> { y = Slice(x, s, e, a, p) }",
     ],
 )
 def test_keeps_what_does_something(text):

@@ -13,7 +13,7 @@ from csscc.dialect.adapter import export_model
 from csscc.dialect.spiking import neurons
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
-from csscc.passes.convert.snap_weights import SnapWeights, rounded, spike_resolution
+from csscc.passes.convert.snap_weights import SnapWeights, rounded, spike_parts
 from csscc.runtime.reference import ReferenceRuntime
 from tests.helpers import check, error, node_of, parse, random_feeds, source_of, spikes, spiking, texts
 
@@ -204,7 +204,7 @@ def test_a_channel_without_weights():
 @pytest.mark.parametrize(
     "body",
     [
-        "h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [3,3]> (r) g = Conv(m, F) s = Relu(g) y = Conv(s, V)",
+        "h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [3,3], pads = [1,1,1,1]> (r) g = Conv(m, F) s = Relu(g) y = Conv(s, V)",
         'h = Conv(x, W, b) g = Resize <mode = "linear"> (h, , scales) s = Relu(g) y = Conv(s, V)',
     ],
 )
@@ -212,7 +212,7 @@ def test_a_current_that_is_no_sum_of_spikes_is_left(body):
     text = f"{HEAD} {WEIGHTS[:-1]}, float[4] scales = {{1,1,2,2}}> {{ {body} }}"
     network = spiking(parse(text), None, Rescale())
     SnapWeights().apply(network)
-    assert texts(network, "snap-weights").count("no plain sum of spikes") == 1
+    assert texts(network, "snap-weights").count("cannot be made exact") == 1
 
 
 def test_the_second_run_changes_no_weight():
@@ -229,11 +229,11 @@ def test_resolution_of_spikes():
     text = f"{HEAD} {WEIGHTS} {{ h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [2,2]> (r) n = Transpose <perm = [0,1,3,2]> (m) c = Concat <axis = 1> (n, n) g = Conv(c, C) s = Relu(g) y = Conv(s, V) }}"
     network = spiking(parse(text), None, Rescale())
     by_op = {n.op: n.outputs[0] for n in network.graph.nodes}
-    assert spike_resolution(by_op["Encode"]) == 1.0
-    assert spike_resolution(by_op["AveragePool"]) == 0.25
-    assert spike_resolution(by_op["Concat"]) == 0.25
-    assert spike_resolution(by_op["Conv"]) is None
-    assert spike_resolution(network.graph.inputs[0]) is None
+    assert spike_parts(by_op["Encode"]) == (1.0, 1.0)
+    assert spike_parts(by_op["AveragePool"]) == (0.25, 1.0)
+    assert spike_parts(by_op["Concat"]) == (0.25, 1.0)
+    assert spike_parts(by_op["Conv"]) is None
+    assert spike_parts(network.graph.inputs[0]) is None
 
 
 def test_rounding():

@@ -10,7 +10,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.verifier import verify_spiking
 from csscc.errors import PassError
 from csscc.passes.convert.rescale import Rescale
-from csscc.passes.linear import LINEAR
+from csscc.passes.linear import LINEAR, WEIGHTED
 from tests.helpers import network_of, node_of, parse, spiking
 
 TEXT = """
@@ -22,17 +22,17 @@ g (float[N,4] x) => (float[N,2] y) <float[4,3] W, float[3] b, float[3,2] V>
 @pytest.fixture
 def network():
     made = spiking(parse(TEXT), Coding(T=4), Rescale())
-    verify_spiking(made, LINEAR)
+    verify_spiking(made, LINEAR, WEIGHTED)
     return made
 
 
 def _broken(network, text):
     with pytest.raises(PassError, match=text):
-        verify_spiking(network, LINEAR)
+        verify_spiking(network, LINEAR, WEIGHTED)
 
 
 def test_an_ann_has_nothing_to_check():
-    verify_spiking(network_of(parse(TEXT)), LINEAR)
+    verify_spiking(network_of(parse(TEXT)), LINEAR, WEIGHTED)
 
 
 def test_unknown_operator(network):
@@ -66,6 +66,16 @@ def test_an_unsound_schedule(network, attribute, value, text):
 def test_an_analog_operator_reads_spikes(network):
     node_of(network, "MatMul").op = "Sigmoid"
     _broken(network, "neither linear nor a neuron")
+
+
+@pytest.mark.parametrize("between", ["Add", "MatMul"])
+def test_weights_read_currents(network, between):
+    matmul = node_of(network, "MatMul")
+    current = gs.Variable("current", np.float32, ["N", 3])
+    by = gs.Constant("by", np.ones((3, 3) if between == "MatMul" else (3,), np.float32))
+    network.graph.nodes.append(gs.Node(between, "between", {}, [matmul.inputs[0], by], [current]))
+    matmul.inputs[0] = current
+    _broken(network, "has weights and reads currents, not spikes")
 
 
 def test_analog_values_meet_spikes(network):

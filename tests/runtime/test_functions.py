@@ -34,6 +34,7 @@ BATCHES = (1, 2, 7)
 IMAGE = (4, 6, 6)
 # What csscc calls an operator on a tensor and a constant, in ONNX.
 ON_CONSTANTS = {
+    "Times": ("Mul", ["x0", "p0"]),
     "AtLeast": ("Max", ["x0", "p0"]),
     "AtMost": ("Min", ["x0", "p0"]),
     "DividedInto": ("Div", ["p0", "x0"]),
@@ -69,7 +70,9 @@ def scalar(value: float) -> Array:
 
 POOL = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
 TWO = (IMAGE, IMAGE)
+HIDDEN = np.where(np.arange(54).reshape(6, 9) % 7 == 3, -3.4e38, 0.25).astype(np.float32)
 CASES = (
+    Case("Linear", exact=True),
     Case("Relu", exact=True),
     Case("LeakyRelu", {"alpha": 0.125}, exact=True),
     Case("LeakyRelu", {"alpha": 0.1}, exact=True),
@@ -86,6 +89,7 @@ CASES = (
     Case("ReduceMax", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
     Case("ReduceMin", {"keepdims": 0}, (np.array([-1], np.int64),), exact=True),
     Case("ReduceL1", {"keepdims": 1}, (np.array([1, 2], np.int64),), exact=True),
+    Case("Times", parameters=(f32(0.5, 1.0, 0.0, -0.75).reshape(4, 1, 1),), exact=True),
     Case("AtLeast", parameters=(f32(0.1, 0.2, -0.3, 0.0).reshape(4, 1, 1),), exact=True),
     Case("AtMost", parameters=(scalar(0.2),), exact=True),
     Case("Quantise", parameters=(scalar(10.0), scalar(0.1), scalar(-3.0), scalar(12.0)), exact=True),
@@ -128,6 +132,9 @@ CASES = (
     Case("Attention", shapes=((2, 6, 8), (2, 9, 8), (2, 9, 5)), opset=23),
     Case("Attention", {"q_num_heads": 2, "kv_num_heads": 2, "is_causal": 1}, shapes=((6, 8),) * 3, opset=23),
     Case("Softmax", {"axis": -1}),
+    Case("SoftmaxOrZero"),
+    Case("Attend", parameters=(HIDDEN,), shapes=((2, 6, 8), (2, 8, 9), (2, 9, 5))),
+    Case("AttendOrZero", parameters=(HIDDEN,), shapes=((2, 6, 8), (2, 8, 9), (2, 9, 5))),
     Case("LogSoftmax", {"axis": 1}),
     Case(
         "LayerNormalization",
@@ -230,7 +237,9 @@ def plain_value(case: Case, values: list[Array]) -> Array:
     """The ANN's operator on the whole input, by onnxruntime without optimisations: no line of csscc in it."""
     names = [f"x{k}" for k in range(len(values))]
     params = [f"p{i}" if p is not None else "" for i, p in enumerate(case.parameters)]
-    if case.op == "Silu":
+    if case.op == "Linear":
+        nodes = [helper.make_node("Identity", ["x0"], ["y"])]
+    elif case.op == "Silu":
         nodes = [helper.make_node("Sigmoid", ["x0"], ["s"]), helper.make_node("Mul", ["x0", "s"], ["y"])]
     elif case.op == "QuickGelu":
         nodes = [
@@ -250,6 +259,15 @@ def plain_value(case: Case, values: list[Array]) -> Array:
         ]
     elif case.op.startswith("Quantise"):
         return staircase(case, values)
+    elif case.op == "SoftmaxOrZero":
+        nodes = [helper.make_node("Softmax", ["x0"], ["y"], axis=-1)]
+    elif case.op in ("Attend", "AttendOrZero"):
+        nodes = [
+            helper.make_node("MatMul", ["x0", "x1"], ["s"]),
+            helper.make_node("Add", ["s", "p0"], ["m"]),
+            helper.make_node("Softmax", ["m"], ["p"], axis=-1),
+            helper.make_node("MatMul", ["p", "x2"], ["y"]),
+        ]
     elif case.op == "ReluMaxPool":
         nodes = [
             helper.make_node("Relu", ["x0"], ["r"]),
@@ -284,6 +302,11 @@ def differing(actual: Array, expected: Array) -> float:
 
 def test_every_activation_has_a_case() -> None:
     assert {c.op for c in CASES} == set(ACTIVATIONS)
+
+
+def test_what_counts_on_exact_sums_is_exact() -> None:
+    exact = {op for op, activation in ACTIVATIONS.items() if activation.exact}
+    assert exact <= {c.op for c in CASES if c.exact} - {c.op for c in CASES if not c.exact}
 
 
 def test_every_setting_occurs() -> None:
@@ -339,7 +362,8 @@ def test_what_was_sent_and_what_is_left_is_the_value_of_the_operator(index: int,
 
 @pytest.mark.parametrize(("index", "case"), names())
 def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case: Case) -> None:
-    others = ((9, 1.0, 0, False), (9, 1.0, 1, True), (4, 2.0, 4, True))  # rate coding, and a silent period of all steps
+    others = [(9, 1.0, 0, False), (9, 1.0, 1, True)]  # rate coding
+    others += [(4, 2.0, 4, True), (9, 1.0, 9, True, True, True)]  # a silent period of all steps; time to first spike
     for number, setting in enumerate((*SETTINGS[index % len(SETTINGS)], *others)):
         coding = Coding(*setting)
         unrolled = neuron_model(case, coding)

@@ -141,9 +141,9 @@ def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> Non
 
 
 @pytest.mark.parametrize("negative", [True, False])
-def test_rate_coding_and_few_spikes(kernels: frozenset[str], negative: bool) -> None:
-    """The other codings of `csscc.coding.coding`: spikes of equal worth, and a silent period of all steps."""
-    for coding in (Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative)):
+def test_other_codings(kernels: frozenset[str], negative: bool) -> None:
+    """The other codings of `csscc.coding.coding`: equal worth, a silent period of all steps, one spike at most."""
+    for coding in (Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative), Coding(9, 1.0, 9, negative, linear=True)):
         for op in ("Relu", "Sqrt", "ReluMaxPool"):
             case = Case(op, {"kernel_shape": [2, 2]} if op == "ReluMaxPool" else {}, positive=op == "Sqrt")
             assert_same(shown(neuron_model(case, coding)), feeds_for(case, coding, 3, 6))
@@ -188,11 +188,13 @@ def test_two_inputs_of_different_shapes(kernels: frozenset[str], gate: tuple[int
             assert_same(neuron_model(case, CODING), feeds_for(case, CODING, 2, 5))
 
 
-def test_an_input_that_broadcasts_with_gaps_is_refused(kernels: frozenset[str]) -> None:
-    case = Case("Relu")
-    feeds = feeds_for(case, CODING, 2, 5) | {"b0": np.ones((1, 4, 1, 6), np.float32)}
-    with pytest.raises(RefusedError, match="gaps"):
-        open_session(neuron_model(case, CODING)).run(feeds)
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (2, 1, 1, 6), (2, 4, 1, 6), (1, 4, 1, 6), (2, 1, 6, 1)], ids=str)
+def test_biases_that_differ_between_samples_or_repeat_in_between(
+    kernels: frozenset[str], shape: tuple[int, ...]
+) -> None:
+    case, rng = Case("Relu"), np.random.default_rng(5)
+    feeds = feeds_for(case, CODING, 2, 5) | {"b0": rng.standard_normal(shape, np.float32)}
+    assert_same(neuron_model(case, CODING), feeds)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 700), (5, 17, 31), (2, 3, 4, 5, 6), (64, 40, 40)], ids=str)
@@ -414,3 +416,11 @@ def test_evaluation_is_the_same(kernels: frozenset[str], digits: csscc.SNN) -> N
     for name in by_kernel:
         if "milliseconds" not in name:
             assert by_kernel[name] == by_function[name], name
+
+
+def test_a_compilation_is_the_same(kernels: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured on calibration data is what the functions would show."""
+    data = np.load(digits_data())["x"][:64]
+    by_kernel = csscc.compile(digits_model(), data, T=8)
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert csscc.compile(digits_model(), data, T=8).file == by_kernel.file

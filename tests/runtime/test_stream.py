@@ -48,10 +48,11 @@ CODINGS: dict[str, dict[str, Any]] = {
     "rate": {"coding": "rate", "T": 9},
     "rate without negative spikes": {"coding": "rate", "T": 9, "negative": False},
     "without negative spikes": {"T": 7, "beta": 1.3, "silent": 2, "negative": False, "signed_input": False},
+    "time to first spike": {"coding": "ttfs", "T": 9},
     "no silence": {"T": 6, "silent": 0},
     "one step": {"T": 1, "silent": 1},
     "paper": {"preset": "paper", "T": 8},
-    "trimmed": {"T": 6, "beta": 2.0, "silent": 3, "trim_silence": True},
+    "trimmed": {"T": 6, "beta": 2.0, "silent": "auto"},
 }
 
 
@@ -193,8 +194,8 @@ def test_what_a_file_declares() -> None:
 
 def test_a_layer_with_two_delays_of_one_train() -> None:
     text = """g (float[N,6] x) => (float[N,3] y) <float[6,6] v, float[6,6] w, float[6,6] u, float[6,3] o>
-    { a = MatMul(x, v) r = Relu(a) b = MatMul(r, w) s = Relu(b) c = Add(s, r) d = MatMul(c, u) t = Relu(d)
-      e = Add(t, r) f = Add(e, r) y = MatMul(f, o) }"""
+    { a = MatMul(x, v) r = Relu(a) b = MatMul(r, w) s = Relu(b) c = Add(s, r) t = Relu(c)
+      d = MatMul(t, u) e = Add(d, r) f = Relu(e) y = MatMul(f, o) }"""
     snn = compiled(text, T=6, beta=2.0, silent=2)
     held = {i.name: i.type.tensor_type.shape.dim[0].dim_value for i in snn.file.graph.input if i.name.endswith("held")}
     assert sorted(held.values()) == [2, 4]

@@ -1,0 +1,122 @@
+"""Why a node stands in the way, where what the tables of operators say of it is not the cause.
+
+A Dropout in training mode does mix the batch, and the arithmetic of sizes does hold operators that no neuron can send.
+But neither is what a user can change: the one was exported in training mode, the other is there for a free size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import onnx_graphsurgeon as gs
+
+from csscc.dialect.rewrite import attribute, subgraphs
+from csscc.dialect.sizes import example, is_free
+from csscc.errors import Offender
+from csscc.passes.linear import WEIGHTED
+from csscc.passes.linear.core import read_tensors
+
+RECURRENT = ("LSTM", "GRU", "RNN")
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+SHOWN = 3  # layers inside a node that are named
+
+NO_SHAPE = "its shape is not known"
+EVALUATION = "export the network in evaluation mode: model.eval() in PyTorch, training=False in Keras"
+FLOAT = "compile the float network, or quantise it with constant scales and weights (docs/quantised.md)"
+NO_RECURRENCE = "recurrence cannot be spiking; export the network without it, or split it here"
+ONE_BRANCH = "control flow cannot be spiking; export one branch, with the condition constant"
+
+Cause = tuple[str, str]
+
+
+def true_cause(node: gs.Node, told: str, sizes: Sizes, noted: str = "") -> Cause | None:
+    """Reason and advice for a core node of which the tables say `told`, and a pass `noted`; None where `told` is it."""
+    found = _training(node) or quantised(node.op, noted) or _recurrent(node)
+    return found or sizes.cause(node, told) or _branches(node)
+
+
+def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyType({})) -> list[Offender]:
+    """What a network without a weighted layer has in place of one, with the reasons; nothing if it has nothing.
+
+    `noted` holds what passes said of nodes, by name.
+    """
+    found = []
+    for node in graph.nodes:
+        cause = quantised(node.op, noted.get(node.name, "")) or _recurrent(node)
+        if cause is None and _layers_in(node):
+            cause = _branches(node)
+        if cause is not None:
+            found.append(Offender(node.name, node.op, *cause))
+    return found
+
+
+def _training(node: gs.Node) -> Cause | None:
+    if node.op in RANDOM:
+        return "it draws random numbers", EVALUATION
+    mode = node.inputs[2] if node.op == "Dropout" and len(node.inputs) > 2 else None
+    trains = mode is not None and mode.name != "" and not (isinstance(mode, gs.Constant) and not mode.values.any())
+    if trains or (node.op == "BatchNormalization" and attribute(node, "training_mode", 0) != 0):
+        return "it is in training mode", EVALUATION
+    return None
+
+
+def quantised(op: str, noted: str = "") -> Cause | None:
+    """Reason and advice for `QLinearConv`, `MatMulInteger`, `QuantizeLinear` and their like in other domains.
+
+    The reason is what a pass has `noted` of it, if one has.
+    """
+    named = "quant" in op.lower() or op.startswith("QLinear") or op.endswith("Integer")
+    return (noted or "the network is quantised here", FLOAT) if named else None
+
+
+def _recurrent(node: gs.Node) -> Cause | None:
+    """Recurrence, also where it stands inside a branch or a loop."""
+    held = _named(n for g in subgraphs(node) for n in g.nodes if n.op in RECURRENT)
+    if held or node.op in RECURRENT:
+        return f"it is recurrent: it holds {held}" if held else "it is recurrent", NO_RECURRENCE
+    return ("it is a loop", NO_RECURRENCE) if node.op in ("Loop", "Scan") else None
+
+
+def _branches(node: gs.Node) -> Cause | None:
+    if node.op != "If":
+        return None
+    layers = _named(_layers_in(node))
+    return "its condition is computed" + (f", and it holds {layers}" if layers else ""), ONE_BRANCH
+
+
+def _layers_in(node: gs.Node) -> list[gs.Node]:
+    return [n for g in subgraphs(node) for n in g.nodes if n.op in (*WEIGHTED, *RECURRENT)]
+
+
+def _named(nodes: Iterable[gs.Node]) -> str:
+    told = [f"{n.op} '{n.name}'" for n in nodes]
+    return ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+
+
+class Sizes:
+    """Which tensors of a graph are computed from sizes that are free, the batch among them.
+
+    Attributes:
+        advice: what to do about it.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        free = [t for t in graph.inputs if t.shape is None or not all(isinstance(d, int) for d in t.shape)]
+        self.advice = "fix the sizes: " + " ".join(example(t.name, t.shape) for t in free)
+        self._free, self._behind_batch = bool(free), any(is_free(t.shape) for t in free)
+        self._computed: set[int] = set()
+        for node in graph.nodes:
+            read = [t for t in read_tensors(node) if t.name and not isinstance(t, gs.Constant)]
+            if node.op in ("Shape", "Size") or (read and all(id(t) in self._computed for t in read)):
+                self._computed.update(id(t) for t in node.outputs)
+
+    def cause(self, node: gs.Node, told: str) -> Cause | None:
+        """Reason and advice where a size that is free is what stands in the way of a node, None elsewhere."""
+        if not self._free:
+            return None
+        if any(id(t) in self._computed for t in node.outputs):
+            return "it computes with sizes that are free", self.advice
+        if any(id(t) in self._computed for t in node.inputs):
+            return "its parameters are computed from sizes that are free", self.advice
+        return ("the sizes of its input are free", self.advice) if told == NO_SHAPE and self._behind_batch else None

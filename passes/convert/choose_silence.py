@@ -1,0 +1,92 @@
+"""Give each layer as many silent steps as it needs, from none to T.
+
+    before:  TSAClip <silent = 1> in every layer
+    after:   TSAClip <silent = 3> where inputs say late what they mean, TSARelu <silent = 1>, TSASigmoid <silent = 0>
+
+A silent step lets a neuron hear more before it speaks, and delays all layers behind. What spikes fail to send because
+they had to be decided too early is the layer's timing error. In order, on the spikes of layers already decided, a layer
+takes the fewest steps, at least those of the coding, with which the root mean square of its residuals u (in units of
+theta, Theorem 1) is
+
+    rms(u) <= max(1/2, 5/4 * rms(u with T silent steps))
+
+that is, with which timing costs less than rounding, which is all that is left where a neuron hears everything before
+it speaks; and up to one half `AdjustAmplitudes` cures it without latency. It takes fewer than those of the coding where
+the residuals do not grow at all: inputs that are known early, or change little. Behind it the network is converted
+again, since merged silent steps take their part of the weights' grid.
+
+What sends the whole numbers of a quantised network exactly, since it waits until it knows them, stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from csscc.coding.coding import Coding
+from csscc.coding.schedule import Schedule
+from csscc.dialect.adapter import export_model
+from csscc.dialect.network import Network
+from csscc.dialect.spiking import neurons
+from csscc.io.data import Source
+from csscc.memory import release
+from csscc.passes.base import BasePass
+from csscc.passes.convert.known_amplitudes import sent_exactly
+from csscc.passes.convert.samples import layer_batches
+from csscc.runtime.segments import LayerRun, LayerRuns
+
+ENOUGH = 0.5
+TIMING = 1.25
+TOGETHER = 3
+
+
+@dataclass(frozen=True)
+class ChooseSilence(BasePass):
+    """Choose the silent steps of each layer.
+
+    Up to `samples` samples are used, fewer where one run would take more than `budget` multiply-accumulates.
+    """
+
+    source: Source
+    name: ClassVar[str] = "choose-silence"
+    samples: int = 16
+    budget: float = 4e10
+    progress: Callable[[int], None] | None = field(default=None, compare=False)
+
+    def apply(self, network: Network) -> int:
+        """Return the number of layers whose silent steps are not those they had."""
+        assert network.ann is not None
+        exact = sent_exactly(network)
+        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in exact}
+        known = {view.name: view.schedule.silent for _, view in neurons(network.graph) if view.name not in settled}
+        if not known:
+            return 0
+        batches = layer_batches(network, self.source, self.samples, self.budget)
+        for run in LayerRuns(export_model(network), batches):
+            view = run.segment.view
+            if view.name in known:
+                chosen = needed(run, network.coding)
+                run.follow(chosen)
+                network.silent[view.name] = chosen.silent
+            if self.progress is not None:
+                self.progress(1)
+        release()
+        return sum(network.silent[name] != silent for name, silent in known.items())
+
+
+def needed(run: LayerRun, coding: Coding) -> Schedule:
+    """The schedule with the fewest silent steps that suffice."""
+    usual, last = min(coding.silent, coding.T), coding.T
+    tried = [*dict.fromkeys([*range(usual + 1), last])]
+    found = dict(zip(tried, run.residual_rms([coding.neuron(s) for s in tried]), strict=True))
+    bound = max(ENOUGH, TIMING * found[last])
+    if found[usual] <= bound:
+        return coding.neuron(next(s for s in tried if found[s] <= found[usual]))
+    for start in range(usual + 1, last, TOGETHER):
+        more = range(start, min(start + TOGETHER, last))
+        residuals = run.residual_rms([coding.neuron(s) for s in more])
+        enough = [s for s, rms in zip(more, residuals, strict=True) if rms <= bound]
+        if enough:
+            return coding.neuron(enough[0])
+    return coding.neuron(last)

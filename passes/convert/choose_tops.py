@@ -1,0 +1,73 @@
+"""Choose how the largest value that each channel of a layer can send is found, on samples kept apart.
+
+One rule does not fit all layers. A channel that is often seen may have a top of its own; one that answers to few
+images has not been seen at its largest, and what is cut off there costs more than a coarser theta. So each rule sets
+tops from most of the calibration samples, and the one wins whose code has the least squared error on the others;
+it then sets the tops from all of them.
+
+A rule is: the channel's largest value, or the top of least error on its own samples, but at least a share of the
+layer's largest value; the top of least error for all channels together; or the layer's largest value and some
+headroom. Where the activation is bounded, and its bound is not far above the largest value seen, the bound takes the
+place of the layer's largest value; no top is beyond it. A channel with few values that are not zero is not trusted
+with a top of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.passes.convert.coding_error import CodingError
+from csscc.statistics import Histogram
+
+Tops = NDArray[np.float64]
+CANDIDATES = np.geomspace(0.02, 1.0, 80)
+SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
+HEADROOM = 1.25
+FEW = 64
+
+
+def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float) -> Tops:
+    """Tops of the rows of a layer, ``[channels]``.
+
+    Args:
+        fitted: of the samples that set the tops while rules are compared.
+        apart: of the samples that compare them.
+        whole: of both.
+        levels: steps up to a top.
+        bound: of the activation's magnitude; infinite if there is none.
+    """
+    error = CodingError(apart)
+    costs = [float(error.of(tops, levels).sum()) for tops in _by_rule(fitted, levels, bound)]
+    best = int(np.argmin(costs))
+    return next(tops for rule, tops in enumerate(_by_rule(whole, levels, bound)) if rule == best)
+
+
+def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops]:
+    """The tops that each rule sets, always in the same order."""
+    layer = float(histogram.largest.max())
+    layer = bound if bound <= HEADROOM * layer else layer
+    hardly_seen = histogram.seen - histogram.zeros < FEW
+
+    def bounded(tops: Tops | float) -> Tops:
+        return np.minimum(np.where(hardly_seen, np.maximum(tops, layer), tops), bound)
+
+    own = (histogram.largest, mse_top(histogram, levels))
+    yield from (bounded(np.maximum(tops, share * layer)) for share in SHARES for tops in own)
+    yield bounded(float(mse_top(histogram.merged(), levels)[0]))
+    yield bounded(HEADROOM * layer)
+
+
+def mse_top(histogram: Histogram, levels: float) -> Tops:
+    """Top of each row that minimises the mean squared error of a uniform code of `levels` steps."""
+    error = CodingError(histogram)
+    best = np.full(histogram.channels, np.inf)
+    tops = histogram.largest.copy()
+    for share in CANDIDATES:
+        top = histogram.largest * share
+        squared = error.of(top, levels)
+        better = squared < best
+        best[better], tops[better] = squared[better], top[better]
+    return tops

@@ -1,0 +1,143 @@
+"""ChooseAmplitudes, the tops of each layer, and what judges them: samples that set no top decide how tops are set."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from csscc.coding.coding import Coding
+from csscc.passes.convert.bounds import bound_of
+from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
+from csscc.passes.convert.choose_tops import choose_tops
+from csscc.passes.convert.coding_error import CodingError
+from csscc.passes.convert.correct_bias import pays
+from csscc.passes.convert.judge import Judge
+from csscc.passes.convert.set_amplitudes import SetAmplitudes
+from csscc.runtime.observe import kept_apart
+from csscc.statistics import Histogram
+from tests.helpers import calibrated, network_of, parse, random_feeds, run, source_of
+
+LEVELS = 255.0
+TEXT = """
+g (float[N,3,8,8] x) => (float[N,2,8,8] y) <float[5,3,3,3] W, float[5] b, float six = {6.0}, float zero = {0.0}, float[2,5,1,1] V>
+{ h = Conv <pads = [1,1,1,1]> (x, W, b) r = Clip(h, zero, six) y = Conv(r, V) }
+"""  # noqa: E501
+
+
+def _counted(values):
+    histogram = Histogram(len(values))
+    histogram.add(values)
+    return histogram
+
+
+def _chosen(fitted, apart, bound=math.inf):
+    a, b = _counted(fitted), _counted(apart)
+    return choose_tops(a, b, a.plus(b), LEVELS, bound)
+
+
+def test_channels_that_are_seen_alike_get_tops_of_their_own(rng):
+    sizes = np.array([[1.0], [4.0], [0.2]])
+    tops = _chosen(rng.uniform(0, sizes, (3, 4000)), rng.uniform(0, sizes, (3, 1000)))
+    np.testing.assert_allclose(tops, [1.0, 4.0, 0.25], rtol=0.05)  # a sixteenth of the layer's at least
+
+
+def test_channels_that_surprise_get_the_largest_of_the_layer(rng):
+    """Each channel answers to one sample in two hundred; half of what comes later is larger than anything seen."""
+    fitted, apart = (rng.exponential(1.0, (64, n)) * (rng.random((64, n)) < 0.02) for n in (6000, 2000))
+    tops = _chosen(fitted, apart)
+    assert tops.min() >= 0.99 * max(fitted.max(), apart.max())
+
+
+def test_a_channel_that_was_hardly_seen_is_not_trusted(rng):
+    values = rng.uniform(0, 4.0, (2, 4000))
+    values[1] = 0
+    values[1, :10] = 0.5
+    tops = _chosen(values, values[:, :1000])
+    assert tops[1] >= values[0].max()
+
+
+def test_a_bound_is_the_top_where_values_come_near_it(rng):
+    fitted, apart = rng.exponential(1.5, (8, 3000)), rng.exponential(1.5, (8, 1000))
+    tops = _chosen(np.minimum(fitted, 6.0), np.minimum(apart, 6.0), bound=6.0)
+    assert tops.max() <= 6.0
+    few = _chosen(rng.uniform(0, 0.1, (1, 3000)), rng.uniform(0, 0.1, (1, 1000)), bound=1.0)
+    assert few.max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("node", "bound"),
+    [
+        ("r = Clip(h, zero, six)", 6.0),
+        ("r = Clip(h, zero)", math.inf),
+        ("r = Sigmoid(h)", 1.0),
+        ("r = HardSigmoid(h)", 1.0),
+        ("r = Softmax(h)", 1.0),
+        ("r = Relu(h)", math.inf),
+    ],
+)
+def test_known_bounds(node, bound):
+    graph = network_of(parse(TEXT.replace("r = Clip(h, zero, six)", node))).graph
+    assert bound_of(next(n for n in graph.nodes if n.outputs[0].name == "r")) == bound
+    assert bound_of(None) == math.inf
+
+
+def test_zeros_cost_nothing_and_what_is_cut_off_does():
+    values = np.array([[0.0] * 100 + [1.0, 3.0]])
+    error = CodingError(_counted(values))
+    assert error.of(np.array([2.0]), LEVELS)[0] == pytest.approx(1.0, rel=0.02)
+    assert error.of(np.array([4.0]), LEVELS)[0] == pytest.approx(2 * (4 / LEVELS) ** 2 / 12, rel=1e-6)
+
+
+def test_two_histograms_are_one(rng):
+    a, b = rng.exponential(1.0, (3, 500)), rng.exponential(2.0, (3, 200))
+    both, wanted = _counted(a).plus(_counted(b)), np.concatenate([a, b], axis=1)
+    assert both.seen == 700
+    np.testing.assert_allclose(both.largest, wanted.max(axis=1))
+    np.testing.assert_allclose(both.sums, wanted.sum(axis=1))
+    bins = both.tops / both.bins
+    for percent in (50, 99):
+        assert (np.abs(both.percentile(percent) - np.percentile(wanted, percent, axis=1)) < 4 * bins + 0.05).all()
+
+
+def test_every_fourth_sample_is_kept_apart_whatever_the_batches():
+    numbers = [kept_apart(size, before, 4) for size, before in ((3, 0), (1, 3), (6, 4))]
+    assert np.flatnonzero(np.concatenate(numbers)).tolist() == [3, 7]
+    assert not kept_apart(5, 0, 0).any()
+
+
+def test_the_judge_sees_samples_that_set_no_top():
+    model, coding = parse(TEXT), Coding(T=8, beta=2.0)
+    source = source_of(model, samples=64)
+    network = calibrated(model, coding, source=source)
+    judge = Judge(network, source)
+    fine = judge.error(network)
+    network.amplitudes["r"] = network.amplitudes["r"] * 16
+    assert judge.error(network) > 4 * fine
+    network.amplitudes["r"] = network.amplitudes["r"] / 1024
+    assert judge.error(network) > 0.5
+
+
+def test_it_takes_what_errs_least():
+    model, coding = parse(TEXT), Coding(T=8, beta=2.0)
+    source = source_of(model, samples=64)
+    network = calibrated(model, coding, source=source, keep_apart=True)
+    ChooseAmplitudes(source).apply(network)
+    assert ChooseAmplitudes(source).apply(network) == 0
+    judge = Judge(network, source)
+    chosen = judge.error(network)
+    for method in ("mse", "max"):
+        SetAmplitudes(method).apply(network)
+        assert chosen < 1.15 * judge.error(network)
+
+
+def test_biases_are_corrected_only_where_it_pays():
+    """A coarse code of small values shifts means; a fine one does not."""
+    model = parse(TEXT)
+    source = source_of(model, samples=64)
+    assert not pays(calibrated(model, Coding(T=12, beta=2.0), source=source), source)
+    coarse = calibrated(model, Coding(T=12, beta=2.0), source=source)
+    coarse.amplitudes["r"] = np.asarray(run(model, random_feeds(model, batch=8))["y"].std() * 2.0)
+    judge = Judge(coarse, source)
+    assert pays(coarse, source) == (judge.error(coarse, centred=True) < 0.9 * judge.error(coarse))
