@@ -90,11 +90,11 @@ def canonical_passes() -> tuple[Pass, ...]:
         PoolBeforeConcat(),
         FuseReluMaxPool(),
         KnownFactors(),
-        CarryKnown(),
         MergeAttention(),
         ConstantsBehindLayers(),
         AveragesAsSums(),
         SpikesBetweenLayers(),
+        CarryKnown(),
     )
 
 

@@ -140,7 +140,7 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
             f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
         )
     try:
-        given = {f.name: kind(facts[f.name]) for f, kind in _coding_fields()}
+        given: dict[str, Any] = {f.name: kind(facts[f.name]) for f, kind in _coding_fields()}
         coding = Coding(**{name: bool(v) if name in _FLAGS else v for name, v in given.items()})
         listed = json.loads(facts["layers"])
         if not isinstance(listed, list):
