@@ -28,7 +28,7 @@ from csscc.dialect.spiking import neurons
 from csscc.io.data import Source, limited
 from csscc.memory import release
 from csscc.passes.base import BasePass
-from csscc.passes.convert.samples import batch_size
+from csscc.passes.convert.samples import batch_size, in_whole_batches
 from csscc.runtime.residuals import residual_histograms
 from csscc.statistics import Histogram
 
@@ -63,7 +63,7 @@ class AdjustAmplitudes(BasePass):
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
         sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
-        batches = limited(self.source.batches(size), samples)
+        batches = limited(self.source.batches(size), in_whole_batches(network, samples, size))
         histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
         release()
         raised = 0
