@@ -102,11 +102,11 @@ def canonical_passes() -> tuple[Pass, ...]:
         FuseReluMaxPool(),
         FuseQuantisers(),
         KnownFactors(),
-        CarryKnown(),
         MergeAttention(),
         ConstantsBehindLayers(),
         AveragesAsSums(),
         SpikesBetweenLayers(),
+        CarryKnown(),
     )
 
 

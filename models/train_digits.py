@@ -131,7 +131,10 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
     labels = digits.target.astype(np.int64)
-    return train_test_split(images, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SEED)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels, test_size=TEST_IMAGES, stratify=labels, random_state=SEED
+    )
+    return x_train, x_test, y_train, y_test
 
 
 def repeatable() -> None:

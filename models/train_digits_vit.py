@@ -11,7 +11,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from train_digits import HERE, repeatable, report, split, train
+
+from csscc.models.train_digits import HERE, repeatable, report, split, train
 
 WIDTH, HEADS, BLOCKS, PATCH, SIDE = 32, 4, 3, 2, 8
 EPOCHS, PEAK_RATE = 150, 0.003

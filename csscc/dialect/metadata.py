@@ -106,6 +106,9 @@ def _size(shape: Any) -> int:
     return int(np.prod(known)) if shape and len(known) == len(shape) - 1 else 0
 
 
+_FLAGS = frozenset(f.name for f in fields(Coding) if isinstance(f.default, bool))
+
+
 def _coding_fields() -> list[tuple[Field[Any], type[int] | type[float]]]:
     """The fields of `Coding`, and the kind of number that says each; flags are 0 or 1."""
     return [(f, float if isinstance(f.default, float) else int) for f in fields(Coding)]
@@ -137,7 +140,8 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
             f"{where}: not a spiking network made by csscc; make one with: csscc compile {where} -o snn.onnx"
         )
     try:
-        coding = Coding(**{f.name: type(f.default)(kind(facts[f.name])) for f, kind in _coding_fields()})
+        given: dict[str, Any] = {f.name: kind(facts[f.name]) for f, kind in _coding_fields()}
+        coding = Coding(**{name: bool(v) if name in _FLAGS else v for name, v in given.items()})
         listed = json.loads(facts["layers"])
         if not isinstance(listed, list):
             raise TypeError("its layers are no list")

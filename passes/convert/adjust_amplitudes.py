@@ -30,7 +30,7 @@ from csscc.io.data import Source, limited
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.known_amplitudes import known_grids
-from csscc.passes.convert.samples import batch_size
+from csscc.passes.convert.samples import batch_size, in_whole_batches
 from csscc.runtime.residuals import residual_histograms
 from csscc.statistics import Histogram
 
@@ -66,7 +66,7 @@ class AdjustAmplitudes(BasePass):
         shapes = sized_shapes(replace(network, graph=network.ann))
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
-        batches = limited(self.source.batches(size), samples)
+        batches = limited(self.source.batches(size), in_whole_batches(network, samples, size))
         histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
         release()
         raised = 0

@@ -19,7 +19,7 @@ from csscc.dialect.network import Network
 from csscc.io.data import Source, limited
 from csscc.passes.convert.calibrate import KEPT_APART
 from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
-from csscc.passes.convert.samples import batch_size
+from csscc.passes.convert.samples import batch_size, in_whole_batches
 from csscc.runtime.observe import kept_apart
 from csscc.runtime.session import Session
 from csscc.statistics import Feeds
@@ -88,7 +88,7 @@ def _samples(network: Network, ann: gs.Graph, source: Source) -> list[Feeds]:
     size = batch_size(plain, heard_tensors(network))
     found: list[Feeds] = []
     seen = 0
-    for feeds in limited(source.batches(size), KEPT_APART * number):
+    for feeds in limited(source.batches(size), in_whole_batches(network, KEPT_APART * number, size)):
         if network.batch is None:
             if kept_apart(1, seen // size, KEPT_APART).any() and len(next(iter(feeds.values()))) == size:
                 found.append(feeds)

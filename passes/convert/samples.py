@@ -40,10 +40,16 @@ def layer_batches(network: Network, source: Source, samples: int, budget: float)
     assert network.ann is not None
     ann = replace(network, graph=network.ann)
     affordable = affordable_samples(network.ann, network.coding.T, samples, budget, shapes=sized_shapes(ann))
-    batches = source.batches(batch_size(ann, network.amplitudes, share=4))
+    size = batch_size(ann, network.amplitudes, share=4)
+    batches = source.batches(size)
     first = next(batches)
     alike = (b for b in batches if all(b[name].shape[1:] == array.shape[1:] for name, array in first.items()))
-    return list(limited(chain([first], alike), affordable))
+    return list(limited(chain([first], alike), in_whole_batches(network, affordable, size)))
+
+
+def in_whole_batches(network: Network, samples: int, size: int) -> int:
+    """As many of the samples as fill batches of `size`, where the network takes no others; one batch at least."""
+    return samples if network.batch is not None else max(1, samples // size) * size
 
 
 def _size(shape: Shape | None) -> int:

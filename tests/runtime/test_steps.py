@@ -209,10 +209,8 @@ def test_heads_of_an_attention_are_no_images() -> None:
           a2 = Reshape(a1, whole) m = ReduceMean <keepdims = 0> (a2, axes) y = MatMul(m, o) }"""
     )
     snn = csscc.compile(model, random_feeds(model, batch=16), T=5, form="steps")
-    domains = {
-        n.name: n.domain for n in snn.file.graph.node if n.op_type in ("Conv", "TSASoftmax", "TSAMatMul")
-    }
-    assert sorted(domains.values()) == [DOMAIN, DOMAIN, DOMAIN, STEPS_DOMAIN]
+    domains = {n.name: n.domain for n in snn.file.graph.node if n.op_type in ("Conv", "TSAAttend")}
+    assert sorted(domains.values()) == [DOMAIN, STEPS_DOMAIN]
 
 
 def optimised(snn: csscc.SNN, path: Path) -> Counter[str]:
