@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import csscc
+from csscc.api import calibrate
 from csscc.coding.coding import Coding
 from csscc.errors import RefusedModelError
 from csscc.measure.inspection import inspect_ann
@@ -206,6 +207,43 @@ def test_no_quantiser_is_left_in_the_core() -> None:
     assert operators.count("Quantise") == 2
     assert operators.count("QuantiseSum2") == 1
     assert operators.count("QuantizeLinear") == 1  # of the input, in front of the encoder
+
+
+def test_what_chooses_itself_leaves_a_quantised_network_as_it_is() -> None:
+    """No identity neurons, no other silent steps, no other amplitudes or biases."""
+    model, x = network("uint8"), inputs()
+    expected = whole_numbers(model, "uint8", x)
+    for snn in (csscc.compile(model, calibration=x, silent="auto"), csscc.compile(calibrate(model, x))):
+        assert [v.kind for v in snn.layers] == ["encoder", "Quantise", "Quantise", "QuantiseSum2", "readout"]
+        assert snn.silent == (7, 7, 7)
+        assert snn.facts.coding == Coding(8, 2, 7)
+        for train, wanted in zip(sent(snn, x), expected.values(), strict=True):
+            np.testing.assert_array_equal(train, wanted)
+
+
+def test_an_average_over_no_power_of_two_is_rounded_once() -> None:
+    model = parse(
+        """g (float[N,2,3,3] x) => (float[N,2] y)
+        <float xs = {0.021}, uint8 xz = {100}, float hs = {0.0173}, float ps = {0.0101}, uint8 z = {0},
+         float[4,2,1,1] k, float[4,2] v>
+        { xq = QuantizeLinear(x, xs, xz) xd = DequantizeLinear(xq, xs, xz)
+          a = Conv(xd, k) r = Relu(a) hq = QuantizeLinear(r, hs, z) hd = DequantizeLinear(hq, hs, z)
+          p = GlobalAveragePool(hd) pq = QuantizeLinear(p, ps, z) pd = DequantizeLinear(pq, ps, z)
+          f = Flatten(pd) y = MatMul(f, v) }"""
+    )
+    rng = np.random.default_rng(1)
+    weights, x = rng.integers(-20, 21, (4, 2, 1, 1)), (2 * rng.standard_normal((BATCH, 2, 3, 3))).astype(np.float32)
+    for tensor in model.graph.initializer:
+        if tensor.name == "k":
+            tensor.CopyFrom(onnx.numpy_helper.from_array((weights * np.float32(0.013)).astype(np.float32), "k"))
+    snn = csscc.compile(model)
+    assert [v.kind for v in snn.layers] == ["encoder", "Quantise", "Quantise", "readout"]
+    q = np.clip(np.rint(x / np.float32(0.021)), -100, 155)
+    h = np.clip(np.rint(np.einsum("oc,bcij->boij", weights[..., 0, 0], q) * 0.021 * 0.013 / 0.0173), 0, 255)
+    p = np.clip(np.rint(h.sum((2, 3)) / 9 * 0.0173 / 0.0101), 0, 255)
+    for train, wanted in zip(sent(snn, x), (q, h, p), strict=True):
+        assert np.unique(wanted).size > 20
+        np.testing.assert_array_equal(train, wanted.reshape(BATCH, -1))
 
 
 def test_a_quantiser_whose_scale_is_computed_is_refused_by_name() -> None:
