@@ -78,11 +78,16 @@ class Segment:
         return define_operators(made)
 
     def residuals(self, schedule: Schedule) -> onnx.ModelProto:
-        """A model of the neurons alone, with another schedule: from their currents and `biases` to their residuals."""
-        alone = replace(self, node=onnx.NodeProto(), nodes=(), inputs=tuple(dict.fromkeys(self.view.current)))
-        alone.node.CopyFrom(self.node)
-        set_schedule(alone.node, schedule)
-        made = alone.model()
+        """A model of the neurons alone, with another schedule, that gives their residuals.
+
+        It takes their currents, `biases`, and what else of `inputs` biases and parameters are computed from.
+        """
+        node = onnx.NodeProto()
+        node.CopyFrom(self.node)
+        set_schedule(node, schedule)
+        makers = {name: n for n in self.nodes for name in n.output}
+        wanted, inputs = _in_front_of(node, makers, {*self.view.current, *self.inputs})
+        made = replace(self, node=node, nodes=tuple(n for n in self.nodes if id(n) in wanted), inputs=inputs).model()
         (residual,) = with_residuals(made).values()
         del made.graph.output[:]
         return with_outputs(made, [residual])
@@ -99,7 +104,17 @@ def segments(model: onnx.ModelProto) -> list[Segment]:
 def _segment(
     model: onnx.ModelProto, node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], borders: set[str]
 ) -> Segment:
-    wanted, stack = {id(node)}, list(node.input)
+    wanted, inputs = _in_front_of(node, makers, borders)
+    nodes = tuple(n for n in model.graph.node if id(n) in wanted)
+    biases = tuple(f"{node.name}_bias_of_{c}" for c in view_of(node).current)
+    return Segment(node, model, nodes, inputs, biases)
+
+
+def _in_front_of(
+    node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], borders: set[str]
+) -> tuple[set[int], tuple[str, ...]]:
+    """Ids of the nodes from `borders` to the node, and which of the borders are read."""
+    wanted, stack = set[int](), list(node.input)
     inputs: dict[str, None] = {}
     while stack:
         name = stack.pop()
@@ -108,9 +123,7 @@ def _segment(
         elif name in makers and id(makers[name]) not in wanted:
             wanted.add(id(makers[name]))
             stack.extend(makers[name].input)
-    nodes = tuple(n for n in model.graph.node if id(n) in wanted and n is not node)
-    biases = tuple(f"{node.name}_bias_of_{c}" for c in view_of(node).current)
-    return Segment(node, model, nodes, tuple(inputs), biases)
+    return wanted, tuple(inputs)
 
 
 def _float(name: str) -> onnx.ValueInfoProto:
@@ -171,12 +184,13 @@ class LayerRun:
         """RMS of the neurons' residuals over all samples, in units of theta, with each of the schedules."""
         currents = list(dict.fromkeys(self.segment.view.current))
         made = [c for c in currents if c not in self.segment.inputs]
-        sessions = [by_layer_session(self.segment.residuals(schedule)) for schedule in schedules]
+        models = [self.segment.residuals(schedule) for schedule in schedules]
+        sessions, wanted = [by_layer_session(m) for m in models], [i.name for i in models[0].graph.input]
         squares, number = np.zeros(len(schedules)), 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases
-            heard = self._session.run(given, made)
-            heard = {n: heard[n] if n in heard else given[n] for n in currents} | self.biases
+            known = given | (self._session.run(given, made) if made else {})
+            heard = {name: known[name] for name in wanted}
             for i, session in enumerate(sessions):
                 (values,) = session.run(heard).values()
                 squares[i] += float(np.square(values, dtype=np.float64).sum())
