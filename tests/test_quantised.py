@@ -221,6 +221,10 @@ def test_what_chooses_itself_leaves_a_quantised_network_as_it_is() -> None:
             np.testing.assert_array_equal(train, wanted)
 
 
+def test_too_few_steps_are_all_waited_for() -> None:
+    assert csscc.compile(network("uint8"), T=5).silent == (4, 4, 4)
+
+
 def test_an_average_over_no_power_of_two_is_rounded_once() -> None:
     model = parse(
         """g (float[N,2,3,3] x) => (float[N,2] y)

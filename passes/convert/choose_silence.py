@@ -15,7 +15,7 @@ it speaks; and up to one half `AdjustAmplitudes` cures it without latency. It ta
 the residuals do not grow at all: inputs that are known early, or change little. Behind it the network is converted
 again, since merged silent steps take their part of the weights' grid.
 
-What sends the whole numbers of a quantised network exactly, since it waits until it knows them, stays as it is.
+What sends the whole numbers of a quantised network, and waits until it knows them, stays as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from csscc.dialect.spiking import neurons
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
-from csscc.passes.convert.known_amplitudes import sent_exactly
+from csscc.passes.convert.known_amplitudes import sent_whole
 from csscc.passes.convert.samples import layer_batches
 from csscc.runtime.segments import LayerRun, LayerRuns
 
@@ -57,8 +57,8 @@ class ChooseSilence(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of layers whose silent steps are not those they had."""
         assert network.ann is not None
-        exact = sent_exactly(network)
-        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in exact}
+        whole = sent_whole(network)
+        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in whole}
         known = {view.name: view.schedule.silent for _, view in neurons(network.graph) if view.name not in settled}
         if not known:
             return 0

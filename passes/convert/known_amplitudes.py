@@ -29,11 +29,11 @@ def known_grids(network: Network) -> dict[str, Grid]:
     return {name: grid for name, grid in grids if grid is not None}
 
 
-def sent_exactly(network: Network) -> set[str]:
-    """What neurons and encoders send exactly at the network's coding, since they hear all of it before they fire."""
+def sent_whole(network: Network) -> set[str]:
+    """What is sent as whole numbers by neurons that hear all of it before they fire, as `settled` has them do."""
     coding = network.coding
     waits = coding.beta in EXACT_BETAS and coding.silent >= coding.T - 1
-    return {name for name, grid in known_grids(network).items() if waits and coding.levels >= grid.span}
+    return set(known_grids(network)) if waits else set()
 
 
 def is_quantised(network: Network) -> bool:
