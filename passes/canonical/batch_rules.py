@@ -154,6 +154,17 @@ def reduction(fronts: Fronts, node: gs.Node) -> Made:
     return [(made, Place(place.axis - gone, place.outer, place.inner))]
 
 
+def quantiser(fronts: Fronts, node: gs.Node) -> Made:
+    """Element by element; a scale for each channel stays along the channels, which do not hold the batch."""
+    place, rank = placed(fronts, node)
+    inputs, scale = [fronts.front(node.inputs[0]), *node.inputs[1:]], constant(node, 1)
+    if scale is None:
+        raise UnfitError
+    if scale.size == 1:
+        return [(again(fronts, node, inputs), place)]
+    return [(again(fronts, node, inputs, axis=axis_behind(place, rank, attribute(node, "axis", 1))), place)]
+
+
 _ELEMENTWISE = (
     "Identity Dropout Cast Add Sub Mul Div Pow Sum Mean Max Min Mod Neg Abs Sqrt Reciprocal Exp Log Erf Sin Cos Sign "
     "Floor Ceil Round Relu LeakyRelu PRelu Elu Selu Celu Clip ThresholdedRelu Sigmoid HardSigmoid HardSwish Tanh "
@@ -165,6 +176,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
     **dict.fromkeys(("Softmax", "LogSoftmax"), along),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1"), reduction),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantiser),
     "LayerNormalization": normalisation,
     "BatchNormalization": batch_normalisation,
     "MatMul": matmul,

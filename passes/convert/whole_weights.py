@@ -21,9 +21,18 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from csscc.dialect.biases import constant_part, set_constant_part
 from csscc.dialect.grids import QUANTISERS
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, only_reader, producer, rank_of, replace_readers, values_of
+from csscc.dialect.rewrite import (
+    constant_tensor,
+    insert_node,
+    only_reader,
+    producer,
+    rank_of,
+    replace_readers,
+    values_of,
+)
 from csscc.dialect.spiking import DOMAIN, Spiking, neurons, view_of
 from csscc.passes.base import BasePass
 from csscc.passes.convert.rescale import is_factor
@@ -79,8 +88,12 @@ def _whole(network: Network, view: Spiking[gs.Tensor], index: int) -> bool:
         rule.scale_outputs(graph, node, 1 / steps)
         rule.snap(graph, node, np.ones_like(steps))
         worth = spread(steps, rank_of(current), rule.output_axis(node))
-    bias = _nearly_whole(np.asarray(values_of(view.biases[index]), np.float64) / worth)
-    view.set_bias(index, constant_tensor(graph, f"{view.name}_bias", compress(bias)))
+    maker = producer(view.biases[index])
+    if maker is not None:  # what is known before time starts
+        share = constant_tensor(graph, f"{view.name}_share", compress(1 / worth))
+        maker.inputs[0] = insert_node(graph, "Mul", f"{maker.name}_shared", [maker.inputs[0], share])
+    bias = _nearly_whole(np.asarray(constant_part(view, index), np.float64) / worth)
+    set_constant_part(graph, view, index, compress(bias))
     view.set_parameter(index, constant_tensor(graph, f"{view.name}_factor", compress(_factor(view, index, worth))))
     return True
 

@@ -12,6 +12,7 @@ from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.batch_place import Place, UnfitError, place_after_reshape
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.known_sizes import KnownSizes
+from csscc.passes.canonical.recognise_quantisers import RecogniseQuantisers
 from csscc.passes.convert.find_regions import survey
 from csscc.pipeline import canonical
 from tests.helpers import assert_equal_outputs, assert_same_network, network_of, ops, parse, random_feeds, run, settles
@@ -121,6 +122,22 @@ def test_attention_as_exporters_write_it(name):
     assert survey(network.graph)[1]
     assert settles(BatchFirst(), network)
     FoldConstants().apply(network)
+    assert not survey(network.graph)[1]
+    for batch in (1, 3, 5):
+        assert_same_network(model, network, batch=batch)
+
+
+@pytest.mark.parametrize("scale", [0.25, [0.25, 0.5, 0.125, 0.25, 0.5, 0.25]], ids=["one", "each row"])
+def test_quantisers_where_the_batch_is_folded(scale):
+    numbers = scale if isinstance(scale, list) else [scale]
+    values = ", ".join(map(str, numbers))
+    more = f"float[{len(numbers)}] ps = {{{values}}}, uint8[{len(numbers)}] pz = {{{', '.join(['7'] * len(numbers))}}}"
+    mask = "mq = QuantizeLinear <axis = 1> (s, ps, pz) m = DequantizeLinear <axis = 1> (mq, ps, pz)"
+    model = model_of(FOLDED.replace("{mask}", mask), more=more)
+    network = brought(model)
+    assert settles(BatchFirst(), network)
+    FoldConstants().apply(network)
+    assert RecogniseQuantisers().apply(network) == 1
     assert not survey(network.graph)[1]
     for batch in (1, 3, 5):
         assert_same_network(model, network, batch=batch)

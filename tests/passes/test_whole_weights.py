@@ -82,3 +82,26 @@ def test_a_layer_that_reads_an_input_twice_or_in_groups_gets_no_second_train() -
     snn = csscc.compile(parse(text))
     assert not any("trains" in e.text for e in snn.report.events)
     assert snn.facts.coding == Coding(4, 2, 3)
+
+
+def test_what_is_known_before_time_starts_is_in_steps_of_the_sum() -> None:
+    """A second input without a layer behind it, added in front of a quantiser."""
+    model = parse(
+        """g (float[N,6] x, float[N,4] m) => (float[N,3] y)
+        <float xs = {0.021}, uint8 xz = {100}, float hs = {0.0173}, uint8 z = {3}, float[6,4] w, float[4,3] v>
+        { xq = QuantizeLinear(x, xs, xz) xd = DequantizeLinear(xq, xs, xz) a = MatMul(xd, w) b = Add(a, m)
+          hq = QuantizeLinear(b, hs, z) hd = DequantizeLinear(hq, hs, z) y = MatMul(hd, v) }"""
+    )
+    rng = np.random.default_rng(4)
+    numbers, x = rng.integers(-20, 21, (6, 4)), rng.standard_normal((64, 6)).astype(np.float32)
+    known = rng.standard_normal((64, 4)).astype(np.float32)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(numbers.astype(np.float32) * np.float32(0.013), "w"))
+    snn = csscc.compile(model)
+    assert [layer.kind for layer in snn.layers] == ["encoder", "Quantise", "readout"]
+    current = np.clip(np.rint(x / np.float32(0.021)), -100, 155) @ numbers * 0.021 * 0.013
+    wanted = np.clip(np.rint((current + known) / 0.0173), -3, 252)
+    train = snn.trace({"x": x, "m": known}).spikes[snn.layers[1].name]
+    assert np.unique(wanted).size > 20
+    np.testing.assert_array_equal(np.tensordot(snn.facts.coding.weights, train.reshape(8, 64, 4), 1), wanted)
