@@ -269,7 +269,9 @@ def compile(
     if not isinstance(model, Calibrated):
         comparison = compare(model, snn.file, network, source, check_samples)
         clock.stop("compare")
-    warnings = (*((_no_calibration(snn.facts.calibration),) if source.synthetic else ()), *comparison.warnings)
+    observed = network.calibration is not None and network.calibration.histograms
+    missing = (_no_calibration(snn.facts.calibration),) if source.synthetic and observed else ()
+    warnings = (*missing, *comparison.warnings)
     snn.report = Report(tuple(network.events), seconds, comparison, warnings)
     return snn
 

@@ -39,6 +39,7 @@ class Options:
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
+        stated: fields of the coding that were asked for; of the others, a quantised network knows better values.
     """
 
     coding: Coding = field(default_factory=Coding)
@@ -55,6 +56,7 @@ class Options:
     form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
+    stated: frozenset[str] = frozenset()
 
     def with_(self, **changes: Any) -> Options:
         """A copy with the given fields changed; None leaves a field as it is."""
@@ -119,16 +121,17 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if scheme.settings.get("beta") == 1 and changes.get("beta") not in (None, 1):
         raise UsageError(f"coding '{coding}' ({scheme.use}) has no amplification, so beta is 1, not {changes['beta']}")
     given = {**scheme.settings, **{k: v for k, v in changes.items() if v is not None}}
+    stated = CODING_FIELDS if coding != "css" else {k for k in CODING_FIELDS & given.keys() if given[k] != AUTO}
     if given.get("silent") == AUTO:
         given |= {"silent": PRESETS[preset].coding.silent, "choose_silence": True}
     elif "silent" in given or scheme.waits:
         given["choose_silence"] = False
-    base, stated = PRESETS[preset], given.get("silent")
+    base, silent = PRESETS[preset], given.get("silent")
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
     if scheme.waits:
-        numbers = replace(numbers, silent=stated or numbers.T)
+        numbers = replace(numbers, silent=silent or numbers.T)
     check_coding(numbers)
-    options = base.with_(coding=numbers, **given)
+    options = base.with_(coding=numbers, stated=frozenset(stated), **given)
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.calibration_samples < 1:

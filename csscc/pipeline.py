@@ -24,13 +24,16 @@ from csscc.io.files import save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
+from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
 from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_apart import ConstantsApart
 from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
 from csscc.passes.canonical.fold_constants import FoldConstants
+from csscc.passes.canonical.fold_quantised import FoldQuantised
 from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
+from csscc.passes.canonical.fuse_quantisers import FuseQuantisers
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
 from csscc.passes.canonical.known_factors import KnownFactors
 from csscc.passes.canonical.known_sizes import KnownSizes
@@ -41,6 +44,7 @@ from csscc.passes.canonical.merge_softmax import MergeSoftmax
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
 from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizations
+from csscc.passes.canonical.recognise_quantisers import RecogniseQuantisers
 from csscc.passes.canonical.remove_identities import RemoveIdentities
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
@@ -53,11 +57,15 @@ from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
 from csscc.passes.convert.find_regions import FindRegions
+from csscc.passes.convert.fine_weights import FineWeights
 from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.known_amplitudes import SettleCoding
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
+from csscc.passes.convert.split_inputs import SplitInputs
+from csscc.passes.convert.whole_weights import WholeWeights
 from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
@@ -72,7 +80,9 @@ T = TypeVar("T")
 def canonical_passes() -> tuple[Pass, ...]:
     """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
     return (
+        ActivationsAsFloats(),
         FoldConstants(),
+        FoldQuantised(),
         KnownSizes(),
         FoldConstants(),
         RemoveIdentities(),
@@ -84,11 +94,13 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         FuseBatchNorm(),
         MasksAsSums(),
+        RecogniseQuantisers(),
         RecogniseNormalizations(),
         RecogniseActivations(),
         SimplifyOperands(),
         PoolBeforeConcat(),
         FuseReluMaxPool(),
+        FuseQuantisers(),
         KnownFactors(),
         MergeAttention(),
         ConstantsBehindLayers(),
@@ -100,7 +112,8 @@ def canonical_passes() -> tuple[Pass, ...]:
 
 def conversion_passes(options: Options) -> tuple[Pass, ...]:
     """From an ANN with amplitudes to a spiking network."""
-    return (InsertNeurons(), Rescale(), BiasOnFirstStep(neurons=options.bias_on_first_step), SnapWeights())
+    bias = BiasOnFirstStep(neurons=options.bias_on_first_step)
+    return (InsertNeurons(), Rescale(), bias, WholeWeights(), FineWeights(), SnapWeights())
 
 
 def pipeline(options: Options, source: Source, progress: Progress | None = None) -> Passes:
@@ -147,12 +160,13 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
     if options.method == "auto":
         amplitudes = ChooseAmplitudes(source)
-    return (amplitudes, *convert, *improve, *lowering_passes(options))
+    begin = (SettleCoding(options.stated), amplitudes, SplitInputs())
+    return (*begin, *convert, *improve, *lowering_passes(options))
 
 
 def lowering_passes(options: Options) -> tuple[Pass, ...]:
     """From a spiking network by layer to the file that is written and run."""
-    settings = {k: v for k, v in asdict(options).items() if k != "coding"}
+    settings = {k: v for k, v in asdict(options).items() if k not in ("coding", "stated")}
     merge = (MergeSilence(),) if merges(options.form) else ()
     return (*merge, Lower(options.form, settings))
 

@@ -9,7 +9,7 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.errors import UsageError
-from csscc.options import PRESETS, Options, make_options
+from csscc.options import CODING_FIELDS, PRESETS, Options, make_options
 from csscc.passes.base import Repeat
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.pipeline import spiking_passes
@@ -108,3 +108,9 @@ def test_values_out_of_range_are_wrong_usage(values: dict[str, Any], message: st
 def test_an_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match="preset 'best' is not known; choose one of default, paper"):
         make_options("best")
+
+
+def test_what_was_stated_of_the_coding() -> None:
+    assert make_options(T=4, silent="auto", method="max").stated == {"T"}
+    assert make_options().stated == make_options(silent="auto").stated == set()
+    assert make_options(coding="rate").stated == CODING_FIELDS

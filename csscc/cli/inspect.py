@@ -23,9 +23,9 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 
 @click.command("inspect")
 @model_argument
-@click.option("--T", "T", type=int, default=12, show_default=True, help="Coding steps, for the costs.")
-@click.option("--beta", type=float, default=1.5, show_default=True)
-@click.option("--silent", type=int, default=1, show_default=True, help="Silent steps a layer, for the costs.")
+@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
+@click.option("--beta", type=float, help="[default: 1.5; of a quantised network 2]")
+@click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @input_shape_option
 @json_option
 def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json: bool, **coding: Any) -> None:
@@ -51,9 +51,11 @@ def _show_ann(
     from csscc.measure.inspection import inspect_ann
     from csscc.options import check_coding
 
-    chosen = Coding(**coding)
+    stated = {name: value for name, value in coding.items() if value is not None}
+    chosen = Coding(**stated)
     check_coding(chosen)
-    result = inspect_ann(model, chosen, input_shape)
+    result = inspect_ann(model, chosen, input_shape, stated=tuple(stated))
+    chosen = result.coding
     sample = f"sample{of_samples(result.sizes)}"
     if as_json:
         print_json(result.as_dict())
@@ -68,6 +70,8 @@ def _show_ann(
         if result.refusal:
             out.print(result.refusal, markup=False)
             raise click.exceptions.Exit(RefusedError.exit_code)
+        if result.quantised:
+            out.print(result.quantised, markup=False)
         out.print(
             f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking\n"
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "

@@ -48,6 +48,15 @@ class Activation:
     computed: bool = False
 
 
+def _quantised_sum(number: int) -> str:
+    """A weighted sum, rounded as Add, QuantizeLinear and DequantizeLinear compute it; with scale, low and high."""
+    products = " ".join(f"a{i} = Mul(x{i if i > 1 else ''}, param{i})" for i in range(1, number + 1))
+    sums = " ".join(f"s{i} = Add({f's{i - 1}' if i > 2 else 'a1'}, a{i})" for i in range(2, number + 1))
+    scale, low, high = (f"param{number + i}" for i in (1, 2, 3))
+    stairs = f"v = Div(s{number}, {scale}) r = Round(v) c = Clip(r, {low}, {high}) y = Mul(c, {scale})"
+    return f"{products} {sums} {stairs}"
+
+
 _WEIGHTS = "s = MatMul(x, x2) m = Add(s, param1) p = Softmax <axis = -1> (m)"
 _OR_ZERO = "n = IsNaN(p) z = Constant <value_float = 0.0> () w = Where(n, z, p)"
 _TABLE = (
@@ -76,6 +85,10 @@ _TABLE = (
     Activation("Times", homogeneous=True, computed=True, exact=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)", exact=True),
     Activation("AtMost", body="y = Min(x, param1)", exact=True),
+    Activation(
+        "Quantise", body="v = Mul(x, param1) r = Round(v) c = Clip(r, param3, param4) y = Mul(c, param2)", exact=True
+    ),  # a multiplication and a rounding, as integer kernels do with what they have added up
+    *(Activation(f"QuantiseSum{n}", inputs=n, body=_quantised_sum(n), exact=True) for n in (2, 3, 4)),
     Activation("ThresholdedRelu", exact=True),
     Activation("Clip", exact=True),
     Activation("HardSigmoid"),

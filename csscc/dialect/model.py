@@ -60,8 +60,13 @@ def refuse_other_version(model: onnx.ModelProto) -> None:
 
 
 def other_version(model: onnx.ModelProto) -> onnx.OperatorSetIdProto | None:
-    """The first import of spiking operators that mean something else than this csscc's; None if all mean the same."""
-    return next((o for o in model.opset_import if o.version != VERSIONS.get(o.domain, o.version)), None)
+    """The first import of spiking operators that mean something else than this csscc's; None if all mean the same.
+
+    Domains that no node uses do not count: onnxruntime writes all that a process has registered into what it saves.
+    """
+    used = {n.domain for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in nodes}
+    imports = (o for o in model.opset_import if o.domain in used)
+    return next((o for o in imports if o.version != VERSIONS.get(o.domain, o.version)), None)
 
 
 def in_stream(model: onnx.ModelProto) -> bool:

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.coding.coding import Coding
+from csscc.dialect.grids import Grid
 from csscc.dialect.regions import Regions
 from csscc.statistics import Calibration
 
@@ -40,6 +41,7 @@ class Network:
         regions: which nodes become spiking, once found.
         calibration: statistics of the ANN's activations, once collected.
         statistics: mean and deviation per channel that a folded BatchNormalization remembers of its output, by tensor.
+        grids: of activations, other than quantisers themselves, that a quantiser rounds, by the name of the tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
         raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
         silent: silent steps of neurons that do not have those of the coding, by node name.
@@ -59,6 +61,7 @@ class Network:
     regions: Regions | None = None
     calibration: Calibration | None = None
     statistics: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
     silent: dict[str, int] = field(default_factory=dict)

@@ -140,6 +140,10 @@ class Spiking(Generic[Tensor]):
         """Give the membrane of one current another bias."""
         self.inputs[self._starts[index] + self.width] = tensor
 
+    def set_parameter(self, index: int, tensor: Tensor) -> None:
+        """Give the activation another constant input."""
+        self.inputs[self._behind + 1 + index] = tensor
+
     @property
     def theta(self) -> Tensor:
         """Amplitude of the spikes it sends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +20,11 @@ from csscc.dialect.sizes import Shapes, Sizes, ask_for, checked
 from csscc.dialect.sizes import behind_batch as sizes_behind_batch
 from csscc.errors import Offender
 from csscc.measure.costs import outline_of
+from csscc.options import CODING_FIELDS
+from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
 from csscc.passes.canonical.load import load as load_network
 from csscc.passes.convert.find_regions import refusal, survey
+from csscc.passes.convert.known_amplitudes import SettleCoding, known_grids
 from csscc.passes.linear.core import read_tensors
 from csscc.pipeline import canonical, canonical_passes, run_pipeline
 
@@ -67,6 +70,8 @@ class Inspection:
         state_bytes: membrane state of one sample.
         batch: whether the spiking network takes any batch size.
         opset: of the source model.
+        coding: that was asked for, or that a quantised network has by itself.
+        quantised: what is quantised, in words; empty if nothing is.
     """
 
     nodes: tuple[NodeFate, ...]
@@ -83,6 +88,8 @@ class Inspection:
     state_bytes: int
     batch: bool
     opset: int
+    coding: Coding
+    quantised: str
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -90,9 +97,15 @@ class Inspection:
 
 
 def inspect_ann(
-    model: str | Path | onnx.ModelProto, coding: Coding, input_shape: Shapes | None = None
+    model: str | Path | onnx.ModelProto,
+    coding: Coding,
+    input_shape: Shapes | None = None,
+    *,
+    stated: Collection[str] = CODING_FIELDS,
 ) -> Inspection:
     """Every node's fate, and a summary at `coding`, for samples of `input_shape` where the model leaves sizes free.
+
+    Of the coding, a quantised network may change what was not `stated`.
 
     Raises:
         RefusedError: the file cannot be read, or its operators are not known at all.
@@ -114,6 +127,9 @@ def inspect_ann(
     operations = multiply_accumulates_of(network.graph, shapes)
     neurons = _neurons(network, regions, shapes)
     depth = _depth(network, regions)
+    network.coding, network.regions = coding, regions
+    SettleCoding(frozenset(stated)).apply(network)
+    coding = network.coding
     refused = str(refusal(network, regions, offenders) or asked)
     costs = None if refused else outline_of(network, regions).costs(coding)
     return Inspection(
@@ -131,7 +147,21 @@ def inspect_ann(
         state_bytes=neurons * BYTES_PER_NEURON,
         batch=network.batch is not None,
         opset=int(network.origin["opset"]),
+        coding=coding,
+        quantised=_quantised(network),
     )
+
+
+def _quantised(network: Network) -> str:
+    """What passes found out about quantisation, and how many neurons send whole numbers; empty if none is."""
+    assert network.regions is not None
+    neurons = [n.outputs[0].name for n in network.regions.nodes(network.graph, "neuron")]
+    grids = {name: grid for name, grid in known_grids(network).items() if name in neurons}
+    told = [e.text for e in network.events if e.source in (SettleCoding.name, ActivationsAsFloats.name)]
+    if grids:
+        bits = "-, ".join(str(b) for b in sorted({grid.bits for grid in grids.values()}))
+        told.insert(0, f"{len(grids)} of {len(neurons)} layers of neurons send whole numbers of {bits}-bit activations")
+    return "quantised: " + "; ".join(told) if told else ""
 
 
 def _fate(node: Any, network: Network, regions: Regions, refused: dict[str, Offender], computed: set[int]) -> NodeFate:

@@ -17,8 +17,10 @@ from csscc.dialect.rewrite import is_foreign
 from csscc.dialect.sizes import Sizes, encoded, fix_sizes
 from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, without_weights
+from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.float32 import in_float32
 from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators
+from csscc.passes.canonical.quantised_operators import without_quantised_operators
 
 
 def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
@@ -47,6 +49,7 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
     if shapes:
         fix_sizes(model, shapes)
         origin["fixed"] = encoded(shapes)
+    model, weights = dequantised(without_quantised_operators(model, weights), weights)
     refuse_unknown_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)

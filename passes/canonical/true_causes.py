@@ -6,7 +6,8 @@ But neither is what a user can change: the one was exported in training mode, th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import onnx_graphsurgeon as gs
 
@@ -22,23 +23,29 @@ SHOWN = 3  # layers inside a node that are named
 
 NO_SHAPE = "its shape is not known"
 EVALUATION = "export the network in evaluation mode: model.eval() in PyTorch, training=False in Keras"
-FLOAT = "compile the float network that was quantised"
+FLOAT = "compile the float network, or quantise it with constant scales and weights (docs/quantised.md)"
 NO_RECURRENCE = "recurrence cannot be spiking; export the network without it, or split it here"
 ONE_BRANCH = "control flow cannot be spiking; export one branch, with the condition constant"
 
 Cause = tuple[str, str]
 
 
-def true_cause(node: gs.Node, told: str, sizes: Sizes) -> Cause | None:
-    """Reason and advice for a core node of which the tables say `told`; None where that is the cause."""
-    return _training(node) or quantised(node.op) or _recurrent(node) or sizes.cause(node, told) or _branches(node)
+def true_cause(node: gs.Node, told: str, sizes: Sizes, noted: str = "") -> Cause | None:
+    """Reason and advice for a core node of which the tables say `told`, and a pass `noted`; None where `told` is it."""
+    found = _training(node) or quantised(node.op, noted) or _recurrent(node)
+    return found or sizes.cause(node, told) or _branches(node)
 
 
-def instead_of_layers(graph: gs.Graph) -> list[Offender]:
-    """What a network without a weighted layer has in place of one, with the reasons; nothing if it has nothing."""
+def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyType({})) -> list[Offender]:
+    """What a network without a weighted layer has in place of one, with the reasons; nothing if it has nothing.
+
+    `noted` holds what passes said of nodes, by name.
+    """
     found = []
     for node in graph.nodes:
-        cause = quantised(node.op) or _recurrent(node) or (_branches(node) if _layers_in(node) else None)
+        cause = quantised(node.op, noted.get(node.name, "")) or _recurrent(node)
+        if cause is None and _layers_in(node):
+            cause = _branches(node)
         if cause is not None:
             found.append(Offender(node.name, node.op, *cause))
     return found
@@ -54,10 +61,13 @@ def _training(node: gs.Node) -> Cause | None:
     return None
 
 
-def quantised(op: str) -> Cause | None:
-    """Reason and advice for `QLinearConv`, `MatMulInteger`, `QuantizeLinear` and their like in other domains."""
+def quantised(op: str, noted: str = "") -> Cause | None:
+    """Reason and advice for `QLinearConv`, `MatMulInteger`, `QuantizeLinear` and their like in other domains.
+
+    The reason is what a pass has `noted` of it, if one has.
+    """
     named = "quant" in op.lower() or op.startswith("QLinear") or op.endswith("Integer")
-    return ("the network is quantised here", FLOAT) if named else None
+    return (noted or "the network is quantised here", FLOAT) if named else None
 
 
 def _recurrent(node: gs.Node) -> Cause | None:

@@ -4,6 +4,7 @@ The converted network runs on calibration data; where a percentile of a layer's 
 99.9th in the paper), its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A
 bounded number of rounds.
 Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
+Amplitudes that a quantiser says stay.
 
 A percentile is blind to the few neurons behind it, whose inputs turn so late that they cannot catch up: their residuals
 are of the order of the layer's largest value whatever T is, so that their error, unlike that of all others, does not
@@ -28,6 +29,7 @@ from csscc.dialect.spiking import neurons
 from csscc.io.data import Source, limited
 from csscc.memory import release
 from csscc.passes.base import BasePass
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import batch_size, in_whole_batches
 from csscc.runtime.residuals import residual_histograms
 from csscc.statistics import Histogram
@@ -55,13 +57,14 @@ class AdjustAmplitudes(BasePass):
         """Return the number of amplitudes raised."""
         assert network.calibration is not None
         assert network.ann is not None
-        sending = [n.outputs[0].name for n, _ in neurons(network.graph)]
+        sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
+        known = known_grids(network)
+        sending = [n.outputs[0].name for n, _ in neurons(network.graph) if sent[n.name] not in known]
         if not sending:
             return 0
         levels, size = network.coding.levels, batch_size(network, sending, share=2)
         shapes = sized_shapes(replace(network, graph=network.ann))
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
-        sent = {n.name: n.outputs[0].name for n in network.ann.nodes if n.outputs}
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
         batches = limited(self.source.batches(size), in_whole_batches(network, samples, size))
         histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
@@ -69,7 +72,7 @@ class AdjustAmplitudes(BasePass):
         raised = 0
         for node, histogram in histograms.items():
             factor = self._factors(histogram, levels)
-            if (factor > 1).any():
+            if sent[node] not in known and (factor > 1).any():
                 theta = network.amplitudes[sent[node]]
                 network.amplitudes[sent[node]] = theta * (factor.reshape(theta.shape) if theta.ndim else factor[0])
                 network.raised[node] = network.raised.get(node, 1.0) * float(factor.mean())

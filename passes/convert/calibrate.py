@@ -1,7 +1,8 @@
 """Observe the ANN's activations on sample inputs, through one onnxruntime session.
 
 Per-channel statistics are taken where a channel is seen often enough (a convolution sees it at every position); the
-units of a dense layer, seen once a sample, share one histogram, as the tail of so few values says little.
+units of a dense layer, seen once a sample, share one histogram, as the tail of so few values says little. What
+quantisers say the amplitude of is not observed; if that is all, nothing is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import amplitude_axis, input_channel_axis, many_positions
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import batch_size
 from csscc.passes.convert.synthetic import standardised
 from csscc.runtime.observe import collect
+from csscc.statistics import Calibration
 
 KEPT_APART = 4  # every so many-th sample judges what the others choose
 
@@ -42,17 +45,21 @@ class Calibrate(BasePass):
 
     def apply(self, network: Network) -> int:
         """Return the number of tensors whose statistics are new."""
-        axes = statistics_axes(network, per_channel=self.per_channel)
+        known = known_grids(network)
+        axes = {n: a for n, a in statistics_axes(network, per_channel=self.per_channel).items() if n not in known}
+        if not axes:
+            network.calibration = Calibration(source="the scales of its own quantisers")
+            return 0
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
-        known = network.calibration.histograms if network.calibration is not None else {}
+        before = network.calibration.histograms if network.calibration is not None else {}
         every = KEPT_APART if self.keep_apart else 0
         batches = self.source.batches(size)
         network.calibration = collect(model, axes, batches, keep_apart=every, progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.description + remembered
-        return sum(histogram != known.get(name) for name, histogram in network.calibration.histograms.items())
+        return sum(histogram != before.get(name) for name, histogram in network.calibration.histograms.items())
 
 
 def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | None]:

@@ -14,6 +14,8 @@ that is, with which timing costs less than rounding, which is all that is left w
 it speaks; and up to one half `AdjustAmplitudes` cures it without latency. It takes fewer than those of the coding where
 the residuals do not grow at all: inputs that are known early, or change little. Behind it the network is converted
 again, since merged silent steps take their part of the weights' grid.
+
+What sends the whole numbers of a quantised network, and waits until it knows them, stays as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from csscc.dialect.spiking import neurons
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
+from csscc.passes.convert.known_amplitudes import sent_whole
 from csscc.passes.convert.samples import layer_batches
 from csscc.runtime.segments import LayerRun, LayerRuns
 
@@ -53,11 +56,16 @@ class ChooseSilence(BasePass):
 
     def apply(self, network: Network) -> int:
         """Return the number of layers whose silent steps are not those they had."""
-        known = {view.name: view.schedule.silent for _, view in neurons(network.graph)}
+        assert network.ann is not None
+        whole = sent_whole(network)
+        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in whole}
+        known = {view.name: view.schedule.silent for _, view in neurons(network.graph) if view.name not in settled}
+        if not known:
+            return 0
         batches = layer_batches(network, self.source, self.samples, self.budget)
         for run in LayerRuns(export_model(network), batches):
             view = run.segment.view
-            if view.is_neuron:
+            if view.name in known:
                 chosen = needed(run, network.coding)
                 run.follow(chosen)
                 network.silent[view.name] = chosen.silent

@@ -7,6 +7,8 @@ In order, for every neuron and readout (Nagel et al. 2019, section 4.2, with spi
 
 per channel. A layer is corrected on the spikes of corrected layers, so each one sees what it will see in use. What is
 known before time starts is the same in both networks and is left out: a mask may hold the largest numbers there are.
+What sends the whole numbers of a quantised network stays as it is, and so do its readouts if that is all of its
+neurons: nothing shifts their means.
 
 A mean of few samples is not that of others: correcting may cost more than it saves. With `if_it_pays`, it is done only
 where the fake-quantised ANN's error on samples kept apart is a tenth smaller with corrected biases.
@@ -31,6 +33,7 @@ from csscc.io.data import Source
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import channel_axis
 from csscc.passes.convert.judge import PAYS, Judge
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import layer_batches
 from csscc.passes.linear.factors import Factor, compress, spread
 from csscc.runtime.observe import means
@@ -57,10 +60,15 @@ class CorrectBias(BasePass):
         """Return the number of neuron inputs and readouts corrected."""
         assert network.regions is not None
         assert network.ann is not None
+        known, activations = known_grids(network), network.regions.nodes(network.ann, "neuron")
+        exact = {n.name for n in activations if n.outputs[0].name in known}
+        if exact and len(exact) == len(activations):
+            return 0
         if self.if_it_pays and not pays(network, self.source):
             return 0
         heard = network.regions.heard_names(network.ann)
         heard |= {view.name: heard[n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
+        heard = {name: names for name, names in heard.items() if name not in exact}
         batches = layer_batches(network, self.source, self.samples, self.budget)
         ann = export_model(replace(network, graph=network.ann))
         expected = means(ann, {name for names in heard.values() for name in names}, batches)

@@ -83,12 +83,13 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
         role, offender = _core_role(graph, node, data, id(node) in weighted)
         regions.roles[node.name] = role
         if offender is not None:
-            told = noted.get(node.name, offender.reason)
-            cause = true_cause(node, told, sizes) or (told, offender.advice)
+            note = noted.get(node.name, "")
+            told = note or offender.reason
+            cause = true_cause(node, told, sizes, note) or (told, offender.advice)
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
     offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
     _borders(graph, core, regions)
-    return regions, offenders if weighted else instead_of_layers(graph)
+    return regions, offenders if weighted else instead_of_layers(graph, noted)
 
 
 def _known_sums(graph: gs.Graph, core: set[int], spoken: set[int]) -> dict[str, int]:

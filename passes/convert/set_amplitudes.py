@@ -11,7 +11,8 @@
 The paper takes its percentile as Rueckauer et al. (2017) do, whose implementation leaves out zeros: how often a ReLU is
 silent says nothing of how much it sends when it is not.
 
-An encoder's p is always the largest input, since inputs are bounded and nothing corrects what an encoder loses.
+What a quantiser made has its scale for theta, whatever calibration says. An encoder's p is otherwise the largest input,
+since inputs are bounded and nothing corrects what an encoder loses.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
@@ -30,6 +32,7 @@ from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_tops import CANDIDATES, HEADROOM, choose_tops, mse_top
 from csscc.passes.convert.coding_error import bin_of
 from csscc.passes.convert.insert_neurons import amplitude_names
+from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.linear.factors import spread
 from csscc.statistics import SMALLEST, Histogram
 
@@ -56,30 +59,34 @@ class SetAmplitudes(BasePass):
         """Return the number of amplitudes that are new."""
         assert network.regions is not None
         assert network.calibration is not None
-        calibration, levels = network.calibration, network.coding.levels
-        tensors = network.graph.tensors()
+        tensors, grids = network.graph.tensors(), known_grids(network)
         changed = 0
         for name in amplitude_names(network.graph, network.regions):
-            histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
-            encoded = name in network.regions.encoded
-            axis = calibration.axes[name]
-            rank = rank_of(tensors[name])
-            if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
-                fitted, apart = calibration.histograms[name], calibration.apart[name]
-                tops = choose_tops(fitted, apart, histogram, levels, bound_of(producer(tensors[name])))
-                tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
-            else:
-                method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
-                headroom = 1.0 if encoded or method == "percentile" else HEADROOM
-                tops = not_too_small(self.tops(histogram, method, levels), levels, headroom)
-                if self.method == "auto" and not encoded:
-                    tops = np.minimum(tops, bound_of(producer(tensors[name])))
-            theta = tops / levels
-            theta = theta.reshape(()) if axis is None else spread(theta, rank, axis)
+            theta = grids[name].theta(network.coding) if name in grids else self._theta(network, tensors[name])
             known = network.amplitudes.get(name)
             changed += known is None or not np.array_equal(theta, known)
             network.amplitudes[name] = theta
         return changed
+
+    def _theta(self, network: Network, tensor: gs.Tensor) -> NDArray[np.float64]:
+        """The amplitude that statistics say."""
+        assert network.regions is not None
+        assert network.calibration is not None
+        calibration, levels, name = network.calibration, network.coding.levels, tensor.name
+        histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
+        encoded = name in network.regions.encoded
+        if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
+            fitted, apart = calibration.histograms[name], calibration.apart[name]
+            tops = choose_tops(fitted, apart, histogram, levels, bound_of(producer(tensor)))
+            tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
+        else:
+            method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
+            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+            tops = not_too_small(self.tops(histogram, method, levels), levels, headroom)
+            if self.method == "auto" and not encoded:
+                tops = np.minimum(tops, bound_of(producer(tensor)))
+        theta, axis = tops / levels, calibration.axes[name]
+        return theta.reshape(()) if axis is None else spread(theta, rank_of(tensor), axis)
 
     def tops(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""

@@ -64,8 +64,7 @@ class SnapWeights(BasePass):
                 except _InexactError as error:
                     inexact = error
                     network.report(self.name, node.name, LEFT.format(op=error.op))
-            merged = _mergeable(view.schedule.merged, [t for _, terms in currents for t in terms])
-            merged = (1.0,) if inexact else merged
+            merged = (1.0,) if inexact else _mergeable(view.schedule.merged, [terms for _, terms in currents])
             set_schedule(node, replace(view.schedule, merged=merged))
             snapped += sum(_snap(network.graph, current, terms, merged) for current, terms in currents)
         release()  # weights before rescaling, behind it, and in between
@@ -111,7 +110,7 @@ def _terms(tensor: gs.Tensor) -> list[Term]:
         raise _InexactError(node.op)
     rule = LINEAR[node.op]
     if isinstance(rule, WeightedOp) or is_factor(node):
-        source = node.inputs[_data_index(node)]
+        source = node.inputs[data_index(node)]
         parts = spike_parts(source)
         if parts is None:
             maker = producer(source)
@@ -129,7 +128,8 @@ def _terms(tensor: gs.Tensor) -> list[Term]:
     return [Term(term.node, parts, aligned=False) for term, parts in behind if parts is not None]
 
 
-def _data_index(node: gs.Node) -> int:
+def data_index(node: gs.Node) -> int:
+    """Index of what weights or a factor multiply."""
     rule = LINEAR[node.op]
     if isinstance(rule, WeightedOp):
         return rule.data_index(node)
@@ -169,30 +169,53 @@ def _magnitude(node: gs.Node | None) -> Factor:
     return np.asarray(sum(np.abs(operand_factor(node, i)) for i in _operands(node)))
 
 
-def _mergeable(merged: tuple[float, ...], terms: list[Term]) -> tuple[float, ...]:
+def _mergeable(merged: tuple[float, ...], currents: list[list[Term]]) -> tuple[float, ...]:
     """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
 
-    What averages of spikes take of the grid is not there for merged steps.
+    What averages of spikes take of the grid is not there for merged steps. Weights that are whole numbers stay what
+    they are: as many steps are merged as their sums leave room for.
     """
-    finest = min((t.parts.finest / t.parts.largest for t in terms), default=1.0)
+    if all(_is_whole(term.node) for terms in currents for term in terms):
+        return next((w for w in _tails(merged) if all(_keeps_whole(terms, w) for terms in currents)), (1.0,))
+    finest = min((t.parts.finest / t.parts.largest for terms in currents for t in terms), default=1.0)
     return merged if bits_of(merged) - np.log2(finest) <= ROOM else (1.0,)
 
 
+def _is_whole(node: gs.Node | None) -> bool:
+    """Whether a term's weights are whole numbers."""
+    return node is None or all(np.array_equal(v, np.rint(v)) for v in _constants(node) if v.dtype.kind == "f")
+
+
+def _tails(merged: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """The numbers with which fewer and fewer steps are merged, all of them first."""
+    return [merged[start:] for start in range(len(merged))]
+
+
+def _keeps_whole(terms: list[Term], merged: tuple[float, ...]) -> bool:
+    """Whether sums of whole weights are exact for steps merged with these numbers."""
+    return bool((step_for(terms, merged) <= 1).all())
+
+
 def _snap(graph: gs.Graph, current: gs.Tensor, terms: list[Term], merged: tuple[float, ...]) -> bool:
-    rank = rank_of(current)
-    if all(t.aligned for t in terms):
-        total = sum((_magnitude(t.node) * t.parts.largest for t in terms), ZERO)
-    else:
-        total = np.asarray(sum(_magnitude(t.node).max() * t.parts.largest for t in terms))
-    total = np.where(total > 0, total, 1.0)
-    finest = resolution(merged) * min(t.parts.finest for t in terms)
-    step = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    rank, step = rank_of(current), step_for(terms, merged)
     changed = False
     for node in (term.node for term in terms if term.node is not None):
         before = _constants(node)
         _round(graph, node, step, rank)
         changed |= not all(map(np.array_equal, before, _constants(node)))
     return changed
+
+
+def step_for(terms: list[Term], merged: tuple[float, ...]) -> Factor:
+    """What weights have to be multiples of, so that their sums are exact: per output channel, or for all of them."""
+    if all(t.aligned for t in terms):
+        total = sum((_magnitude(t.node) * t.parts.largest for t in terms), ZERO)
+    else:
+        total = np.asarray(sum(_magnitude(t.node).max() * t.parts.largest for t in terms))
+    total = np.where(total > 0, total, 1.0)
+    finest = resolution(merged) * min(t.parts.finest for t in terms)
+    step: Factor = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    return step
 
 
 def _constants(node: gs.Node) -> list[NDArray[np.generic]]:

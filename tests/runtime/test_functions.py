@@ -92,6 +92,11 @@ CASES = (
     Case("Times", parameters=(f32(0.5, 1.0, 0.0, -0.75).reshape(4, 1, 1),), exact=True),
     Case("AtLeast", parameters=(f32(0.1, 0.2, -0.3, 0.0).reshape(4, 1, 1),), exact=True),
     Case("AtMost", parameters=(scalar(0.2),), exact=True),
+    Case("Quantise", parameters=(scalar(10.0), scalar(0.1), scalar(-3.0), scalar(12.0)), exact=True),
+    Case("Quantise", parameters=(f32(7, 10, 3, 20).reshape(4, 1, 1), *map(scalar, (0.07, 0.0, 15.0))), exact=True),
+    Case("QuantiseSum2", {}, tuple(map(scalar, (0.3, 0.9, 0.06, -8.0, 7.0))), shapes=TWO, exact=True),
+    Case("QuantiseSum3", {}, tuple(map(scalar, (0.3, 0.9, 1.0, 0.06, -8.0, 7.0))), shapes=(IMAGE,) * 3, exact=True),
+    Case("QuantiseSum4", {}, tuple(map(scalar, (0.3, 1.0, 1.0, 0.7, 0.06, 0.0, 9.0))), shapes=(IMAGE,) * 4, exact=True),
     Case("ThresholdedRelu", {"alpha": 0.3}, exact=True),
     Case("Clip", parameters=(scalar(0.0), scalar(0.6)), exact=True),
     Case("Clip", parameters=(scalar(-0.2),), exact=True),
@@ -252,6 +257,8 @@ def plain_value(case: Case, values: list[Array]) -> Array:
             helper.make_node("Sqrt", ["e"], ["r"]),
             helper.make_node("Div", ["x0", "r"], ["y"]),
         ]
+    elif case.op.startswith("Quantise"):
+        return staircase(case, values)
     elif case.op == "SoftmaxOrZero":
         nodes = [helper.make_node("Softmax", ["x0"], ["y"], axis=-1)]
     elif case.op in ("Attend", "AttendOrZero"):
@@ -276,6 +283,14 @@ def plain_value(case: Case, values: list[Array]) -> Array:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=10)
     feeds = {n: v.astype(np.float32) for n, v in zip(names, values, strict=True)}
     return run_at(model, feeds, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)[0]
+
+
+def staircase(case: Case, values: list[Array]) -> Array:
+    """What a quantiser makes of a sum of products, by NumPy."""
+    factors, (scale, low, high) = case.parameters[: len(values)], case.parameters[len(values) :]
+    total = sum(np.float32(v) * f for v, f in zip(values, factors, strict=True))
+    steps = total if len(values) == 1 else total / scale
+    return np.clip(np.rint(steps), low, high) * scale
 
 
 def differing(actual: Array, expected: Array) -> float:

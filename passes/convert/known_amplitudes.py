@@ -1,0 +1,80 @@
+"""What a quantised network says of its own spikes: amplitudes, and how many steps say every activation exactly.
+
+A quantised activation is a whole number of steps of its scale. Spikes of whole worth, in as many steps as the number
+has bits, say each of them: theta is the scale, nothing is cut off, and nothing is rounded but where the network rounds.
+A neuron that has heard all of its input before it fires, ``L = T - 1``, sends exactly the number of the quantised ANN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from csscc.coding.coding import Coding
+from csscc.dialect.grids import Grid, grid_of
+from csscc.dialect.network import Network
+from csscc.passes.base import BasePass
+from csscc.passes.convert.insert_neurons import amplitude_names
+
+EXACT_BETAS = (2, 3)  # of which `Coding.neuron` rounds
+
+
+def known_grids(network: Network) -> dict[str, Grid]:
+    """Grids of what encoders and neurons send, by the name of the ANN's tensor, where quantisers say them."""
+    assert network.regions is not None
+    graph = network.ann or network.graph
+    tensors = graph.tensors()
+    grids = ((name, grid_of(tensors[name], network.grids)) for name in amplitude_names(graph, network.regions))
+    return {name: grid for name, grid in grids if grid is not None}
+
+
+def sent_whole(network: Network) -> set[str]:
+    """What is sent as whole numbers by neurons that hear all of it before they fire, as `settled` has them do."""
+    coding = network.coding
+    waits = coding.beta in EXACT_BETAS and coding.silent >= coding.T - 1
+    return set(known_grids(network)) if waits else set()
+
+
+def is_quantised(network: Network) -> bool:
+    """Whether most neurons send whole numbers of known steps."""
+    assert network.regions is not None
+    neurons = [n.outputs[0].name for n in network.regions.nodes(network.ann or network.graph, "neuron")]
+    known = known_grids(network)
+    return bool(neurons) and 2 * sum(name in known for name in neurons) >= len(neurons)
+
+
+def settled(coding: Coding, stated: Collection[str], grids: Mapping[str, Grid]) -> Coding:
+    """The coding that sends whole numbers on `grids` exactly, as far as what was `stated` allows."""
+    beta = coding.beta if "beta" in stated else 2.0
+    chosen = replace(coding, beta=beta)
+    if "T" not in stated:
+        span = max(grid.span for grid in grids.values())
+        chosen = next((c for T in range(1, 64) if (c := replace(chosen, T=T)).levels >= span), chosen)
+    if "silent" not in stated and beta in EXACT_BETAS:
+        chosen = replace(chosen, silent=chosen.T - 1)
+    return replace(chosen, silent=min(chosen.silent, chosen.T))
+
+
+@dataclass(frozen=True)
+class SettleCoding(BasePass):
+    """Choose T, beta and silent steps of a quantised network, as far as they were not `stated`."""
+
+    name: ClassVar[str] = "settle-coding"
+    stated: frozenset[str] = frozenset()
+
+    def apply(self, network: Network) -> int:
+        """Return whether the coding changed."""
+        if not is_quantised(network):
+            return 0
+        assert network.regions is not None
+        known, encoded = network.coding, network.regions.encoded  # inputs may get more trains, see `SplitInputs`
+        grids = {name: grid for name, grid in known_grids(network).items() if name not in encoded}
+        network.coding = coding = settled(known, self.stated, grids)
+        span = max(grid.span for grid in grids.values())
+        exact = coding.beta in EXACT_BETAS and coding.levels >= span and coding.silent >= coding.T - 1
+        text = f"at T={coding.T}, beta={coding.beta:g} and {coding.silent} silent step(s) a layer, spikes say "
+        text += f"activations of {max(grid.bits for grid in grids.values())} bits "
+        text += "exactly: amplitudes are their scales" if exact else "not exactly"
+        network.report(self.name, "quantised network", text, once=True)
+        return int(coding != known)

@@ -1,0 +1,122 @@
+"""Send an input that has more digits than there are steps as several trains side by side.
+
+    before:  x -> Conv(w)
+    after:   x -> Clip(Round(x / s)) * s = high;  Concat(high, x - high) -> Conv(Concat(w, w))
+
+In a network of 4-bit activations four steps say every activation, but not an image of 8 bits, and a first layer that
+sees 4 bits of it is another network. The high digits and the low ones become channels, with amplitudes 2**T apart; the
+first layer has its weights once for each. What the input is rounded to is known where a quantiser made it; else it gets
+the digits of `BITS` bits.
+
+It fires in quantised networks whose spikes are of whole worth, where only weighted operators without groups read the
+input, along one axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from csscc.dialect.grids import grid_of
+from csscc.dialect.network import Network
+from csscc.dialect.rewrite import (
+    attribute,
+    constant,
+    insert_node,
+    rank_of,
+    replace_input,
+    set_constant,
+    shape_of,
+)
+from csscc.passes.base import BasePass
+from csscc.passes.canonical.float_quantisers import parameter
+from csscc.passes.convert.find_regions import survey
+from csscc.passes.convert.known_amplitudes import EXACT_BETAS, is_quantised
+from csscc.passes.linear import LINEAR
+from csscc.passes.linear.factors import Factor, along, spread
+from csscc.passes.linear.weighted import WeightedOp
+
+BITS = 24  # of inputs that no quantiser rounds: of a float32 number
+
+
+@dataclass(frozen=True)
+class SplitInputs(BasePass):
+    """Give inputs more trains where one has too few steps."""
+
+    name: ClassVar[str] = "split-inputs"
+
+    def apply(self, network: Network) -> int:
+        """Return the number of inputs that were split."""
+        assert network.regions is not None
+        if network.ann is not None or network.coding.beta not in EXACT_BETAS or not is_quantised(network):
+            return 0
+        split = sum(_split(network, name) for name in network.regions.encoded)
+        if split:
+            network.graph.toposort()
+            network.regions, _ = survey(network.graph, network.events)
+        return split
+
+
+def _split(network: Network, name: str) -> bool:
+    graph, coding = network.graph, network.coding
+    tensor, theta = graph.tensors()[name], network.amplitudes[name]
+    grid = grid_of(tensor, network.grids)
+    span = 2.0**BITS - 1 if grid is None else grid.span
+    parts = next((p for p in range(1, 9) if (coding.levels + 1) ** p > span), 1)  # as digits to the base levels + 1
+    readers = list({id(r): r for r in tensor.outputs}.values())
+    axes = {_input_axis(r) for r in readers if network.regions and r.name in network.regions.core_inputs}
+    if parts == 1 or len(axes) != 1 or None in axes or len(readers) != len(tensor.outputs):
+        return False
+    axis, rank = next(a for a in axes if a is not None), rank_of(tensor)
+    channels = shape_of(tensor)[axis]
+    if not isinstance(channels, int) or along(theta, rank, axis) is None:
+        return False
+    last = theta * coding.levels / span if grid is None else grid.scale
+    steps = [last * (coding.levels + 1) ** p for p in reversed(range(parts))]
+    digits = _digits(graph, tensor, steps, coding.levels)
+    joined = insert_node(graph, "Concat", f"{name}_digits", digits, axis=axis)
+    joined.shape = [parts * channels if i == axis else d for i, d in enumerate(shape_of(tensor))]
+    for reader in readers:
+        if network.regions and reader.name in network.regions.core_inputs:
+            replace_input(reader, tensor, joined)
+            weights = np.asarray(constant(reader, 1))
+            set_constant(graph, reader, 1, np.concatenate([weights] * parts, _weight_axis(reader, weights.ndim)))
+    vectors = [np.broadcast_to(np.asarray(along(step, rank, axis)), channels) for step in steps]
+    network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
+    del network.amplitudes[name]
+    network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can say: sent as {parts} trains")
+    return True
+
+
+def _digits(graph: gs.Graph, tensor: gs.Tensor, steps: list[Factor], levels: float) -> list[gs.Tensor]:
+    """Parts of a tensor that add up to it, each but the last a whole number of its step, up to `levels` of them."""
+    parts, rest = list[gs.Tensor](), tensor
+    for number, step in enumerate(steps[:-1], 1):
+        name = f"{tensor.name}_digit{number}"
+        size = parameter(graph, f"{name}_step", step)
+        bounds = [parameter(graph, f"{name}_bound", bound) for bound in (-levels, levels)]
+        whole = insert_node(graph, "Round", f"{name}_round", [insert_node(graph, "Div", f"{name}_div", [rest, size])])
+        part = insert_node(graph, "Mul", name, [insert_node(graph, "Clip", f"{name}_clip", [whole, *bounds]), size])
+        parts.append(part)
+        rest = insert_node(graph, "Sub", f"{name}_rest", [rest, part])
+    return [*parts, rest]
+
+
+def _input_axis(node: gs.Node) -> int | None:
+    """The channel axis of the data of an operator whose weights can be repeated along it; None if they cannot."""
+    rule = LINEAR.get(node.op)
+    if not isinstance(rule, WeightedOp) or node.op not in ("Conv", "Gemm", "MatMul") or constant(node, 1) is None:
+        return None
+    if attribute(node, "group", 1) != 1 or attribute(node, "transA", 0):
+        return None
+    return rule.input_axis(node) % rank_of(node.inputs[0])
+
+
+def _weight_axis(node: gs.Node, rank: int) -> int:
+    """The axis of the weights that meets the channels of the data."""
+    if node.op == "MatMul":
+        return rank - 2
+    return 1 if node.op == "Conv" or attribute(node, "transB", 0) else 0
