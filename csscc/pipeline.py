@@ -65,9 +65,9 @@ ADJUST_ROUNDS = 4
 def canonical_passes() -> tuple[Pass, ...]:
     """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
     return (
-        ActivationsAsFloats(),
         FoldConstants(),
         FoldQuantised(),
+        ActivationsAsFloats(),
         RemoveIdentities(),
         MergeSoftmax(),
         ConstantsApart(),
