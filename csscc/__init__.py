@@ -12,14 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from csscc.api import SNN, compile, load
+    from csscc.api import compile
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
     from csscc.measure.evaluation import evaluate
+    from csscc.snn import SNN, load
 
 _HOMES = {
-    "SNN": "csscc.api",
+    "SNN": "csscc.snn",
     "compile": "csscc.api",
-    "load": "csscc.api",
+    "load": "csscc.snn",
     "evaluate": "csscc.measure.evaluation",
     "CssccError": "csscc.errors",
     "NotMetError": "csscc.errors",

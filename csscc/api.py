@@ -1,35 +1,24 @@
-"""The Python interface: compile a model, run, save and load the spiking network."""
+"""The Python interface: calibrate and compile a model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from csscc.dialect import metadata
-from csscc.dialect.metadata import Facts, Layer
-from csscc.dialect.model import refuse_other_version
-from csscc.dialect.network import Event, Network
+from csscc.dialect.network import Network
 from csscc.dialect.sizes import Shapes, ask_for, is_free
-from csscc.dialect.spiking import neurons
 from csscc.errors import RefusedError, UsageError
 from csscc.io.data import ImageOptions, InputSpec, Source, open_source
-from csscc.io.files import save_model
 from csscc.measure.comparison import SAMPLES, Comparison, compare
-from csscc.measure.costs import Costs, costs_of
 from csscc.options import Options, make_options
 from csscc.passes.base import Pass
-from csscc.passes.canonical.load import read_model
 from csscc.passes.convert.find_regions import FindRegions
-from csscc.passes.lower.kernels import open_session
-from csscc.passes.lower.targets import by_layer
 from csscc.pipeline import (
     Progress,
     calibration_passes,
@@ -39,119 +28,7 @@ from csscc.pipeline import (
     spiking_passes,
     with_sizes,
 )
-from csscc.runtime.reference import ReferenceRuntime, Trace
-from csscc.runtime.session import Session
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a compilation went.
-
-    Attributes:
-        events: what the passes report.
-        seconds: each pass took, and the comparison.
-        comparison: with the ANN, on samples that calibrated it.
-        warnings: for the user.
-    """
-
-    events: tuple[Event, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    comparison: Comparison = field(default_factory=Comparison)
-    warnings: tuple[str, ...] = ()
-
-
-class SNN:
-    """A spiking network and what is known of it.
-
-    Attributes:
-        file: the network as `save` writes it and `run` runs it, lowered to its target; not to be changed.
-        facts: its metadata.
-        report: how the compilation went.
-    """
-
-    def __init__(self, file: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
-        self.file = file
-        self.facts = facts
-        self.report = report or Report()
-        self._session: Session | None = None
-
-    @cached_property
-    def model(self) -> onnx.ModelProto:
-        """The network by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``."""
-        return by_layer(self.file)
-
-    @property
-    def latency(self) -> int:
-        """Time steps from the first input spike to the answer."""
-        return self.facts.latency
-
-    @cached_property
-    def costs(self) -> Costs:
-        """What one input takes: passes through the weights, time steps."""
-        return costs_of(self.file)
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """Encoders, neurons and readouts, in order."""
-        return self.facts.layers
-
-    @cached_property
-    def silent(self) -> tuple[int, ...]:
-        """Silent steps of each layer of neurons, in order."""
-        return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
-
-    def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
-        """Outputs for a batch of inputs.
-
-        Args:
-            x: an array for the only input, or a dictionary of arrays by input name.
-            runtime: ``onnxruntime`` or ``numpy``.
-
-        Returns:
-            The array of the only output, or a dictionary by output name.
-        """
-        feeds = self._feeds(x)
-        if runtime == "numpy":
-            outputs = ReferenceRuntime(self.model).run(feeds)
-        else:
-            if self._session is None:
-                self._session = open_session(self.file)
-            outputs = self._session.run(feeds)
-        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-    def trace(self, x: Any, *, dtype: Any = np.float32) -> Trace:
-        """Outputs, spike trains, potentials and residuals of every layer, by the NumPy reference."""
-        return ReferenceRuntime(self.model, dtype).trace(self._feeds(x))
-
-    def save(self, path: str | Path) -> list[Path]:
-        """Write the network to `path`; an existing file is replaced only once the new one is complete.
-
-        Weights of 2 GB and more go to a second file beside it, ``<path>.data``, which must stay there.
-
-        Returns:
-            The files written.
-
-        Raises:
-            RefusedError: the path cannot be written.
-        """
-        return save_model(self.file, path)
-
-    def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
-        if isinstance(x, Mapping):
-            return {k: np.asarray(v) for k, v in x.items()}
-        return {self.file.graph.input[0].name: np.asarray(x)}
-
-
-def load(path: str | Path) -> SNN:
-    """The spiking network in the file at `path`.
-
-    Raises:
-        RefusedError: the file is missing, not ONNX, or not made by csscc.
-    """
-    model = read_model(path)
-    facts = metadata.read({p.key: p.value for p in model.metadata_props}, str(path))
-    refuse_other_version(model)
-    return SNN(model, facts)
+from csscc.snn import SNN, Report
 
 
 @dataclass(frozen=True)
@@ -230,7 +107,7 @@ def compile(
             takes (.npy, .npz, a folder of images, ``file.py:function``). Without it, amplitudes come from synthetic
             inputs, and the report warns.
         preset: ``default``, the best that was measured, or ``paper``, the paper's method to the letter.
-        coding: ``css``; for comparison ``rate``, or ``fs``, where each layer waits for all its input.
+        coding: ``css``, or for comparison another of `csscc.options.CODINGS`.
         images: how image files become inputs.
         input_shape: shapes of inputs by name, where the model leaves sizes free: without data, it is calibrated with
             them. The spiking network leaves the sizes free too, unless nodes of the core depend on them.
@@ -245,8 +122,7 @@ def compile(
         RefusedError: the model or the data cannot be used; `RefusedModelError` lists every node in the way.
     """
     chosen = make_options(preset, coding, **options)
-    seconds: dict[str, float] = {}
-    clock = _Clock(seconds)
+    clock = _Clock()
     dump = Path(dump_ir) if dump_ir is not None else None
 
     def run(network: Network) -> Source:
@@ -264,16 +140,13 @@ def compile(
     else:
         network, source = with_sizes(model, input_shape or {}, run)
     assert network.file is not None
-    snn = SNN(network.file, metadata.read({p.key: p.value for p in network.file.metadata_props}))
     comparison = Comparison()
     if not isinstance(model, Calibrated):
-        comparison = compare(model, snn.file, network, source, check_samples)
+        comparison = compare(model, network.file, network, source, check_samples)
         clock.stop("compare")
-    observed = network.calibration is not None and network.calibration.histograms
-    missing = (_no_calibration(snn.facts.calibration),) if source.synthetic and observed else ()
-    warnings = (*missing, *comparison.warnings)
-    snn.report = Report(tuple(network.events), seconds, comparison, warnings)
-    return snn
+    facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
+    warnings = (*_missing_data(network, source, facts.calibration), *comparison.warnings)
+    return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, comparison, warnings))
 
 
 def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:
@@ -308,18 +181,22 @@ def calibration_source(
     return synthetic_source(network, specs, options.seed)
 
 
-def _no_calibration(origin: str) -> str:
+def _missing_data(network: Network, source: Source, origin: str) -> tuple[str, ...]:
+    """A warning where amplitudes had to be observed on synthetic inputs."""
+    if not source.synthetic or network.calibration is None or not network.calibration.histograms:
+        return ()
     return (
         f"no calibration data: amplitudes come from {origin}. Accuracy may suffer; "
-        "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)"
+        "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)",
     )
 
 
 class _Clock:
     """Seconds each pass took, its checks included."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._last = seconds, time.perf_counter()
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
 
     def __call__(self, p: Pass, network: Network, changed: int) -> None:
         self.stop(p.name)
@@ -327,5 +204,5 @@ class _Clock:
     def stop(self, name: str) -> None:
         """What took the time since the last call is called `name`."""
         now = time.perf_counter()
-        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now

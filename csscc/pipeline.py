@@ -80,9 +80,9 @@ T = TypeVar("T")
 def canonical_passes() -> tuple[Pass, ...]:
     """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
     return (
-        ActivationsAsFloats(),
         FoldConstants(),
         FoldQuantised(),
+        ActivationsAsFloats(),
         KnownSizes(),
         FoldConstants(),
         RemoveIdentities(),

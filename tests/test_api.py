@@ -29,7 +29,7 @@ def x() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def snn(x: np.ndarray) -> csscc.SNN:
-    return csscc.compile(digits_model(), calibration=x, T=6, adjust=False)
+    return csscc.compile(digits_model(), calibration=x, T=6, silent=1, adjust=False)
 
 
 def test_the_model_may_be_a_path_text_or_a_model(x: np.ndarray) -> None:
@@ -58,7 +58,7 @@ def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: n
 
 
 def test_the_form_changes_the_functions_and_nothing_else(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
-    scanned = csscc.compile(digits_model(), calibration=x, T=6, adjust=False, form="scan")
+    scanned = csscc.compile(digits_model(), calibration=x, T=6, silent=1, adjust=False, form="scan")
     for part in ("node", "initializer", "input", "output"):
         assert list(getattr(scanned.model.graph, part)) == list(getattr(snn.model.graph, part))
     assert scanned.facts == replace(snn.facts, options={**snn.facts.options, "form": "scan"})
@@ -222,7 +222,8 @@ def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:
     """The same network pipelined, layer by layer (every one of its 8 layers waits for T steps) and rate-coded."""
     with np.load(digits_data()) as archive:
         x, y, calibration = archive["x"][:200], archive["y"][:200], archive["x_calib"]
-    snn = csscc.compile(digits_model(), calibration=calibration, coding=coding, T=T)
+    stated = {"silent": 1} if coding == "css" else {}
+    snn = csscc.compile(digits_model(), calibration=calibration, coding=coding, T=T, **stated)
     assert (snn.run(x).argmax(axis=1) == y).mean() > 0.95
     assert snn.latency == latency
     trains = {n: s for n, s in snn.trace(x[:8]).spikes.items() if "encode" not in n}

@@ -119,7 +119,8 @@ def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarra
 
 
 def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
-    result = diagnose(digits_model(), csscc.compile(calibrated, silent=0, adjust=False).model, x)
+    snn = csscc.compile(calibrated, silent=0, method="mse", correct_bias=True, adjust=False)
+    result = diagnose(digits_model(), snn.model, x)
     assert result.cause == "timing"
     assert result.first == "/1/Relu"
     assert "--silent 1" in result.sentences[2]
@@ -168,7 +169,8 @@ def test_other_weights_are_found_in_their_layer(healthy: onnx.ModelProto, x: np.
 
 
 def test_missing_negative_spikes_and_a_positive_encoder_are_named(calibrated: api.Calibrated, x: np.ndarray) -> None:
-    result = diagnose(digits_model(), csscc.compile(calibrated, negative=False, adjust=False).model, x)
+    stated = {"silent": 1, "negative": False, "method": "mse", "correct_bias": True, "adjust": False}
+    result = diagnose(digits_model(), csscc.compile(calibrated, **stated).model, x)
     assert result.cause == "timing"
     assert "negative spikes" in result.sentences[2]
     shifted = x - 0.5

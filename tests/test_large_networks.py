@@ -86,7 +86,7 @@ def test_two_files_are_written_and_every_command_reads_them(
 ) -> None:
     large.save(tmp_path / "snn.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["snn.onnx", "snn.onnx.data"]
-    assert (tmp_path / "snn.onnx").stat().st_size < 3 * LIMIT
+    assert (tmp_path / "snn.onnx").stat().st_size < 4 * LIMIT
     onnx.checker.check_model(str(tmp_path / "snn.onnx"), full_check=True)
     assert _values(large.model).keys() == _values(csscc.load(tmp_path / "snn.onnx").model).keys()
 

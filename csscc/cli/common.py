@@ -189,7 +189,8 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
     finally:
         appears.cancel()
         appears.join()
-        bars.stop()
+        if bars.live.is_started:  # or it ends a line that nobody wrote
+            bars.stop()
 
 
 def running_total(advance: Callable[[str, int, int | None], None], stage: str) -> Callable[[int, int | None], None]:

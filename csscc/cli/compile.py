@@ -29,9 +29,9 @@ from csscc.options import CODINGS
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
-    from csscc.api import SNN
     from csscc.dialect.network import Event
     from csscc.measure.comparison import Comparison
+    from csscc.snn import SNN
 
 SHOWN = 3  # nodes that a note names
 

@@ -88,10 +88,10 @@ def _show_ann(
 def _show_snn(model: str, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from csscc import api
     from csscc.dialect.sizes import of_samples
+    from csscc.snn import load
 
-    snn = api.load(model)
+    snn = load(model)
     costs = snn.costs
     if as_json:
         print_json(asdict(snn.facts) | {"interval": costs.interval, "passes": costs.passes})

@@ -51,6 +51,12 @@ def fire(
     return spikes - down if negative else spikes
 
 
+def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
+    """Values in units of theta without what a train cannot say, see `Schedule.most`."""
+    most = values.dtype.type(schedule.most)
+    return np.clip(values, -most, most)
+
+
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
@@ -66,7 +72,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
         Spikes of shape ``[T, *values.shape]``.
     """
     dtype = values.dtype.type
-    potential = np.clip(values / np.asarray(theta, dtype), -dtype(schedule.most), dtype(schedule.most))
+    potential = cut(values / np.asarray(theta, dtype), schedule)
     if schedule.constant:
         return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
@@ -127,8 +133,7 @@ def tsa(
             membranes = [h + z[heard] * q[heard] for h, z in zip(membranes, currents, strict=True)]
             heard += 1
         target = activation(*membranes)
-        target = target if theta is None else target / np.asarray(theta, dtype)
-        target = np.clip(target, -dtype(schedule.most), dtype(schedule.most))
+        target = cut(target if theta is None else target / np.asarray(theta, dtype), schedule)
         potential = remaining(target)
         potentials.append(potential / q[k - 1])
         if schedule.rounded and k == schedule.shared:

@@ -24,6 +24,7 @@ from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.runtime.session import Session
 from csscc.search import Progress
 from csscc.search.candidates import Candidate
+from csscc.snn import SNN
 from csscc.statistics import Feeds
 
 BATCH = 64
@@ -40,7 +41,7 @@ class Bench:
         self._predicted: dict[int, tuple[float, float]] = {}
         self._outputs = [t.name for t in ann.network.graph.outputs]
         self._trials: dict[str, Candidate] = {}
-        self._snns: list[tuple[Candidate, api.SNN]] = []
+        self._snns: list[tuple[Candidate, SNN]] = []
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
         session = Session(with_outputs(export_model(ann.network), heard))
@@ -60,7 +61,7 @@ class Bench:
         assert network.regions is not None
         return outline_of(network, network.regions)
 
-    def snn_of(self, candidate: Candidate) -> api.SNN:
+    def snn_of(self, candidate: Candidate) -> SNN:
         """The spiking network of a candidate that `run` has returned."""
         return next(snn for known, snn in self._snns if known == candidate)
 
@@ -97,7 +98,7 @@ class Bench:
         self._snns.append((found, snn))
         return found
 
-    def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, api.SNN]:
+    def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, SNN]:
         snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
         result = evaluate(self._model, snn.file, ann.source)
         confirmed, cautious = _losses(result)

@@ -34,6 +34,7 @@ from csscc.search import Progress
 from csscc.search.bench import Bench
 from csscc.search.candidates import PAYS, Candidate, beats, best_of, error_of, groups, likely, loss_of
 from csscc.search.objectives import OBJECTIVES, Objective
+from csscc.snn import SNN
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 HOPELESS = 2.0
@@ -58,7 +59,7 @@ class Tuning:
         seconds: the search took.
     """
 
-    snn: api.SNN
+    snn: SNN
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     holds: bool

@@ -82,7 +82,10 @@ def _model(network: Network, graph: gs.Graph) -> onnx.ModelProto:
 
 
 def _samples(network: Network, ann: gs.Graph, source: Source) -> list[Feeds]:
-    """The samples kept apart, in batches; of networks that fix the batch, every so many-th batch."""
+    """The samples kept apart, in batches; of networks that fix the batch, every so many-th batch.
+
+    Where sizes are free, those of the first sample's size: means are taken place by place.
+    """
     plain = replace(network, graph=ann)
     number = affordable_samples(ann, 1, SAMPLES, BUDGET)
     size = batch_size(plain, heard_tensors(network))
@@ -97,4 +100,4 @@ def _samples(network: Network, ann: gs.Graph, source: Source) -> list[Feeds]:
             if which.any():
                 found.append({name: values[which] for name, values in feeds.items()})
         seen += len(next(iter(feeds.values())))
-    return found
+    return [f for f in found if all(v.shape[1:] == found[0][name].shape[1:] for name, v in f.items())]

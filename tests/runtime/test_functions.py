@@ -392,7 +392,7 @@ def test_a_scan_follows_the_opset(opset: int) -> None:
 def test_a_scan_does_not_grow_with_time(op: str) -> None:
     """But for the numbers it scans: three a step and input at most, of four bytes."""
     sizes = []
-    for T in (8, 64):
+    for T in (8, 20):
         coding = Coding(T, 1.5, 1)
         case = Case("Mul", shapes=TWO) if op == "TSAMul" else CASES[0]
         model = encode_model(coding, 0) if op == "Encode" else neuron_model(case, coding)

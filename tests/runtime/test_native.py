@@ -242,7 +242,7 @@ def test_wrong_inputs_are_errors_of_one_line(kernels: frozenset[str]) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> csscc.SNN:
-    return csscc.compile(digits_model(), np.load(digits_data())["x_calib"][:64], T=8)
+    return csscc.compile(digits_model(), np.load(digits_data())["x_calib"][:64], T=8, silent=1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

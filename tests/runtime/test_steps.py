@@ -150,7 +150,7 @@ def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
 def test_back_by_layer_it_is_the_network_it_was(name: str) -> None:
     """Which a target that merges nothing and has no steps writes as it is."""
     model = parse(NETWORKS[name])
-    plain = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5, form="scan").file
+    plain = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5, silent=1, form="scan").file
     again = by_layer(compiled(NETWORKS[name]).file)
     assert spelled(again) == spelled(plain)
     assert again.graph.initializer == plain.graph.initializer

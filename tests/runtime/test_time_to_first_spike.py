@@ -50,7 +50,7 @@ def test_a_network(form: str, tmp_path: Path) -> None:
     assert checked.spikes > 0
     assert checked.different == 0
     logits = run(model, {"x": data["x"]})["y"]
-    assert rms(snn.run(data["x"]) - logits) < 0.15 * rms(logits)
+    assert rms(snn.run(data["x"]) - logits) < 0.25 * rms(logits)
     snn.save(tmp_path / "snn.onnx")
     assert csscc.load(tmp_path / "snn.onnx").facts.coding == Coding(32, 1.0, 32, linear=True)
 

@@ -1,0 +1,138 @@
+"""A spiking network in Python: run it, look into it, save and load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc.dialect import metadata
+from csscc.dialect.metadata import Facts, Layer
+from csscc.dialect.model import refuse_other_version
+from csscc.dialect.network import Event
+from csscc.dialect.spiking import neurons
+from csscc.io.files import save_model
+from csscc.measure.comparison import Comparison
+from csscc.measure.costs import Costs, costs_of
+from csscc.passes.canonical.load import read_model
+from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.targets import by_layer
+from csscc.runtime.reference import ReferenceRuntime, Trace
+from csscc.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a compilation went.
+
+    Attributes:
+        events: what the passes report.
+        seconds: each pass took, and the comparison.
+        comparison: with the ANN, on samples that calibrated it.
+        warnings: for the user.
+    """
+
+    events: tuple[Event, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=Comparison)
+    warnings: tuple[str, ...] = ()
+
+
+class SNN:
+    """A spiking network and what is known of it.
+
+    Attributes:
+        file: the network as `save` writes it and `run` runs it, lowered to its target; not to be changed.
+        facts: its metadata.
+        report: how the compilation went.
+    """
+
+    def __init__(self, file: onnx.ModelProto, facts: Facts, report: Report | None = None) -> None:
+        self.file = file
+        self.facts = facts
+        self.report = report or Report()
+        self._session: Session | None = None
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The network by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``."""
+        return by_layer(self.file)
+
+    @property
+    def latency(self) -> int:
+        """Time steps from the first input spike to the answer."""
+        return self.facts.latency
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What one input takes: passes through the weights, time steps."""
+        return costs_of(self.file)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Encoders, neurons and readouts, in order."""
+        return self.facts.layers
+
+    @cached_property
+    def silent(self) -> tuple[int, ...]:
+        """Silent steps of each layer of neurons, in order."""
+        return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
+
+    def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
+        """Outputs for a batch of inputs.
+
+        Args:
+            x: an array for the only input, or a dictionary of arrays by input name.
+            runtime: ``onnxruntime`` or ``numpy``.
+
+        Returns:
+            The array of the only output, or a dictionary by output name.
+        """
+        feeds = self._feeds(x)
+        if runtime == "numpy":
+            outputs = ReferenceRuntime(self.model).run(feeds)
+        else:
+            if self._session is None:
+                self._session = open_session(self.file)
+            outputs = self._session.run(feeds)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def trace(self, x: Any, *, dtype: Any = np.float32) -> Trace:
+        """Outputs, spike trains, potentials and residuals of every layer, by the NumPy reference."""
+        return ReferenceRuntime(self.model, dtype).trace(self._feeds(x))
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the network to `path`; an existing file is replaced only once the new one is complete.
+
+        Weights of 2 GB and more go to a second file beside it, ``<path>.data``, which must stay there.
+
+        Returns:
+            The files written.
+
+        Raises:
+            RefusedError: the path cannot be written.
+        """
+        return save_model(self.file, path)
+
+    def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
+        if isinstance(x, Mapping):
+            return {k: np.asarray(v) for k, v in x.items()}
+        return {self.file.graph.input[0].name: np.asarray(x)}
+
+
+def load(path: str | Path) -> SNN:
+    """The spiking network in the file at `path`.
+
+    Raises:
+        RefusedError: the file is missing, not ONNX, or not made by csscc.
+    """
+    model = read_model(path)
+    facts = metadata.read({p.key: p.value for p in model.metadata_props}, str(path))
+    refuse_other_version(model)
+    return SNN(model, facts)
