@@ -52,8 +52,10 @@ def with_amplitude(calibrated: api.Calibrated, layer: str, factor: float) -> onn
     options = make_options(adjust=False)
     network = calibrated.copy_for(options)
     network.coding = options.coding
-    first, *others = spiking_passes(options, calibrated.source)
-    run_pipeline(network, (first,))
+    passes = spiking_passes(options, calibrated.source)
+    chosen = 1 + next(i for i, p in enumerate(passes) if p.name.endswith("-amplitudes"))
+    others = passes[chosen:]
+    run_pipeline(network, passes[:chosen])
     (tensor,) = (n.outputs[0].name for n in network.graph.nodes if n.name == layer)
     network.amplitudes[tensor] = network.amplitudes[tensor] * factor
     run_pipeline(network, tuple(others))

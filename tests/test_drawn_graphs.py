@@ -33,6 +33,7 @@ SPELLED |= {"Silu": "Silu", "QuickGelu": "QuickGelu", "Linear": "Conv"}
 REMOVED = {"GroupNormalization", "RMSNormalization", "Swish", "Attention", "ThresholdedRelu"}
 # Nor those of several nodes that drawings do not put in a row, or of a second input: see tests/test_known_inputs.py.
 REMOVED |= {"Attend", "AttendOrZero", "SoftmaxOrZero", "Times"}
+REMOVED |= {"Quantise", "QuantiseSum2", "QuantiseSum3", "QuantiseSum4"}  # see tests/test_quantised.py
 common = settings(
     deadline=None,
     max_examples=12,

@@ -47,7 +47,7 @@ def quantised(folder: Path, **options: Any) -> Path:
         def get_next(self) -> Any:
             return next(self.batches, None)
 
-    quant_pre_process(str(path_of(RESNET)), str(folder / "prepared.onnx"))
+    quant_pre_process(str(path_of(RESNET)), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
     quantize_static(str(folder / "prepared.onnx"), str(folder / "quantised.onnx"), Reader(), **options)
     return folder / "quantised.onnx"
 
