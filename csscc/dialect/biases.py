@@ -14,7 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import ArrayLike, NDArray
 
-from csscc.dialect.rewrite import constant_tensor, insert_node, producer, values_of
+from csscc.dialect.rewrite import constant_tensor, insert_shaped, producer, values_of
 from csscc.dialect.spiking import Spiking
 
 NO_BIAS = np.zeros((), np.float32)
@@ -22,14 +22,9 @@ NO_BIAS = np.zeros((), np.float32)
 
 def computed_bias(graph: gs.Graph, name: str, known: gs.Tensor, factor: gs.Constant | None = None) -> gs.Variable:
     """The bias of one membrane: what is known of its input, times a factor, plus a constant that is zero as yet."""
-    value = known if factor is None else _insert(graph, "Mul", f"{name}_scaled", [known, factor])
-    return _insert(graph, "Add", name, [value, constant_tensor(graph, name, NO_BIAS)])
-
-
-def _insert(graph: gs.Graph, op: str, name: str, inputs: list[gs.Tensor]) -> gs.Variable:
-    made = insert_node(graph, op, name, inputs)
-    made.shape = None  # that of the membrane or any that repeats to it, as the constant has it
-    return made
+    # Of no shape: that of the membrane or any that repeats to it, as the constant has it.
+    value = known if factor is None else insert_shaped(graph, "Mul", f"{name}_scaled", [known, factor], None)
+    return insert_shaped(graph, "Add", name, [value, constant_tensor(graph, name, NO_BIAS)], None)
 
 
 def constant_part(view: Spiking[gs.Tensor], index: int) -> NDArray[np.generic]:

@@ -27,7 +27,7 @@ import onnx_graphsurgeon as gs
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import (
     constant_tensor,
-    insert_node,
+    insert_shaped,
     is_output,
     replace_input,
     set_inputs,
@@ -217,9 +217,7 @@ class _Carrier:
     def _insert(
         self, op: str, node: gs.Node, inputs: Sequence[gs.Tensor], shape: Sequence[int | str | None] | None
     ) -> gs.Variable:
-        made = insert_node(self.graph, op, f"{node.name}_{op.lower()}", inputs)
-        made.shape = None if shape is None else list(shape)
-        return made
+        return insert_shaped(self.graph, op, f"{node.name}_{op.lower()}", inputs, shape)
 
     def _spoken_by(self, tensor: gs.Tensor) -> None:
         """The node that makes the tensor is of the core."""

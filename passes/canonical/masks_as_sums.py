@@ -25,6 +25,7 @@ from csscc.dialect.rewrite import (
     attribute,
     constant_tensor,
     insert_node,
+    insert_shaped,
     is_output,
     producer,
     rank_of,
@@ -98,9 +99,7 @@ def _apart(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
         true, false = (absent, there) if masked else (there, absent)
         if isinstance(test, gs.Constant):
             return constant_tensor(graph, f"{node.name}_{name}", np.where(test.values, true.values, false.values))
-        made = insert_node(graph, "Where", f"{node.name}_{name}", [test, true, false])
-        made.shape = None
-        return made
+        return insert_shaped(graph, "Where", f"{node.name}_{name}", [test, true, false], None)
 
     zero, one = (constant_tensor(graph, f"{node.name}_{n:.0f}", np.float32(n)) for n in (0, 1))
     if (number.values <= LOW).all() and _only_scores(graph, total):

@@ -26,6 +26,7 @@ from csscc.dialect.rewrite import (
     constant,
     constant_tensor,
     insert_node,
+    insert_shaped,
     only_reader,
     producer,
     rank_of,
@@ -70,7 +71,8 @@ def _merge(graph: gs.Graph, softmax: gs.Node, spoken: set[int]) -> int:
         if term is None or (node.op == "Add" and factors):
             return 0
         if node.op == "Add":
-            mask = node.inputs[term] if mask is None else _insert(graph, "Add", softmax, [mask, node.inputs[term]])
+            added = node.inputs[term]
+            mask = added if mask is None else insert_shaped(graph, "Add", f"{softmax.name}_add", [mask, added], None)
         else:
             factors.append(_factor(graph, node, term))
         node = producer(node.inputs[1 - term])
@@ -107,9 +109,3 @@ def _factor(graph: gs.Graph, node: gs.Node, index: int) -> gs.Constant:
     values = constant(node, index)
     assert values is not None
     return constant_tensor(graph, f"{node.name}_factor", 1 / values if node.op == "Div" else values)
-
-
-def _insert(graph: gs.Graph, op: str, node: gs.Node, inputs: list[gs.Tensor]) -> gs.Variable:
-    made = insert_node(graph, op, f"{node.name}_{op.lower()}", inputs)
-    made.shape = None
-    return made

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import Shape, constant_tensor, insert_node, set_inputs
+from csscc.dialect.rewrite import Shape, constant_tensor, insert_shaped, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
@@ -91,9 +91,7 @@ def _with_parameter(node: gs.Node, op: str, data: gs.Tensor, parameter: gs.Tenso
 
 
 def _insert(graph: gs.Graph, node: gs.Node, op: str, inputs: Sequence[gs.Tensor], shape: Shape | None) -> gs.Variable:
-    value = insert_node(graph, op, f"{node.name}_{op.lower()}", inputs)
-    value.shape = shape
-    return value
+    return insert_shaped(graph, op, f"{node.name}_{op.lower()}", inputs, shape)
 
 
 def _broadcast(a: Shape | None, b: Shape | None) -> Shape | None:
