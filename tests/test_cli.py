@@ -381,3 +381,22 @@ def test_tune_writes_the_network_the_table_and_the_plot(run: Run, tmp_path: Path
     code, _, err = run(*arguments, "--max-loss", 2, "--T", "a")
     assert code == 2
     assert "not a list of whole numbers" in err
+
+
+def test_evaluate_estimates_energy_where_it_is_asked_to(run: Run, snn: Path, tmp_path: Path) -> None:
+    command = ("evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 8)
+    code, out, _ = run(*command, "--energy")
+    assert code == 0
+    for told in ("read once a step", "read for each spike", "SNN int8", "not sparse by design", "ISSCC 2014"):
+        assert told in " ".join(out.split())
+    costs = tmp_path / "costs.toml"
+    costs.write_text("weight_byte = 0\nstate_byte = 0\nsource = 'ours'\n")
+    code, out, _ = run(*command, "--energy-costs", costs, "--json")
+    energy = json.loads(out)["energy"]
+    assert (code, energy["costs"]["source"]) == (0, "ours")
+    assert all(row["weights"] == row["state"] == 0 < row["total"] for row in energy["per_step"])
+    code, out, _ = run(*command, "--json")
+    assert json.loads(out)["energy"] is None
+    code, _, err = run(*command, "--energy-costs", tmp_path / "none.toml")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "none.toml: cannot be read" in err

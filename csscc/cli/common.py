@@ -42,6 +42,10 @@ input_shape_option = click.option(
     help="Sizes to calibrate with and to count for, where the network leaves them free, as in x:1,3,224,224; "
     "they stay free if they can. Once for each input.",
 )  # fmt: skip
+energy_costs_option = click.option(
+    "--energy-costs", type=click.Path(dir_okay=False), metavar="FILE",
+    help="TOML or JSON file of energies per operation, in place of the published ones.",
+)  # fmt: skip
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 

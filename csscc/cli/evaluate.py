@@ -8,6 +8,7 @@ import click
 
 from csscc.cli.common import (
     console,
+    energy_costs_option,
     image_options,
     json_option,
     native_option,
@@ -21,6 +22,7 @@ from csscc.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from csscc.measure.energy import EnergyEstimate
     from csscc.measure.evaluation import Evaluation
 
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 )
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--max-loss", type=float, help="Exit with 1 if more points of accuracy (or of agreement) are lost.")
+@click.option("--energy", is_flag=True, help="Estimate the energy of an inference; of the ANN in float32 and int8.")
+@energy_costs_option
 @native_option
 @image_options
 @json_option
@@ -42,6 +46,8 @@ def evaluate_command(
     data: str,
     limit: int | None,
     max_loss: float | None,
+    energy: bool,
+    energy_costs: str | None,
     native: bool,
     as_json: bool,
     quiet: bool,
@@ -54,9 +60,11 @@ def evaluate_command(
     the layer is encoded.
     """
     from csscc.errors import NotMetError
+    from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.measure.evaluation import evaluate
 
     images = take_images(options)
+    costs = read_costs(energy_costs) if energy_costs else EnergyCosts() if energy else None
     with progress(quiet or as_json) as advance:
         result = evaluate(
             ann,
@@ -65,6 +73,7 @@ def evaluate_command(
             images=images,
             limit=limit,
             native=native,
+            energy=costs,
             progress=running_total(advance, "evaluating"),
         )
     if as_json:
@@ -110,8 +119,26 @@ def show(result: Evaluation) -> None:
     out = console()
     out.print(layers)
     out.print(rows)
+    if result.energy is not None:
+        _show_energy(result.energy)
     if result.native:
         out.print("native kernels ran " + ", ".join(result.native), markup=False)
+
+
+def _show_energy(made: EnergyEstimate) -> None:
+    """What one inference takes, and what follows."""
+    out = console()
+    for when, designs in (("once a step", made.per_step), ("for each spike", made.per_spike)):
+        rows = table(f"microjoules an inference, weights read {when}", "", *(e.design for e in designs))
+        for part in ("synapses", "neurons", "weights", "state", "total"):
+            rows.add_row(part, *(f"{getattr(e, part) / 1e6:.4g}" for e in designs))
+        out.print(rows)
+    for sentence in made.sentences:
+        out.print(sentence, markup=False)
+    out.print(
+        f"An estimate at the prices of {made.costs.source}. What it assumes and leaves out: --json, or csscc report.",
+        markup=False,
+    )
 
 
 def _count(value: float) -> str:

@@ -35,7 +35,7 @@ def samples_at_once(model: onnx.ModelProto, steps: int, limit: int = 32) -> int:
         steps: coding steps T, which multiply a tensor's size.
         limit: at most so many.
     """
-    largest = 4 * steps * max((behind_batch(s) for s in _shapes(model).values()), default=0)
+    largest = 4 * steps * max((behind_batch(s) for s in shapes_of(model).values()), default=0)
     return max(1, min(limit, LARGEST_TENSOR // max(largest, 1)))
 
 
@@ -88,17 +88,19 @@ class Weighted:
         data: name of the input that is not the weights.
         cells: elements of that input for one sample.
         macs: multiply-accumulates for one sample.
+        weights: numbers that it holds.
     """
 
     node: onnx.NodeProto
     data: str
     cells: int
     macs: int
+    weights: int
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
     """The nodes of a network by layer that have constant weights, in order."""
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     weights = {t.name: list(t.dims) for t in model.graph.initializer}
     found = []
     for node in model.graph.node:
@@ -109,11 +111,11 @@ def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
             data, shape = node.input[1 - index], weights[node.input[index]]
             result = shapes.get(node.output[0])
             macs = multiply_accumulates(node.op_type, attributes_of(node), shapes.get(data), result, shape)
-            found.append(Weighted(node, data, behind_batch(shapes.get(data)), macs))
+            found.append(Weighted(node, data, behind_batch(shapes.get(data)), macs, int(np.prod(shape))))
     return found
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Shapes of the tensors, at the sizes that the model was calibrated with where it leaves some free."""
     known = sizes.read({p.key: p.value for p in model.metadata_props})
     if known:

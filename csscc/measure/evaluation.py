@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from csscc.io.outputs import as_arrays
 from csscc.measure.agreement import Agreement
 from csscc.measure.comparison import source_session
 from csscc.measure.costs import Costs, costs_of
+from csscc.measure.energy import EnergyEstimate, estimate
+from csscc.measure.energy_costs import EnergyCosts
 from csscc.measure.meter import LayerActivity, Meter, joined
+from csscc.measure.observer import Batch, Observer
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
@@ -37,7 +40,7 @@ class Evaluation:
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
     `steps`, `interval`, `latency` and `passes` are those of `csscc.measure.costs.Costs`; `native` names the spiking
-    operators that native kernels ran.
+    operators that native kernels ran. `energy` is None unless it was asked for.
     """
 
     samples: int
@@ -60,6 +63,7 @@ class Evaluation:
     snn_milliseconds: float
     native: tuple[str, ...] = ()
     layers: tuple[LayerActivity, ...] = field(default=())
+    energy: EnergyEstimate | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -74,6 +78,8 @@ def evaluate(
     images: ImageOptions | None = None,
     limit: int | None = None,
     native: bool = True,
+    energy: EnergyCosts | None = None,
+    observers: Sequence[Observer] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Evaluation:
     """Run both networks on `data` and compare them.
@@ -85,6 +91,8 @@ def evaluate(
         images: how image files become inputs.
         limit: use at most so many samples.
         native: use native kernels where they are compiled.
+        energy: estimate the energy of one inference at these costs of operations.
+        observers: shown each batch.
         progress: told the samples done and their total, where it is known.
 
     Raises:
@@ -100,7 +108,8 @@ def evaluate(
     _check_pair(ann_session, plain)
     source = open_source(data, plain.specs, images=images, limit=limit)
     at_once = max(ann_session.fixed_batch or 1, plain.fixed_batch or 1)
-    meter, compared = Meter(snn_model, native), Agreement(source.labels)
+    meter = Meter(snn_model, native, {name for observer in observers for name in observer.tensors})
+    compared = Agreement(source.labels)
     seconds: list[tuple[float, float]] = []
     for feeds in source.batches(_batch(snn_model, facts, at_once)):
         number = len(next(iter(feeds.values())))
@@ -109,11 +118,19 @@ def evaluate(
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds))
         got, snn_seconds = _timed(partial(_run, plain, feeds))
         seconds.append((ann_seconds / number, snn_seconds / number))
-        _check_counted(got, meter.run(feeds, plain.fixed_batch))
+        counted, trains = meter.run(feeds, plain.fixed_batch)
+        _check_counted(got, counted)
+        labels = None if source.labels is None else source.labels[compared.samples :][:number]
+        for observer in observers:
+            observer.add(Batch(feeds, labels, expected, got, trains, number))
         compared.add(expected, got, number)
         if progress is not None:
             progress(compared.samples, source.size)
-    return _evaluation(compared, meter, costs_of(given), seconds, plain.native)
+    result = _evaluation(compared, meter, costs_of(given), seconds, plain.native)
+    if energy is None:
+        return result
+    number = compared.samples
+    return replace(result, energy=estimate(meter.synapses(number), meter.neurons(number), facts.coding, energy))
 
 
 def _batch(snn: onnx.ModelProto, facts: Facts, at_once: int) -> int:

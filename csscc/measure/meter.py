@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from csscc.dialect.macs import weighted_nodes
-from csscc.dialect.model import copy_of, spike_sources, with_residuals
-from csscc.dialect.spiking import view_of
+from csscc.dialect.macs import shapes_of, weighted_nodes
+from csscc.dialect.model import copy_of, spike_sources, with_outputs, with_residuals
+from csscc.dialect.spiking import spiking_nodes, view_of
+from csscc.measure.work import NeuronWork, SynapseWork, neuron_work
 from csscc.passes.lower.kernels import open_session
 
 
@@ -37,11 +39,19 @@ class LayerActivity:
 
 
 class Meter:
-    """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do."""
+    """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do.
 
-    def __init__(self, model: onnx.ModelProto, native: bool) -> None:
-        model = copy_of(model)
+    Args:
+        model: the network by layer.
+        native: use native kernels where they are compiled.
+        shown: trains and currents that `run` returns beside the outputs.
+    """
+
+    def __init__(self, model: onnx.ModelProto, native: bool, shown: Iterable[str] = ()) -> None:
+        model, self._shown = copy_of(model), tuple(shown)
         self._outputs = [o.name for o in model.graph.output]
+        with_outputs(model, self._shown)
+        self._steps = next((view.schedule.T for _, view in spiking_nodes(model.graph)), 1)
         self._kinds = {n.name: n for n in spike_sources(model)}
         self._spikes = {n.name: n.output[0] for n in spike_sources(model)}
         residuals = with_residuals(model)
@@ -54,13 +64,17 @@ class Meter:
             self._count(model, f"over:{name}", [("Abs", tensor), ("Greater", "one"), ("Cast", ""), ("ReduceSum", "")])
             self._count(model, f"top:{name}", [("Abs", tensor), ("ReduceMax", "")])
             self._count(model, f"cells:{name}", [("Size", tensor)])
-        self._fan_out = _fan_outs(model)
+        self._weighted, self._shapes = [w for w in weighted_nodes(model) if w.cells and w.macs], shapes_of(model)
         trains = {tensor: name for name, tensor in self._spikes.items()}
-        for name, (tensor, _) in self._fan_out.items():
+        for weighted in self._weighted:
+            name, tensor = weighted.node.name, weighted.data
             if tensor in trains:  # of spikes that are 1 or -1 each
-                self._counters[f"work:{name}"] = self._counters[f"all:{trains[tensor]}"]
+                spikes = self._counters[f"all:{trains[tensor]}"]
+                self._counters |= {f"work:{name}": spikes, f"ones:{name}": spikes}
             else:
                 self._count(model, f"work:{name}", [("Sign", tensor), ("ReduceL1", "")])
+                ones = [("Abs", tensor), ("Equal", "one"), ("Cast", ""), ("ReduceSum", "")]
+                self._count(model, f"ones:{name}", ones)
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
         self._session = open_session(model, native=native)
         self._sums: dict[str, float] = {}
@@ -71,7 +85,7 @@ class Meter:
         last = chain[0][1]
         for op, _ in chain:
             output = f"csscc_count_{len(model.graph.node)}"
-            inputs = [last, "csscc_one"] if op == "Greater" else [last]
+            inputs = [last, "csscc_one"] if op in ("Greater", "Equal") else [last]
             attributes: dict[str, Any] = {"to": TensorProto.FLOAT} if op == "Cast" else {}
             if op.startswith("Reduce"):
                 attributes["keepdims"] = 0
@@ -80,11 +94,11 @@ class Meter:
         model.graph.output.append(onnx.ValueInfoProto(name=last))
         self._counters[key] = last
 
-    def run(self, feeds: Any, fixed: int | None) -> dict[str, NDArray[Any]]:
-        """Outputs of a batch; the counters go to the sums."""
+    def run(self, feeds: Any, fixed: int | None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Outputs of a batch, and what is shown, ``[T, B, ...]``; the counters go to the sums."""
         number = len(next(iter(feeds.values())))
         size = fixed or number
-        results = []
+        results, trains = [], []
         for start in range(0, number - size + 1, size):
             values = self._session.run({n: a[start : start + size] for n, a in feeds.items()})
             for key, output in self._counters.items():
@@ -92,12 +106,30 @@ class Meter:
                 old = self._sums.get(key, 0.0)
                 self._sums[key] = max(old, value) if key.startswith("top:") else old + value
             results.append({n: values[n] for n in self._outputs})
-        return results[0] if len(results) == 1 else {n: joined([r[n] for r in results]) for n in self._outputs}
+            trains.append({n: values[n].reshape(self._steps, -1, *values[n].shape[1:]) for n in self._shown})
+        outputs = results[0] if len(results) == 1 else {n: joined([r[n] for r in results]) for n in self._outputs}
+        return outputs, {n: np.concatenate([t[n] for t in trains], axis=1) for n in self._shown}
 
     @property
     def operations(self) -> float:
         """Synaptic operations so far: for each spike that weights read, the multiply-accumulates it causes."""
-        return sum(self._sums[f"work:{n}"] * fan_out for n, (_, fan_out) in self._fan_out.items())
+        return sum(self._sums[f"work:{w.node.name}"] * (w.macs / w.cells) for w in self._weighted)
+
+    def synapses(self, samples: int) -> tuple[SynapseWork, ...]:
+        """What each node with weights did for one input, on average, in order."""
+        result = []
+        for w in self._weighted:
+            name, fan_out = w.node.name, w.macs / w.cells / samples
+            ones, all_values = self._sums[f"ones:{name}"], self._sums[f"work:{name}"]
+            result.append(SynapseWork(name, w.macs, w.weights, ones * fan_out, (all_values - ones) * fan_out))
+        return tuple(result)
+
+    def neurons(self, samples: int) -> tuple[NeuronWork, ...]:
+        """What each encoder and layer of neurons did for one input, on average, in order."""
+        return tuple(
+            neuron_work(view_of(node), self._neurons(name, samples), self._sums[f"all:{name}"] / samples, self._shapes)
+            for name, node in self._kinds.items()
+        )
 
     def spikes_per_neuron(self, samples: int) -> float:
         """Spikes per neuron and inference over all layers, encoders included."""
@@ -121,11 +153,6 @@ class Meter:
             over = self._sums[f"over:{name}"] / self._sums[f"cells:{name}"]
             result.append(LayerActivity(name, kind, positive, negative, 1 - over, self._sums[f"top:{name}"]))
         return tuple(result)
-
-
-def _fan_outs(model: onnx.ModelProto) -> dict[str, tuple[str, float]]:
-    """For each node with weights that reads spikes: the tensor, and the operations one spike causes."""
-    return {w.node.name: (w.data, w.macs / w.cells) for w in weighted_nodes(model) if w.cells and w.macs}
 
 
 def joined(parts: list[Any]) -> Any:
