@@ -1,5 +1,15 @@
-"""``python -m csscc``."""
+"""``python -m csscc``, and what the command ``csscc`` runs: signals are heard before anything else is imported."""
 
-from csscc.cli import main
+from csscc.interrupts import listen
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    listen()
+    from csscc.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

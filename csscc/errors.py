@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def printable(text: object) -> str:
+    """Text from a file, a name say, as one line that commands no terminal: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 class CssccError(Exception):
-    """Base of every error that is meant for the person who reads it: what, where, and what to do."""
+    """Base of every error that is meant for the person who reads it: what, where, and what to do.
+
+    Each argument is a line of the message; names in it are as they are in files, and are made `printable` here.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
 
 
 class NotMetError(CssccError):
@@ -67,7 +78,7 @@ class RefusedModelError(RefusedError):
         for offender in offenders:
             alike.setdefault((offender.op, offender.reason, offender.advice), []).append(offender)
         head = f"the model cannot be compiled: {len(offenders)} node(s) stand in the way (opset {opset})"
-        super().__init__("\n".join([head, *map(_line, alike.values())]))
+        super().__init__(head, *map(_line, alike.values()))
 
     def __reduce__(self) -> tuple[type[RefusedModelError], tuple[list[Offender], int]]:
         """Made again from its arguments, not from its message, when it comes from another process."""

@@ -20,7 +20,7 @@ from csscc.dialect.sizes import Shapes, Sizes, behind_batch, checked
 from csscc.dialect.verifier import verify_spiking
 from csscc.errors import PassError, RefusedModelError
 from csscc.io.data import Source
-from csscc.io.files import save_model
+from csscc.io.files import made_folder, save_model
 from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
@@ -73,6 +73,7 @@ from csscc.passes.lower.targets import merges
 
 Progress = Callable[[str, int], None]
 ADJUST_ROUNDS = 4
+DUMPED = r"\d{2,}-[\w-]+\.onnx(\.\w+\.data)?"  # what the network behind a pass is called, see `Checked`
 SHOWN = 3  # nodes that are named as examples
 T = TypeVar("T")
 
@@ -198,8 +199,8 @@ class Checked:
             raise PassError(f"left an invalid graph: {error}") from error
         verify_spiking(network, LINEAR, WEIGHTED)
         if self._dump is not None:
-            self._dump.mkdir(parents=True, exist_ok=True)
-            save_model(network.file or export_model(network), self._dump / f"{self._count:02d}-{p.name}.onnx")
+            folder = made_folder(self._dump)
+            save_model(network.file or export_model(network), folder / f"{self._count:02d}-{p.name}.onnx")
         self._count += 1
         if self._then is not None:
             self._then(p, network, changed)

@@ -110,7 +110,7 @@ class SNN:
     def save(self, path: str | Path) -> list[Path]:
         """Write the network to `path`; an existing file is replaced only once the new one is complete.
 
-        Weights of 2 GB and more go to a second file beside it, ``<path>.data``, which must stay there.
+        Weights of 2 GB and more go to a second file beside it, ``<path>.<digest>.data``, which must stay there.
 
         Returns:
             The files written.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from csscc.dialect.sizes import read as read_sizes
 from csscc.dialect.spiking import spiking_nodes
 from csscc.errors import RefusedError
 from csscc.io.data import InputSpec
+from csscc.io.files import temporary_folder
 from csscc.io.weights import fits, without_weights
 from csscc.runtime import native
 
@@ -172,8 +172,8 @@ def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelP
     """A session of what onnxruntime's optimiser makes of the model, changed by `rewrite`."""
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
+    with temporary_folder() as folder:
+        path = folder / "optimised.onnx"
         options.optimized_model_filepath = str(path)
         session = ort.InferenceSession(source, options, providers=PROVIDERS)
         model = onnx.load(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRESS_AFTER = 1.0
 INTERRUPTED = 130
+LABELS = "labels.csv"  # of a folder of images, in it or beside it
 
 model_argument = click.argument("model", type=click.Path(dir_okay=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -104,16 +106,39 @@ def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]
     return read
 
 
-def refuse_unwritable(output: str, model: str) -> None:
-    """Find out before the work starts that the result could not be written."""
-    from csscc.errors import RefusedError, UsageError
+def refuse_unwritable(output: str | Path, model: str, *data: str | None) -> None:
+    """Find out before the work starts that the result could not be written, or would replace what it is made from."""
+    from csscc.errors import UsageError
+    from csscc.io.files import writable
 
-    target = Path(output)
-    if target.resolve() == Path(model).resolve():
-        raise UsageError(f"{output}: would replace the network it is made from; give another -o path")
-    if target.is_dir() or not target.parent.is_dir():
-        reason = "is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
-        raise RefusedError(f"{output}: cannot be written, {reason}; give the path of a file")
+    target = writable(output)
+    if not target.exists():
+        return
+    for given in filter(None, (model, *data)):
+        if any(file.exists() and file.samefile(target) for file in _read_of(given, target, is_model=given == model)):
+            raise UsageError(f"{output}: would replace what is read, {given}; give another path to write")
+
+
+def _read_of(given: str, target: Path, *, is_model: bool) -> set[Path]:
+    """The files behind a model or data that `target`, which exists, may be one of."""
+    from csscc.io.weights import external_files
+
+    file = Path(given.rpartition(":")[0]) if ".py:" in given else Path(given)
+    folder = file.resolve().parent
+    if file.is_dir():
+        return {target} if file.resolve() in target.parents else {folder / LABELS}
+    return {file, *(external_files(file) if is_model and file.exists() and folder in target.parents else ())}
+
+
+def refuse_dumps(folder: str, model: str) -> None:
+    """As `refuse_unwritable`, for a folder that gets the network behind every pass."""
+    from csscc.errors import UsageError
+    from csscc.io.files import made_folder
+    from csscc.pipeline import DUMPED
+
+    into = made_folder(folder)
+    if Path(model).resolve().parent == into.resolve() and re.fullmatch(DUMPED, Path(model).resolve().name):
+        raise UsageError(f"{folder}: would replace the network that is read, {model}; give another folder")
 
 
 def print_json(value: Any) -> None:

@@ -18,6 +18,7 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
+    refuse_dumps,
     refuse_unwritable,
     steps_text,
     table,
@@ -116,7 +117,9 @@ def compile_command(
     from csscc import api
 
     images = take_images(options)
-    refuse_unwritable(output, model)
+    refuse_unwritable(output, model, calibration)
+    if dump_ir is not None:
+        refuse_dumps(dump_ir, model)
     with progress(quiet or as_json) as advance:
         snn = api.compile(
             model,

@@ -16,6 +16,7 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
+    refuse_unwritable,
     take_images,
 )
 
@@ -58,6 +59,8 @@ def run_command(
     from csscc.runtime.reference import ReferenceRuntime
 
     images = take_images(options)
+    if output is not None:
+        refuse_unwritable(output, model, data)
     proto = read_model(model)
     session = open_session(proto, native=native)
     source = open_source(data, session.specs, images=images)

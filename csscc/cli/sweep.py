@@ -18,6 +18,7 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
+    refuse_unwritable,
     table,
     take_images,
     warn,
@@ -93,10 +94,14 @@ def sweep_command(
     its --shard, concatenate their settings.jsonl, and run the command without --shard.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.errors import RefusedError
+    from csscc.search.journal import WRITTEN
     from csscc.search.settings import grid
     from csscc.search.sweep import Job, sweep
 
     images = take_images(options)
+    for name in WRITTEN:
+        if (Path(output) / name).exists():
+            refuse_unwritable(Path(output) / name, model, data, calibration)
     job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
     settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])[shard[0] - 1 :: shard[1]]
     finished = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,7 +77,11 @@ def tune_command(
     from csscc.search.tune import STEPS, tune
 
     images = take_images(options)
-    refuse_unwritable(output, model)
+    refuse_unwritable(output, model, calibration)
+    if plot is not None:
+        refuse_unwritable(plot, model, calibration)
+        if Path(plot).resolve() == Path(output).resolve():
+            raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
     with progress(quiet or as_json) as advance:
         result = tune(
             model,

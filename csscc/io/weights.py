@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import onnx
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 MAX_BYTES = 2**31 - 2**26  # of weights in one message; the rest is for all else in it
@@ -73,6 +74,27 @@ def pieces(model: onnx.ModelProto) -> Iterator[bytes]:
     yield light.SerializeToString(deterministic=True)
     for tensor in weights.values():
         yield _values(tensor)
+
+
+def external_files(path: Path) -> set[Path]:
+    """The files with values of the model in the ONNX file at `path`; none if that is no model."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError):
+        return set()
+    places = (entry.value for t in _tensors(model) for entry in t.external_data if entry.key == "location")
+    return {path.parent / place for place in places}
+
+
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """All tensors in a message."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _tensors(inner)
 
 
 def _size(tensor: TensorProto) -> int:

@@ -17,7 +17,7 @@ from csscc.io.files import replacing
 from csscc.io.weights import pieces
 from csscc.search.settings import Row
 
-JOURNAL = "settings.jsonl"
+JOURNAL, RESULTS, TABLE = WRITTEN = ("settings.jsonl", "results.json", "results.csv")
 
 
 class Journal:
@@ -67,9 +67,9 @@ class Journal:
 def write_results(rows: Sequence[Row], folder: Path) -> None:
     """Write ``results.csv`` and ``results.json``, one row a setting."""
     flat = [row.as_dict() for row in rows]
-    with replacing(folder / "results.json") as temporary:
+    with replacing(folder / RESULTS) as temporary:
         temporary.write_text(json.dumps(flat, indent=2) + "\n")
-    with replacing(folder / "results.csv") as temporary, temporary.open("w", newline="") as handle:
+    with replacing(folder / TABLE) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)

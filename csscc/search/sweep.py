@@ -29,11 +29,12 @@ from csscc import api
 from csscc.dialect.sizes import Shapes
 from csscc.errors import CssccError, RefusedError, UsageError
 from csscc.io.data import ImageOptions, open_source
+from csscc.io.files import writable
 from csscc.measure.evaluation import evaluate
 from csscc.options import make_options
 from csscc.runtime.session import set_threads
 from csscc.search import Progress
-from csscc.search.journal import JOURNAL, Journal, digest, write_results
+from csscc.search.journal import JOURNAL, WRITTEN, Journal, digest, write_results
 from csscc.search.settings import Row, Setting
 
 
@@ -137,6 +138,8 @@ def _refuse_unwritable(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         reason = "is not a folder" if not there.is_dir() else "may not be written"
         raise RefusedError(f"{folder}: cannot hold the results, {there} {reason}; give another folder")
+    for name in WRITTEN if there == folder else ():
+        writable(folder / name)
 
 
 def _impossible(setting: Setting, preset: str) -> str:
