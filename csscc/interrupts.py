@@ -21,7 +21,7 @@ TIDYING = 2.0  # what is to be done before the end may take so long
 INTERRUPTED = 128 + signal.SIGINT
 
 _before_end: list[Callable[[], None]] = []
-_graceful = threading.Event()
+_graceful, _raised = threading.Event(), threading.Event()
 
 
 def listen() -> None:
@@ -73,12 +73,13 @@ def end_with_parent() -> None:
 
 def _in_main_thread(number: int, frame: FrameType | None) -> None:
     if _graceful.is_set():
+        _raised.set()
         raise KeyboardInterrupt
 
 
 def _wait(heard: int) -> None:
     number = os.read(heard, 1)[0]
-    if _graceful.is_set():
+    if _graceful.is_set() or _raised.is_set():
         threading.Event().wait(SECONDS)
     tidying = threading.Thread(target=_tidy, daemon=True)
     tidying.start()

@@ -7,7 +7,6 @@ import sys
 
 import click
 
-from csscc.cli.common import INTERRUPTED
 from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
 from csscc.cli.diagnose import diagnose_command
@@ -15,10 +14,12 @@ from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
 from csscc.cli.native import native_command
 from csscc.cli.run import run_command
+from csscc.cli.streams import echo, printing
 from csscc.cli.sweep import sweep_command
 from csscc.cli.tune import tune_command
 from csscc.cli.verify import verify_command
-from csscc.errors import CssccError
+from csscc.errors import CssccError, RefusedError, printable
+from csscc.interrupts import INTERRUPTED
 
 INTERNAL_ERROR = 70
 
@@ -59,28 +60,49 @@ for command in (
 
 def main() -> None:
     """Run the command line; every failure is one clear message and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names that a terminal's encoding lacks
+    code = _code()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with printing(stream):  # or Python would say what is wrong, in words of its own, when it ends
+                stream.flush()
+    except CssccError as error:
+        echo(f"Error: {error}", err=True)
+        code = code or error.exit_code
+    sys.exit(code)
+
+
+def _code() -> int:
+    """Run the command that the arguments name; its exit code."""
     try:
         code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written", err=True)
-        sys.exit(INTERRUPTED)
+        echo("interrupted; no file is half-written", err=True)
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except CssccError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
+        echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except MemoryError:
+        echo("Error: there is not enough memory; use fewer samples, or a smaller network", err=True)
+        return RefusedError.exit_code
+    except SystemExit:
+        if hasattr(sys.stdout, "wrapped"):  # which click does, and ends with 1, where nobody reads its help
+            return 0
+        raise
     except Exception as error:
         if os.environ.get("CSSCC_TRACEBACK"):
             raise
-        click.echo(
-            f"Error: csscc failed inside ({type(error).__name__}: {error}). This is a defect of csscc: please report "
-            "it with the model's structure; CSSCC_TRACEBACK=1 shows where it happened",
+        echo(
+            f"Error: csscc failed inside ({type(error).__name__}: {printable(error)}). This is a defect of csscc: "
+            "please report it with the model's structure; CSSCC_TRACEBACK=1 shows where it happened",
             err=True,
         )
-        sys.exit(INTERNAL_ERROR)
+        return INTERNAL_ERROR

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from csscc import interrupts
+from csscc.cli.streams import echo
+from csscc.errors import printable
+
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
+    from csscc.cli.terminal import Terminal
     from csscc.io.data import ImageOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRESS_AFTER = 1.0
-INTERRUPTED = 130
 LABELS = "labels.csv"  # of a folder of images, in it or beside it
 
 model_argument = click.argument("model", type=click.Path(dir_okay=False))
@@ -143,14 +146,14 @@ def refuse_dumps(folder: str, model: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    echo(json.dumps(value, indent=2, default=str))
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> Terminal:
     """A console for people."""
-    from rich.console import Console
+    from csscc.cli.terminal import Terminal
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return Terminal(stderr=stderr)
 
 
 def passes_of(passes: float, steps: int) -> str:
@@ -166,17 +169,16 @@ def steps_text(silent: tuple[int, ...]) -> str:
 
 def warn(text: str) -> None:
     """A warning, on standard error."""
-    from rich.markup import escape
-
-    console(stderr=True).print(f"[yellow]Warning:[/] {escape(text)}")
+    console(stderr=True).warn(text)
 
 
 def table(title: str, *columns: str) -> Table:
     """A table whose first column is text and whose others are numbers or short words."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    from csscc.cli.terminal import Rows
+
+    made = Rows(title=printable(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return made
@@ -213,13 +215,17 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.advance(tasks[stage], done)
 
-    try:
-        yield advance
-    finally:
+    def disappear() -> None:
         appears.cancel()
         appears.join()
         if bars.live.is_started:  # or it ends a line that nobody wrote
             bars.stop()
+
+    with interrupts.before_end(disappear):  # or the cursor would stay hidden
+        try:
+            yield advance
+        finally:
+            disappear()
 
 
 def running_total(advance: Callable[[str, int, int | None], None], stage: str) -> Callable[[int, int | None], None]:

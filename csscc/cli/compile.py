@@ -193,8 +193,8 @@ def show(snn: SNN, files: list[Path]) -> None:
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
     for note in grouped(notes):
-        out.print(f"Note, {note}", markup=False)
-    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA", markup=False)
+        out.print(f"Note, {note}")
+    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA")
 
 
 def grouped(events: Iterable[Event]) -> list[str]:

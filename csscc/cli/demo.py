@@ -50,7 +50,6 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     out.print(rows)
     out.print(
         f"Compiled {digits_model().name} (ResNet with BatchNormalization, MaxPool and Concat) and ran both in "
-        f"onnxruntime in {time.perf_counter() - started:.1f} s.\n"
+        f"onnxruntime in {time.perf_counter() - started:.1f} s.",
         "Your own: csscc compile model.onnx --calibration x.npy -o snn.onnx",
-        markup=False,
     )

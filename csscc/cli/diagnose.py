@@ -77,7 +77,7 @@ def show(result: Diagnosis) -> None:
     out.print(spikes)
     out.print(errors)
     for sentence in result.sentences:
-        out.print(sentence, markup=False)
+        out.print(sentence)
 
 
 def bars(values: Sequence[float]) -> str:

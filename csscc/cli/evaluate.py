@@ -122,7 +122,7 @@ def show(result: Evaluation) -> None:
     if result.energy is not None:
         _show_energy(result.energy)
     if result.native:
-        out.print("native kernels ran " + ", ".join(result.native), markup=False)
+        out.print("native kernels ran " + ", ".join(result.native))
 
 
 def _show_energy(made: EnergyEstimate) -> None:

@@ -68,18 +68,18 @@ def _show_ann(
         out = console()
         out.print(rows)
         if result.refusal:
-            out.print(result.refusal, markup=False)
+            out.print(*result.refusal.splitlines())
             raise click.exceptions.Exit(RefusedError.exit_code)
         if result.quantised:
-            out.print(result.quantised, markup=False)
+            out.print(result.quantised)
         out.print(
-            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking\n"
+            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking",
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
-            f"{result.state_bytes / 1e6:.2f} MB of state a {sample}\n"
+            f"{result.state_bytes / 1e6:.2f} MB of state a {sample}",
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
-            f"{chosen.silent} silent step(s) a layer\n"
-            f"{_costs(result.interval, result.passes or 0.0, chosen.T)}\n"
-            f"batch size: {'any' if result.batch else 'as exported'}"
+            f"{chosen.silent} silent step(s) a layer",
+            _costs(result.interval, result.passes or 0.0, chosen.T),
+            f"batch size: {'any' if result.batch else 'as exported'}",
         )
     if result.refusal:
         raise click.exceptions.Exit(RefusedError.exit_code)
@@ -108,11 +108,10 @@ def _show_snn(model: str, as_json: bool) -> None:
     out.print(rows)
     source = snn.facts.source
     out.print(
-        f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps\n"
-        f"{_costs(costs.interval, costs.passes, coding.T)}\n"
+        f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps",
+        _costs(costs.interval, costs.passes, coding.T),
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",
-        markup=False,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from csscc.cli.common import json_option, print_json
+from csscc.cli.streams import echo
 
 
 @click.group("native")
@@ -27,7 +28,7 @@ def build_command(as_json: bool) -> None:
     if as_json:
         print_json({"library": path, "operators": sorted(native.operators())})
     else:
-        click.echo(path)
+        echo(path)
 
 
 @native_command.command("status")
@@ -40,4 +41,4 @@ def status_command(as_json: bool) -> None:
     if as_json:
         print_json({"available": not why, "reason": why, "operators": names})
     else:
-        click.echo(f"not available: {why}" if why else f"{native.library()}: {', '.join(names)}")
+        echo(f"not available: {why}" if why else f"{native.library()}: {', '.join(names)}")

@@ -91,7 +91,7 @@ def run_command(
         told = ", ".join(f"{n} {s}" for n, s in shapes.items())
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
-        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}", markup=False)
+        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}")
 
 
 def _steps(model: Any) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from csscc.cli.common import (
-    INTERRUPTED,
     console,
     image_options,
     input_shape_option,
@@ -23,6 +22,8 @@ from csscc.cli.common import (
     take_images,
     warn,
 )
+from csscc.cli.streams import echo
+from csscc.interrupts import INTERRUPTED, gracefully
 
 if TYPE_CHECKING:
     from csscc.search.settings import Row, Setting
@@ -112,10 +113,10 @@ def sweep_command(
         advance(stage, new, total)
 
     try:
-        with progress(quiet or as_json) as advance:
+        with gracefully(), progress(quiet or as_json) as advance:
             rows = sweep(job, settings, output, jobs=jobs, progress=report)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
+        echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
         return INTERRUPTED
     plots = _plotted(rows, Path(output))
     if calibration is None:
@@ -158,12 +159,12 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
         out.print(f"accuracy of the ANN: {ann:.2f} %")
     for row in rows:
         if row.error:
-            out.print(f"refused, {row.setting}: {row.error}", markup=False)
+            out.print(f"refused, {row.setting}: {row.error}")
     out.print("β: amplification, L: silent steps; SNN, same, error: %; SynOps: millions")
     if ablations:
         out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")
     names = ["results.csv", "results.json", *(p.name for p in plots if p.suffix == ".png")]
-    out.print(f"In {output}: {', '.join(names)}", markup=False)
+    out.print(f"In {output}: {', '.join(names)}")
 
 
 def _cells(setting: Setting, ablations: bool) -> tuple[str, ...]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from csscc.cli.streams import go_nowhere, printing
 from csscc.errors import printable
 
 
@@ -21,12 +20,10 @@ class Terminal(Console):
         super().__init__(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's; of text, line breaks are the only characters that move anything."""
-        shown = (_lines(value) if isinstance(value, str) else value for value in objects)
-        try:
-            super().print(*shown, **options)
-        except BrokenPipeError:
-            self.on_broken_pipe()
+        """As rich's; every text is a line of its own."""
+        shown = (printable(value) if isinstance(value, str) else value for value in objects)
+        with printing(sys.stderr if self.stderr else sys.stdout):
+            super().print(*shown, **{"sep": "\n", **options})
 
     def on_broken_pipe(self) -> None:
         """Nobody reads any more, which is no error: what is printed from now on goes nowhere."""
@@ -43,13 +40,3 @@ class Rows(Table):
     def add_row(self, *cells: Any, **options: Any) -> None:
         """As rich's, with every text on one line."""
         super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
-
-
-def go_nowhere(stream: TextIO) -> None:
-    """Let what is written to a stream of this process go nowhere, what waits in it included."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))

@@ -127,7 +127,6 @@ def _show(result: Tuning, output: str) -> None:
         f"{passes_of(chosen.passes or 0.0, chosen.T)} convolution passes, "
         f"{(chosen.synaptic_operations or 0.0) / 1e6:.2f} M synaptic operations; "
         f"expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
-        markup=False,
     )
 
 

@@ -47,7 +47,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
-        console().print(text, markup=False)
+        console().print(text)
     if not result.holds:
         first = next((n for n, d in result.layers.items() if d), "none")
         raise NotMetError(f"{text}; the first layer that differs is {first}")

@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -28,6 +28,7 @@ import onnx
 from csscc import api
 from csscc.dialect.sizes import Shapes
 from csscc.errors import CssccError, RefusedError, UsageError
+from csscc.interrupts import end_with_parent
 from csscc.io.data import ImageOptions, open_source
 from csscc.io.files import writable
 from csscc.measure.evaluation import evaluate
@@ -170,8 +171,9 @@ def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Generator[Row, 
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, cores // jobs)) as pool:
-        futures = [pool.submit(_measure_in_worker, s) for s in settings]
         try:
+            with _deaf_to_interrupts():
+                futures = [pool.submit(_measure_in_worker, s) for s in settings]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
@@ -189,10 +191,23 @@ def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Generator[Row, 
 _job: Job
 
 
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile hear no Ctrl-C, not even while they import: it is for the parent to hear."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(job: Job, threads: int) -> None:
-    """What a worker keeps between settings; an interruption ends it without a word, the parent says what is to say."""
+    """What a worker keeps between settings; it ends with its parent, however that ends."""
     global _job
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
     set_threads(threads)
     _job = job
 
