@@ -88,7 +88,7 @@ def main() -> None:
     assert network.file is not None
     save_model(network.file, out)
     stages.done("save")
-    compare(Path(model), network.file, network.ann, source, options.coding.T, SAMPLES)
+    compare(model, network.file, network, source, SAMPLES)
     stages.done("compare")
     print(json.dumps(stages.result()))
 
