@@ -400,3 +400,28 @@ def test_evaluate_estimates_energy_where_it_is_asked_to(run: Run, snn: Path, tmp
     code, _, err = run(*command, "--energy-costs", tmp_path / "none.toml")
     assert (code, len(err.splitlines())) == (3, 1)
     assert "none.toml: cannot be read" in err
+
+
+def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("report", digits_model(), snn, "--data", digits_data(), "--samples", 8)
+    page = tmp_path / "report.html"
+    code, out, _ = run(*command, "-o", page)
+    assert (code, out) == (0, f"wrote {page}; open it in a browser\n")
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert f"csscc report {digits_model()}" in text
+    monkeypatch.setattr("csscc.report.find_spec", lambda name: None)
+    code, _, err = run(*command, "-o", tmp_path / "other.html")
+    assert (code, err) == (2, "Error: a report needs plotly and jinja2: pip install 'csscc[report]'\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_report_refuses_before_it_measures(run: Run, snn: Path, tmp_path: Path) -> None:
+    for output, told in ((tmp_path / "none" / "r.html", "does not exist"), (snn, "would replace the network")):
+        code, _, err = run("report", digits_model(), snn, "--data", digits_data(), "-o", output)
+        assert code in (2, 3)
+        assert told in err
+    code, _, err = run("report", digits_model(), snn, "--data", tmp_path / "none.npz", "-o", tmp_path / "r.html")
+    assert code == 3
+    assert "no such file or folder" in err
+    assert not list(tmp_path.iterdir())

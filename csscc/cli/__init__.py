@@ -13,6 +13,7 @@ from csscc.cli.diagnose import diagnose_command
 from csscc.cli.evaluate import evaluate_command
 from csscc.cli.inspect import inspect_command
 from csscc.cli.native import native_command
+from csscc.cli.report import report_command
 from csscc.cli.run import run_command
 from csscc.cli.streams import echo, printing
 from csscc.cli.sweep import sweep_command
@@ -36,6 +37,7 @@ def cli() -> None:
       csscc compile model.onnx --calibration x.npy -o snn.onnx
       csscc evaluate model.onnx snn.onnx --data test.npz    accuracy, spikes, time
       csscc diagnose model.onnx snn.onnx --data test.npz    which layer errs, why, what to change
+      csscc report model.onnx snn.onnx --data test.npz -o report.html   all of it as a page
       csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
 
     \b
@@ -50,6 +52,7 @@ for command in (
     evaluate_command,
     verify_command,
     diagnose_command,
+    report_command,
     sweep_command,
     tune_command,
     demo_command,

@@ -45,7 +45,7 @@ class Agreement:
                 self._labelling.add(name)
                 sums[0] += float((value != given[name]).sum())
                 sums[1] += value.size
-        classes = next((n for n, v in wanted.items() if _holds_classes(v) and len(v) == number), None)
+        classes = classes_of(wanted, number)
         if classes is not None:
             self._ann.append(wanted[classes].astype(np.float64))
             self._snn.append(given[classes].astype(np.float64))
@@ -135,6 +135,11 @@ class Agreement:
         if deviation == 0:
             return np.zeros(len(ann)), first, second
         return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin]), first, second
+
+
+def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:
+    """Name of the first output of `number` samples that holds a value for each class; None if there is none."""
+    return next((n for n, v in outputs.items() if _holds_classes(v) and len(v) == number), None)
 
 
 def _holds_classes(values: NDArray[Any]) -> bool:

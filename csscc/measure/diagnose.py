@@ -12,20 +12,14 @@ from typing import Any
 
 import onnx
 
-from csscc.dialect.adapter import export_model
 from csscc.dialect.metadata import Facts
-from csscc.dialect.metadata import read as read_facts
-from csscc.dialect.model import copy_of, with_outputs
 from csscc.errors import RefusedError
 from csscc.io.data import ImageOptions, open_source
 from csscc.measure.agreement import Agreement
+from csscc.measure.both import BothNetworks
 from csscc.measure.causes import judged, sentences
-from csscc.measure.layers import Cause, LayerDiagnosis, LayerSums, layers_of_both
-from csscc.passes.canonical.load import read_model
+from csscc.measure.layers import Cause, LayerDiagnosis, LayerSums
 from csscc.passes.convert.samples import BATCH_BYTES
-from csscc.passes.lower.targets import by_layer
-from csscc.pipeline import canonical
-from csscc.runtime.session import Session
 
 BATCH = 16
 
@@ -66,6 +60,7 @@ def diagnose(
     *,
     images: ImageOptions | None = None,
     limit: int | None = 64,
+    both: BothNetworks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Diagnosis:
     """Run both networks on `data` and compare them layer by layer.
@@ -76,49 +71,40 @@ def diagnose(
         data: samples.
         images: how image files become inputs.
         limit: use at most so many samples.
+        both: the two networks, where they are open already.
         progress: told the samples done and their total, where it is known.
 
     Raises:
         RefusedError: a file or the data cannot be used, or the networks do not belong together.
     """
-    model = by_layer(copy_of(snn) if isinstance(snn, onnx.ModelProto) else read_model(snn))
-    facts = read_facts(
-        {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
-    )
-    source_network = canonical(ann, facts.fixed)
-    reference = export_model(source_network)
-    outputs = [o.name for o in model.graph.output]
-    pairs = layers_of_both(model, reference, outputs)
-    spiking = Session(with_outputs(model, [t for p in pairs for t in (p.spikes, p.residual) if t]))
-    plain = Session(with_outputs(reference, [p.activation for p in pairs]))
-    source = open_source(data, spiking.specs, images=images, limit=limit)
-    sums = [LayerSums(p) for p in pairs]
+    networks = both or BothNetworks(ann, snn)
+    source = open_source(data, networks.specs, images=images, limit=limit)
+    sums = [LayerSums(p) for p in networks.pairs]
     compared = Agreement()
-    fixed = spiking.fixed_batch
-    for feeds in source.batches(fixed or _batch(facts)):
+    fixed = networks.fixed_batch
+    for feeds in source.batches(fixed or _batch(networks.facts)):
         size = len(next(iter(feeds.values())))
         if fixed is not None and size < fixed:
             continue
-        expected, got = plain.run(feeds), spiking.run(feeds)
+        expected, got = networks.run(feeds)
         for layer in sums:
             layer.add(expected, got)
-        compared.add({n: expected[n] for n in outputs}, got, size)
+        compared.add({n: expected[n] for n in networks.outputs}, got, size)
         if progress is not None:
             progress(compared.samples, source.size)
     if not compared.samples:
         raise RefusedError(f"the networks take {fixed} samples at a time; give at least as many")
     layers = judged([layer.result() for layer in sums])
-    same = facts.source.get("sha256") == source_network.origin["sha256"]
     first = next((layer for layer in layers if layer.cause), None)
     return Diagnosis(
         samples=compared.samples,
         agreement=compared.agreement,
         output_error=compared.output_error,
-        same_source=same,
+        same_source=networks.same_source,
         layers=layers,
         first=first.name if first is not None else None,
         cause=first.cause if first is not None else "",
-        sentences=sentences(compared, layers, facts, same),
+        sentences=sentences(compared, layers, networks.facts, networks.same_source),
     )
 
 

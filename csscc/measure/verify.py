@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from csscc.coding.program import EVERY_STEP
 from csscc.dialect.macs import samples_at_once
 from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
+from csscc.dialect.parts import from_tensors
 from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import ImageOptions, open_source
 from csscc.io.outputs import as_arrays, is_number
@@ -83,7 +83,7 @@ def verify(
     session = open_session(with_trains(copy_of(given), trains.values()), native=False, optimise=optimise)
     known = _known(model)
     every_step = Session(with_outputs(copy_of(model), [*trains.values(), *known]), optimise=optimise)
-    reference = ReferenceRuntime(_given(model, known))
+    reference = ReferenceRuntime(from_tensors(model, known))
     samples = _random(session, limit or SAMPLES) if data is None else data
     source = open_source(samples, session.specs, images=images, limit=limit)
     layers = dict.fromkeys(trains, 0)
@@ -115,28 +115,6 @@ def _known(model: onnx.ModelProto) -> list[str]:
         analog = [view.inputs[0]] if view.is_encoder else [*view.biases, *view.parameters]
         read |= dict.fromkeys(name for name in analog if name in made)
     return list(read)
-
-
-def _given(model: onnx.ModelProto, known: list[str]) -> onnx.ModelProto:
-    """The model with these tensors as inputs, and without what only they need."""
-    wanted = {o.name for o in model.graph.output}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(model.graph.node):
-        if wanted & ({*node.output} - {*known}):
-            kept.append(node)
-            wanted |= _read(node)
-    made = copy_of(model)
-    del made.graph.node[:]
-    made.graph.node.extend(reversed(kept))
-    made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in known)
-    return made
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """Names that the node reads, those in its subgraphs among them."""
-    inner = [n for a in node.attribute for n in a.g.node]
-    returned = {o.name for a in node.attribute for o in a.g.output}
-    return {*node.input} | returned | {name for n in inner for name in _read(n)}
 
 
 def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:

@@ -1,0 +1,66 @@
+"""csscc report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from csscc.cli.common import (
+    energy_costs_option,
+    image_options,
+    native_option,
+    progress,
+    quiet_option,
+    refuse_unwritable,
+    take_images,
+)
+
+
+@click.command("report")
+@click.argument("ann", type=click.Path(dir_okay=False))
+@click.argument("snn", type=click.Path(dir_okay=False))
+@click.option(
+    "--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images with labels.csv, ..."
+)
+@click.option("-o", "--output", required=True, type=click.Path(), help="HTML file to write.")
+@click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
+@energy_costs_option
+@native_option
+@image_options
+@quiet_option
+def report_command(
+    ann: str,
+    snn: str,
+    data: str,
+    output: str,
+    limit: int | None,
+    energy_costs: str | None,
+    native: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Write a report on the spiking network SNN beside the ANN it came from: one HTML file, for a browser.
+
+    It shows what evaluate, diagnose and inspect say, and more: the output read at each time step, spikes of single
+    neurons and the values that they build up, activations against activations, classes mistaken, and an estimate of
+    energy. The file needs nothing beside itself. To make it: pip install 'csscc[report]'
+    """
+    from csscc.measure.energy_costs import EnergyCosts, read_costs
+    from csscc.report import require_drawing
+
+    require_drawing()
+    for model in (ann, snn):
+        refuse_unwritable(output, model)
+    images = take_images(options)
+    costs = read_costs(energy_costs) if energy_costs else EnergyCosts()
+    from csscc.report.findings import gather
+    from csscc.report.page import write
+
+    with progress(quiet) as advance:
+        found = gather(ann, snn, data, images=images, limit=limit, native=native, costs=costs, progress=advance)
+        write(found, output, shlex.join(["csscc", *sys.argv[1:]]))
+    if not quiet:
+        click.echo(f"wrote {output}; open it in a browser")

@@ -1,0 +1,101 @@
+"""Pictures of the whole network: the output read early, classes, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import plotly.graph_objects as go
+
+from csscc.report.findings import Findings
+from csscc.report.picture import DASHED, DOTTED, HEIGHT, SOLID, Picture, figure, line, plain, short, variant
+
+MOST_CLASSES = 64  # that a confusion matrix is drawn for
+MOST_NUMBERS = 20  # classes up to which its counts are written into it
+
+
+def reading(findings: Findings) -> Iterator[Picture]:
+    """Accuracy, or else the error of the outputs, against the step at which they are read."""
+    read, steps = findings.reading, list(findings.reading.steps)
+    traces, unit, scale = list[Any](), "percent of the samples", "linear"
+    if read.accuracy is not None:
+        traces.append(line(steps, read.accuracy, "accuracy of the SNN", "circle", SOLID))
+        ann = [findings.evaluation.ann_accuracy] * len(steps)
+        traces.append(go.Scatter(x=steps, y=ann, name="accuracy of the ANN", mode="lines", line={"dash": DASHED}))
+    if read.agreement is not None:
+        traces.append(line(steps, read.agreement, "same class as the ANN", "square", DOTTED))
+    if not traces:
+        unit, scale = "error (RMS), % of the ANN's", "log"
+        for name, errors in read.errors.items():
+            traces.append(line(steps, [100 * e for e in errors], plain(name), "circle", SOLID))
+    yield Picture(
+        "reading",
+        "If the output is read early",
+        "Spikes that count most come first, so the output is nearly right before the last spike has arrived. "
+        f"The last point, at time step {steps[-1]}, is the answer itself.",
+        figure(traces, "time step at which the output is read", unit, yaxis_type=scale),
+    )
+
+
+def confusion(findings: Findings) -> Iterator[Picture]:
+    """Classes named by either network for samples of each class."""
+    counted = findings.confusion
+    if counted is None or len(counted.ann) > MOST_CLASSES:
+        return
+    number = len(counted.ann)
+    heat = go.Heatmap(
+        x=list(range(number)),
+        y=list(range(number)),
+        texttemplate="%{z}" if number <= MOST_NUMBERS else None,
+        hovertemplate="class %{y} named %{x}: %{z} samples<extra></extra>",
+        showscale=False,
+        xgap=1,
+        ygap=1,
+    )
+    ticks = 1 if number <= MOST_NUMBERS else 5
+    yield Picture(
+        "confusion",
+        "Which class is taken for which",
+        "Rows are the labels, columns the classes named. The diagonal is right.",
+        figure(
+            [heat],
+            "class named",
+            "label",
+            max(HEIGHT, min(900, 140 + 32 * number)),
+            yaxis_autorange="reversed",
+            yaxis_dtick=ticks,
+            xaxis_dtick=ticks,
+        ),
+        ("network",),
+        {
+            name: variant(
+                {"z": counts.tolist()}, note=f"{counts.trace():,} of {counts.sum():,} samples are on the diagonal."
+            )
+            for name, counts in (("SNN", counted.snn), ("ANN", counted.ann))
+        },
+    )
+
+
+def energy(findings: Findings) -> Iterator[Picture]:
+    """What the energy is spent on."""
+    made = findings.evaluation.energy
+    if made is None:
+        return
+    parts = (("synapses", ""), ("neurons", "/"), ("weights", "x"), ("state", "."))
+    designs = [e.design for e in made.per_step]
+    bars = [go.Bar(x=designs, name=part, marker_pattern_shape=pattern) for part, pattern in parts]
+    yield Picture(
+        "energy",
+        "What the energy is spent on",
+        "An estimate from counted operations and published prices. Synapses and neurons compute; weights and state are "
+        "memory: activations in the ANN, membrane potentials and spikes in the SNN.",
+        figure(bars, "", "microjoules an inference", barmode="stack"),
+        ("memory",),
+        {
+            name: variant(
+                *({"y": [short(getattr(e, part) / 1e6) for e in rows]} for part, _ in parts),
+                note=", ".join(f"{e.design}: {e.total / 1e6:.4g}" for e in rows) + " microjoules.",
+            )
+            for name, rows in (("step", made.per_step), ("spike", made.per_spike))
+        },
+    )

@@ -1,0 +1,139 @@
+"""What the answer would be if the output were read before the last spike has arrived.
+
+A readout adds up ``y = bias + sum(q[t] * z[t])``. Step t of the train that it reads arrives at time step
+``depth + t``, depth being the silent steps on the way to it; read at time step s, the sum ends with t = s - depth. The
+operators behind the readouts are run on each of these sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from csscc.dialect.metadata import Facts
+from csscc.dialect.parts import from_tensors
+from csscc.dialect.spiking import spiking_nodes
+from csscc.io.outputs import as_arrays, is_label
+from csscc.measure.agreement import classes_of
+from csscc.measure.meter import joined
+from csscc.measure.observer import Batch
+from csscc.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Outputs read at each time step.
+
+    Attributes:
+        steps: time steps from the first input spike; the last is the latency.
+        accuracy: percent right at each of them; None without classes or labels.
+        agreement: percent with the ANN's class; None without classes.
+        errors: of each output, RMS of the difference relative to the ANN's RMS; of labels, the share that differs.
+    """
+
+    steps: tuple[int, ...]
+    accuracy: tuple[float, ...] | None
+    agreement: tuple[float, ...] | None
+    errors: Mapping[str, tuple[float, ...]]
+
+
+class ReadingByStep:
+    """An observer that reads the outputs at every time step.
+
+    Args:
+        model: the spiking network by layer.
+        facts: its metadata.
+    """
+
+    def __init__(self, model: onnx.ModelProto, facts: Facts) -> None:
+        depths = {layer.name: layer.depth for layer in facts.layers}
+        readouts = [view for _, view in spiking_nodes(model.graph) if view.is_readout]
+        last = facts.latency - facts.coding.T
+        self._arrives = {view.current[0]: depths.get(view.name, last) for view in readouts}
+        self._steps = tuple(range(min(self._arrives.values(), default=last) + 1, facts.latency + 1))
+        self._behind = Session(from_tensors(model, list(self._arrives)))
+        self._sums = [_Sums() for _ in self._steps]
+
+    @property
+    def tensors(self) -> Sequence[str]:
+        """What the readouts read."""
+        return list(self._arrives)
+
+    def add(self, batch: Batch) -> None:
+        """Read the outputs of a batch at each step; at the last, they are those of the file."""
+        expected = as_arrays(batch.expected)
+        for step, sums in zip(self._steps[:-1], self._sums, strict=False):
+            sums.add(expected, self._outputs(batch, step), batch)
+        self._sums[-1].add(expected, as_arrays(batch.got), batch)
+
+    def _outputs(self, batch: Batch, step: int) -> dict[str, NDArray[Any]]:
+        size, parts = self._behind.fixed_batch or batch.size, []
+        for start in range(0, batch.size - size + 1, size):
+            samples = slice(start, start + size)
+            feeds = {name: values[samples] for name, values in batch.feeds.items()}
+            for name, depth in self._arrives.items():
+                heard = batch.trains[name][:, samples].copy()
+                heard[max(step - depth, 0) :] = 0
+                feeds[name] = heard.reshape(-1, *heard.shape[2:])
+            parts.append(as_arrays(self._behind.run(feeds)))
+        return parts[0] if len(parts) == 1 else {n: joined([p[n] for p in parts]) for n in parts[0]}
+
+    @property
+    def result(self) -> Reading:
+        """What all batches say."""
+        accuracy, agreement = [s.accuracy for s in self._sums], [s.agreement for s in self._sums]
+        names = list(self._sums[-1].squares)
+        return Reading(
+            steps=self._steps,
+            accuracy=tuple(a for a in accuracy if a is not None) or None,
+            agreement=tuple(a for a in agreement if a is not None) or None,
+            errors={n: tuple(s.error(n) for s in self._sums) for n in names},
+        )
+
+
+class _Sums:
+    """Running sums at one step."""
+
+    def __init__(self) -> None:
+        self.squares: dict[str, list[float]] = {}
+        self._labelling: set[str] = set()
+        self._classified = self._labelled = self._same = self._right = 0
+
+    def add(self, expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], batch: Batch) -> None:
+        for name, wanted in expected.items():
+            sums = self.squares.setdefault(name, [0.0, 0.0])
+            if is_label(wanted):
+                self._labelling.add(name)
+                sums[0] += float((wanted != got[name]).sum())
+                sums[1] += wanted.size
+            else:
+                known = np.isfinite(wanted)
+                ann, snn = wanted[known].astype(np.float64), got[name][known].astype(np.float64)
+                sums[0] += float(((snn - ann) ** 2).sum())
+                sums[1] += float((ann**2).sum())
+        classes = classes_of(expected, batch.size)
+        if classes is not None:
+            named = got[classes].argmax(1)
+            self._classified += batch.size
+            self._same += int((named == expected[classes].argmax(1)).sum())
+            if batch.labels is not None:
+                self._labelled += batch.size
+                self._right += int((named == batch.labels).sum())
+
+    @property
+    def accuracy(self) -> float | None:
+        return 100 * self._right / self._labelled if self._labelled else None
+
+    @property
+    def agreement(self) -> float | None:
+        return 100 * self._same / self._classified if self._classified else None
+
+    def error(self, name: str) -> float:
+        difference, size = self.squares[name]
+        share = difference / size if size else float(difference > 0)
+        return share if name in self._labelling else float(np.sqrt(share))

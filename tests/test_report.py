@@ -1,0 +1,269 @@
+"""The report holds the numbers of evaluate and diagnose, needs nothing beside itself, and its pictures are right."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import csscc
+from csscc import report
+from csscc.errors import UsageError
+from csscc.measure.diagnose import diagnose
+from csscc.measure.energy_costs import EnergyCosts
+from csscc.measure.evaluation import evaluate
+from csscc.models import digits_data, digits_model
+from csscc.report.findings import Findings, gather
+from csscc.report.page import page
+from tests.helpers import parse, run
+
+FIRST, T = 36, 3
+TIMES = ("ann_milliseconds", "snn_milliseconds")
+NASTY = "<img src=x onerror=alert(1)>\"'&</script><b>"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("report")
+    with np.load(digits_data()) as archive:
+        x, y, x_calib = archive["x"], archive["y"], archive["x_calib"][:64]
+    snn = csscc.compile(digits_model(), calibration=x_calib, T=T, beta=2)
+    snn.save(folder / "snn.onnx")
+    different = np.flatnonzero(snn.run(x).argmax(1) != run(onnx.load(digits_model()), {"image": x})["logits"].argmax(1))
+    assert len(different) > 0
+    rows = np.union1d(np.arange(FIRST), different)
+    np.savez(folder / "test.npz", x=x[rows], y=y[rows])
+    return {"ann": str(digits_model()), "snn": str(folder / "snn.onnx"), "data": str(folder / "test.npz")}
+
+
+@pytest.fixture(scope="module")
+def findings(files: dict[str, str]) -> Findings:
+    return gather(**files)
+
+
+@pytest.fixture(scope="module")
+def text(findings: Findings) -> str:
+    return page(findings, "csscc report a b --data c")
+
+
+def embedded(text: str, name: str) -> Any:
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def unpacked(text: str, name: str) -> str:
+    found = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', text, re.DOTALL)
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+def plainly(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def test_numbers_are_those_of_evaluate_and_diagnose(text: str, files: dict[str, str]) -> None:
+    measured = plainly(evaluate(**files, energy=EnergyCosts()).as_dict())
+    shown = embedded(text, "evaluation")
+    for name in TIMES:
+        del measured[name], shown[name]
+    assert shown == measured
+    assert embedded(text, "diagnosis") == plainly(diagnose(**files).as_dict())
+
+
+def test_the_summary_shows_them_exactly(text: str, findings: Findings) -> None:
+    shown = re.findall(r'<data value="([^"]*)">([^<]*)</data>', text)
+    e = findings.evaluation
+    for value, written in (
+        (e.ann_accuracy, f"{e.ann_accuracy:.2f} %"),
+        (e.snn_accuracy, f"{e.snn_accuracy:.2f} %"),
+        (e.loss, f"{e.loss:+.2f}"),
+        (e.latency, str(e.latency)),
+        (e.spikes_per_neuron, f"{e.spikes_per_neuron:.2f}"),
+        (findings.diagnosis.layers[3].own, f"{100 * findings.diagnosis.layers[3].own:.2f} %"),
+        (e.energy.per_step[3].total, f"{e.energy.per_step[3].total / 1e6:.4g}"),
+    ):
+        assert (str(value), written) in shown
+
+
+def test_the_file_asks_for_nothing_and_is_small(text: str) -> None:
+    outside = re.sub(r'<script type="text/plain".*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(r"""(?:src|href)\s*=(?!["']?#)""", outside)
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(", outside)
+    assert len(text.encode()) < 5e6
+    assert "Plotly" in unpacked(text, "plotly-packed")
+
+
+HEAD = """g (float[N,4] x) => (float[N,3] p) <float[4,6] w1, float[6] b1, float[6,3] w2, float[3] b2>
+{ [first] a = Gemm(x, w1, b1) [one] r = Relu(a) [last] z = Gemm(r, w2, b2) [soft] p = Softmax(z) }"""
+
+
+def test_readings_are_partial_sums_and_the_last_is_the_answer(tmp_path: Path) -> None:
+    model, steps = parse(HEAD), 5
+    x = np.random.default_rng(5).standard_normal((50, 4)).astype(np.float32)
+    expected = run(model, {"x": x})["p"]
+    y = np.roll(expected.argmax(1), 3)  # so that the ANN is not always right
+    files = {"ann": tmp_path / "ann.onnx", "snn": tmp_path / "snn.onnx", "data": str(tmp_path / "x.npz")}
+    onnx.save(model, files["ann"])
+    np.savez(files["data"], x=x, y=y)
+    snn = csscc.compile(model, calibration=x, T=steps, beta=2, silent=1, correct_bias=False)
+    snn.save(files["snn"])
+    found = gather(**files)
+    read, e = found.reading, found.evaluation
+    assert read.steps == tuple(range(snn.latency - steps + 1, snn.latency + 1))
+    assert (read.accuracy[-1], read.agreement[-1]) == (e.snn_accuracy, e.agreement)
+    assert read.errors["p"][-1] == pytest.approx(e.output_error["p"], rel=1e-12)
+    weights = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
+    spikes = snn.trace(x).spikes["one"].astype(np.float64)
+    per_channel = {t.name: onnx.numpy_helper.to_array(t) for t in snn.model.graph.initializer}
+    node = next(n for n in snn.model.graph.node if n.name == "one")
+    theta = per_channel[node.input[2]].astype(np.float64)
+    for k in range(1, steps + 1):
+        sent = theta * np.tensordot(2.0 ** np.arange(steps - 1, -1, -1)[:k], spikes[:k], axes=1)
+        z = sent @ weights["w2"] + weights["b2"]
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        error = np.sqrt(((p - expected) ** 2).mean() / (expected**2).mean())
+        assert read.errors["p"][k - 1] == pytest.approx(error, rel=1e-3)
+        assert read.accuracy[k - 1] == pytest.approx(100 * (p.argmax(1) == y).mean())
+        assert read.agreement[k - 1] == pytest.approx(100 * (p.argmax(1) == expected.argmax(1)).mean())
+    assert len({*read.errors["p"]}) == steps
+
+
+def test_trains_add_up_to_the_values_sent(findings: Findings, files: dict[str, str]) -> None:
+    snn = csscc.load(files["snn"])
+    feeds = findings.samples[1].feeds
+    trace = snn.trace(dict(feeds))
+    worth = 2.0 ** np.arange(T - 1, -1, -1)
+    amplitudes = {n.name: n for n in snn.model.graph.node if n.domain == "csscc"}
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in snn.model.graph.initializer}
+    for layer in findings.trains:
+        spikes = trace.spikes[layer.name][:, 0]
+        node = amplitudes[layer.name]
+        theta = constants[node.input[1 if node.op_type == "Encode" else 2]].astype(np.float64)
+        value = np.tensordot(worth, spikes, axes=1) * (theta[0] if theta.ndim == spikes.ndim else theta)
+        for k, place in enumerate(layer.neurons):
+            assert layer.spikes[1, k].tolist() == spikes[(slice(None), *place)].tolist()
+            assert layer.values[1, k, -1] == pytest.approx(value[place], rel=1e-6)
+        assert layer.depth == next(f.depth for f in snn.layers if f.name == layer.name)
+        if layer.residuals is not None:
+            assert layer.residuals.sum() == spikes[0].size * len(findings.samples)
+
+
+def test_activations_are_the_anns(findings: Findings) -> None:
+    """Of the sample itself, for the encoder; close to what the SNN sends, for all."""
+    encoder = findings.trains[0]
+    x = next(iter(findings.samples[2].feeds.values()))[0]
+    assert encoder.activations[2].tolist() == pytest.approx([float(x[place]) for place in encoder.neurons])
+    for layer in findings.trains:
+        assert np.corrcoef(layer.ann, layer.snn)[0, 1] > 0.85
+
+
+def test_confusion_counts_each_sample(findings: Findings, files: dict[str, str]) -> None:
+    with np.load(files["data"]) as data:
+        named = csscc.load(files["snn"]).run(data["x"]).argmax(1)
+        labels = data["y"]
+    counts = findings.confusion.snn
+    assert counts.sum() == len(labels) > FIRST
+    assert not np.array_equal(counts, findings.confusion.ann)
+    assert all(counts[a, b] == ((labels == a) & (named == b)).sum() for a in range(10) for b in range(10))
+    wrong = findings.confusion.mistakes(5)
+    assert all(m.label != m.named and m.snn == counts[m.label, m.named] for m in wrong)
+
+
+def test_pictures_hold_what_was_measured(text: str, findings: Findings) -> None:
+    drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}
+    assert {*drawn} == {
+        *("reading", "errors", "residuals", "residual-histogram", "activations", "wave", "signed"),
+        *("sample", "raster", "value", "confusion", "energy"),
+    }
+    layers = findings.diagnosis.layers
+    own = np.array([trace["y"] for trace in drawn["errors"]["figure"]["data"][:3]]).sum(axis=0)
+    assert own == pytest.approx([100 * layer.own for layer in layers], rel=1e-3)
+    up, down = (t["y"] for t in drawn["signed"]["variants"]["3"]["traces"])
+    assert up == pytest.approx(layers[3].positive_by_step, rel=1e-4)
+    assert down == pytest.approx([-v for v in layers[3].negative_by_step], rel=1e-4)
+    assert drawn["confusion"]["variants"]["SNN"]["traces"][0]["z"] == findings.confusion.snn.tolist()
+    totals = np.array([bar["y"] for bar in drawn["energy"]["variants"]["spike"]["traces"]]).sum(axis=0)
+    assert totals == pytest.approx([e.total / 1e6 for e in findings.evaluation.energy.per_spike], rel=1e-3)
+
+
+NAMED = """g (float[N,3] x) => (float[N,2] y) <float[3,4] w1, float[4,2] w2>
+{ [first] a = MatMul(x, w1) [one] r = Relu(a) [last] y = MatMul(r, w2) }"""
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    model = parse(NAMED)
+    for node in model.graph.node:
+        node.name = f"{node.name}{NASTY}"
+    onnx.save(model, tmp_path / "ann.onnx")
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    csscc.compile(tmp_path / "ann.onnx", calibration=x, T=4).save(tmp_path / "snn.onnx")
+    found = gather(tmp_path / "ann.onnx", tmp_path / "snn.onnx", str(tmp_path / "x.npy"))
+    text = page(found, f"csscc report {NASTY}")
+    assert "<img" not in text
+    assert text.count("</script>") == 5
+    assert html.escape(f"one{NASTY}") in text.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+    assert "<img" not in unpacked(text, "pictures-packed")  # plotly takes some HTML
+    assert found.confusion is None
+    assert found.reading.accuracy is None
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    report.require_drawing()
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "plotly" else object())
+    with pytest.raises(UsageError, match=r"a report needs plotly: pip install 'csscc\[report\]'"):
+        report.require_drawing()
+
+
+PROBE = """<script>
+const failures = [];
+addEventListener("error", (e) => failures.push(e.message));
+addEventListener("unhandledrejection", (e) => failures.push(String(e.reason)));
+console.error = console.warn = (...all) => failures.push(all.join(" "));
+const wait = (ready) => new Promise((done) => {
+  const look = () => (ready() ? done() : setTimeout(look, 20)); look(); });
+addEventListener("load", async () => {
+  await wait(() => document.documentElement.dataset.drawn);
+  const pictures = [...document.querySelectorAll(".picture")];
+  const points = () => JSON.stringify(pictures.map((p) => p.data.map((t) => [t.x, t.y, t.z])));
+  const colour = () => getComputedStyle(document.body).backgroundColor;
+  const told = { drawn: document.querySelectorAll(".picture .main-svg").length, changed: {}, colours: [colour()] };
+  for (const name of ["layer", "sample", "neuron", "network", "memory"]) {
+    const select = document.querySelector(`select[data-chooser=${name}]`), before = points();
+    select.value = [...select.options].find((o) => o.value !== select.value).value;
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+    await new Promise((done) => setTimeout(done, 300));
+    told.changed[name] = points() !== before;
+  }
+  document.getElementById("theme").click();
+  await new Promise((done) => setTimeout(done, 300));
+  told.colours.push(colour());
+  told.requests = performance.getEntriesByType("resource").length;
+  told.failures = failures;
+  document.title = JSON.stringify(told);
+});
+</script></head>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium found")
+def test_a_browser_draws_it_and_the_choosers_work(text: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(text.replace("</head>", PROBE, 1))
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000", "--dump-dom")
+    command = [BROWSER, *options, f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/report.html"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    told = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    assert told["failures"] == []
+    assert told["requests"] == 0
+    assert told["drawn"] >= 10
+    assert told["changed"] == dict.fromkeys(("layer", "sample", "neuron", "network", "memory"), True)
+    assert len(set(told["colours"])) == 2
