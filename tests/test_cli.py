@@ -417,7 +417,7 @@ def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch
 
 
 def test_report_refuses_before_it_measures(run: Run, snn: Path, tmp_path: Path) -> None:
-    for output, told in ((tmp_path / "none" / "r.html", "does not exist"), (snn, "would replace the network")):
+    for output, told in ((tmp_path / "none" / "r.html", "make the folder"), (snn, "would replace what is read")):
         code, _, err = run("report", digits_model(), snn, "--data", digits_data(), "-o", output)
         assert code in (2, 3)
         assert told in err

@@ -134,10 +134,9 @@ def _show_energy(made: EnergyEstimate) -> None:
             rows.add_row(part, *(f"{getattr(e, part) / 1e6:.4g}" for e in designs))
         out.print(rows)
     for sentence in made.sentences:
-        out.print(sentence, markup=False)
+        out.print(sentence)
     out.print(
-        f"An estimate at the prices of {made.costs.source}. What it assumes and leaves out: --json, or csscc report.",
-        markup=False,
+        f"An estimate at the prices of {made.costs.source}. What it assumes and leaves out: --json, or csscc report."
     )
 
 

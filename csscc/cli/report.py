@@ -53,7 +53,7 @@ def report_command(
 
     require_drawing()
     for model in (ann, snn):
-        refuse_unwritable(output, model)
+        refuse_unwritable(output, model, data, energy_costs)
     images = take_images(options)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts()
     from csscc.report.findings import gather
