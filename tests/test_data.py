@@ -231,11 +231,14 @@ def test_images_channels_last_resized_or_grey(tmp_path: Path) -> None:
     np.testing.assert_allclose(result["image"][:, 0], luma, rtol=0, atol=1.0)
 
 
-def test_labels_that_do_not_cover_all_images_are_not_used(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    assert open_source(tmp_path, IMAGE).labels is None
+def test_labels_that_do_not_cover_all_images_are_refused_and_those_of_other_images_not_used(tmp_path: Path) -> None:
+    write_images(tmp_path / "val")
+    assert open_source(tmp_path / "val", IMAGE).labels is None
+    (tmp_path / "labels.csv").write_text("calib/other.png,1\n")
+    assert open_source(tmp_path / "val", IMAGE).labels is None
     (tmp_path / "labels.csv").write_text("im0.png,1\n")
-    assert open_source(tmp_path, IMAGE).labels is None
+    with pytest.raises(RefusedError, match=r"labels\.csv: has no class for 2 of the 3 images, im1\.png for one"):
+        open_source(tmp_path / "val", IMAGE)
 
 
 def test_an_image_that_cannot_be_read_or_does_not_fit(tmp_path: Path) -> None:

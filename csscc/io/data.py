@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.errors import RefusedError, UsageError
+from csscc.io.finite import not_finite
+from csscc.io.generators import chunks_of, load_function
 from csscc.io.images import ImageOptions as ImageOptions
-from csscc.io.images import image_files, labels_for, read_images
+from csscc.io.images import image_files, read_images
+from csscc.io.labels import class_numbers, labels_of_images
 
 Arrays = Mapping[str, NDArray[Any]]
 LABELS = "y"
@@ -39,7 +41,7 @@ class Source:
     Attributes:
         specs: the network's inputs.
         chunks: makes an iterator over dictionaries of arrays, each with any number of samples.
-        description: what the report says of it.
+        description: what messages say of it.
         size: number of samples, None where unknown.
     """
 
@@ -62,24 +64,56 @@ class Source:
         size = None if self.size is None else min(self.size, samples)
         return replace(self, chunks=lambda: limited(chunks(), samples), size=size, _labels=labels)
 
+    @property
+    def name(self) -> str:
+        """What a file may say of it: the description without the folders of this machine."""
+        return self.description.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
     def batches(self, size: int) -> Iterator[Arrays]:
-        """Feeds of up to `size` samples each, in order.
+        """Feeds of `size` samples each, in order, fewer at the end and in front of samples of another size.
+
+        However the data come in pieces, the same samples make the same batches, and so the same sums: statistics are
+        taken batch by batch.
 
         Raises:
             RefusedError: a sample does not fit the network, holds NaN or infinity, or there is none.
         """
-        seen = 0
-        for chunk in self.chunks():
-            arrays = checked(chunk, self.specs, self.description)
-            number = len(next(iter(arrays.values())))
-            for start in range(0, number, size):
-                part = {n: a[start : start + size] for n, a in arrays.items()}
-                seen += len(next(iter(part.values())))
-                yield part
-        if not seen:
+        empty = True
+        for feeds in rebatched((checked(c, self.specs, self.description) for c in self.chunks()), size):
+            empty = False
+            yield feeds
+        if empty:
             raise RefusedError(
                 f"{self.description}: there are no samples in it; pass at least one, better a few hundred"
             )
+
+
+def rebatched(chunks: Iterable[Arrays], size: int) -> Iterator[Arrays]:
+    """Batches of `size` samples out of chunks of any; fewer at the end, and where the next are of another shape."""
+    waiting: list[Arrays] = []
+    number = 0
+    for chunk in chunks:
+        if waiting and any(a.shape[1:] != waiting[0][n].shape[1:] for n, a in chunk.items()):
+            yield _joined(waiting)
+            waiting, number = [], 0
+        start, end = 0, len(next(iter(chunk.values())))
+        while start < end:
+            taken = min(size - number, end - start)
+            waiting.append({n: a[start : start + taken] for n, a in chunk.items()})
+            start, number = start + taken, number + taken
+            if number == size:
+                yield _joined(waiting)
+                waiting, number = [], 0
+        if waiting:  # whoever made the chunk may fill the same arrays again
+            waiting[-1] = {n: a.copy() for n, a in waiting[-1].items()}
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
@@ -129,8 +163,7 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
     if array.dtype.kind not in "biuf" or (target.kind in "iu" and array.dtype.kind == "f"):
         raise RefusedError(f"{where}: input '{spec.name}' takes {target.name}, but these are {array.dtype.name}")
     array = array.astype(target, copy=False)
-    if target.kind == "f" and not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
+    if bad := not_finite(array):
         raise RefusedError(f"{where}: input '{spec.name}' holds {bad} value(s) that are NaN or infinite; remove them")
     return array
 
@@ -162,7 +195,7 @@ def open_source(
 def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, limit: int | None) -> Source:
     file, _, function = path.rpartition(":")
     if file.endswith(".py"):
-        return _from_iterable(_load_function(file, function), specs, path, limit)
+        return _from_iterable(load_function(file, function), specs, path, limit)
     location = Path(path)
     if not location.exists():
         raise RefusedError(f"{path}: no such file or folder; pass .npy, .npz, a folder of images, or file.py:function")
@@ -190,40 +223,27 @@ def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit
     size = len(next(iter(inputs.values())))
     if size == 0:
         raise RefusedError(f"{where}: there are no samples in it; pass at least one, better a few hundred")
-    kept = None if labels is None else np.asarray(labels).reshape(-1)[:size].astype(np.int64)
+    whole = len(next(iter(first.values())))
+    kept = None if labels is None else class_numbers(labels, whole, where)[:size]
     return Source(specs, lambda: iter([inputs]), where, size, _labels=kept)
 
 
 def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
-    make: Callable[[], Iterable[Any]] = data if callable(data) else list(data).__iter__
+    make: Callable[[], Any] = data if callable(data) else list(data).__iter__
+    counted = {ONLY_INPUT, *(s.name for s in specs)}
 
     def chunks() -> Iterator[Arrays]:
         left = limit
-        for item in make():
-            chunk = item if isinstance(item, Mapping) else {specs[0].name: np.asarray(item)}
-            yield chunk if left is None else {k: v[:left] for k, v in chunk.items()}
-            if left is not None:
-                left -= len(next(iter(chunk.values())))
-                if left <= 0:
-                    return
+        for chunk in chunks_of(make, specs[0].name, where):
+            if left is None:
+                yield chunk
+                continue
+            yield {k: v[:left] for k, v in chunk.items()}
+            left -= max((len(v) for k, v in chunk.items() if k in counted), default=0)
+            if left <= 0:
+                return
 
     return Source(specs, chunks, where)
-
-
-def _load_function(file: str, function: str) -> Any:
-    if not Path(file).is_file():
-        raise RefusedError(f"{file}: no such file; the form is file.py:function")
-    spec = importlib.util.spec_from_file_location("csscc_user_data", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise RefusedError(f"{file}: cannot be imported ({type(error).__name__}: {error})") from error
-    if not callable(getattr(module, function, None)):
-        raise RefusedError(f"{file}: it has no function '{function}'; the form is file.py:function")
-    return getattr(module, function)
 
 
 def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:
@@ -233,4 +253,4 @@ def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptio
         for start in range(0, len(files), IMAGES_AT_ONCE):
             yield {specs[0].name: read_images(files[start : start + IMAGES_AT_ONCE], options)}
 
-    return Source(specs, chunks, str(folder), len(files), _labels=labels_for(folder, files))
+    return Source(specs, chunks, str(folder), len(files), _labels=labels_of_images(folder, files))

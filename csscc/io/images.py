@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.errors import RefusedError, UsageError
+from csscc.io.finite import finite
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How image files become inputs: ``(pixel / scale - mean) / std``."""
+    """How image files become inputs: ``(pixel / scale - mean) / std``.
+
+    Raises:
+        UsageError: a value cannot be used.
+    """
 
     size: int | None = None
     mean: tuple[float, ...] = (0.0,)
@@ -25,6 +29,19 @@ class ImageOptions:
     scale: float = 255.0
     layout: str = "NCHW"
     channel_order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        """Check what would make no pixels of an image."""
+        channels = 1 if self.channel_order == "GRAY" else 3
+        for what, values in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
+            for value in values:
+                finite(value, f"the images' {what}")
+            if len(values) not in (1, channels):
+                raise UsageError(f"the images' {what} must be 1 or {channels} numbers, not {len(values)}")
+            if what != "mean" and 0 in values:
+                raise UsageError(f"the images' {what} divides the pixels, so it must not be 0")
+        if self.size is not None and self.size < 1:
+            raise UsageError(f"the size of images must be at least 1, not {self.size}")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -39,29 +56,19 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def labels_for(folder: Path, files: Sequence[Path]) -> NDArray[np.int64] | None:
-    """Class numbers from a ``labels.csv`` of file and class, in the folder or above it."""
-    table = next((p for p in (folder / "labels.csv", folder.parent / "labels.csv") if p.is_file()), None)
-    if table is None:
-        return None
-    classes: dict[str, int] = {}
-    with table.open(newline="") as handle:
-        for row in csv.reader(handle):
-            if len(row) >= 2 and row[-1].strip().lstrip("-").isdigit():
-                classes[Path(row[0].strip()).name] = int(row[-1])
-    if not all(f.name in classes for f in files):
-        return None
-    return np.array([classes[f.name] for f in files], np.int64)
-
-
 def read_images(files: Sequence[Path], options: ImageOptions) -> NDArray[np.float32]:
-    """Images as one batch, all of the same size.
+    """Images as one batch.
 
     Raises:
-        RefusedError: a file is no image.
+        RefusedError: a file is no image, or they are not all of the same size.
         UsageError: Pillow is not installed.
     """
-    return np.stack([_read_image(file, options) for file in files])
+    images = [_read_image(file, options) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
+            sizes = [f"{f.name} has the shape {list(i.shape)}" for f, i in ((files[0], images[0]), (file, image))]
+            raise RefusedError(f"{file.parent}: images are of different sizes: {', '.join(sizes)}; pass --image-size")
+    return np.stack(images)
 
 
 def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:

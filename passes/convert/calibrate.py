@@ -58,7 +58,7 @@ class Calibrate(BasePass):
         network.calibration = collect(model, axes, batches, keep_apart=every, progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
-        network.calibration.source = self.source.description + remembered
+        network.calibration.source = self.source.name + remembered
         return sum(histogram != before.get(name) for name, histogram in network.calibration.histograms.items())
 
 
