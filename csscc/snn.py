@@ -12,15 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from csscc.dialect import metadata
 from csscc.dialect.metadata import Facts, Layer
-from csscc.dialect.model import refuse_other_version
 from csscc.dialect.network import Event
 from csscc.dialect.spiking import neurons
 from csscc.io.files import save_model
 from csscc.measure.comparison import Comparison
 from csscc.measure.costs import Costs, costs_of
-from csscc.passes.canonical.load import read_model
+from csscc.measure.opened import open_spiking
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.runtime.reference import ReferenceRuntime, Trace
@@ -130,9 +128,6 @@ def load(path: str | Path) -> SNN:
     """The spiking network in the file at `path`.
 
     Raises:
-        RefusedError: the file is missing, not ONNX, or not made by csscc.
+        RefusedError: the file is missing, not ONNX, not made by this version of csscc, or contradicts itself.
     """
-    model = read_model(path)
-    facts = metadata.read({p.key: p.value for p in model.metadata_props}, str(path))
-    refuse_other_version(model)
-    return SNN(model, facts)
+    return SNN(*open_spiking(path))

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
+from onnx.reference.ops.op_one_hot import OneHot as ReferenceOneHot
 
 FloatArray = NDArray[np.floating]
 CHUNK_BYTES = 32 << 20
@@ -202,4 +203,14 @@ class LRN(OpRun):
         return (x / (k + a / x.dtype.type(size) * squares) ** b,)
 
 
-FAST_OPS: tuple[type[OpRun], ...] = (Conv, MaxPool, AveragePool, LRN)
+class OneHot(OpRun):
+    """``OneHot``; onnx's own does not take a depth of shape [1], which the standard allows."""
+
+    op_domain = ""
+
+    def _run(self, indices: Any, depth: Any, values: Any, axis: int | None = None) -> tuple[Any, ...]:
+        reference: Any = ReferenceOneHot(self.onnx_node, self.run_params)
+        return tuple(reference._run(indices, np.asarray(depth).reshape(()), values, axis=axis))
+
+
+FAST_OPS: tuple[type[OpRun], ...] = (Conv, MaxPool, AveragePool, LRN, OneHot)

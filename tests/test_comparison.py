@@ -91,9 +91,12 @@ def test_none_are_compared_where_none_are_asked_for(x: np.ndarray) -> None:
         assert snn.report.warnings == ()
 
 
-def test_values_that_are_not_finite_in_the_ann_are_left_out_and_those_of_the_snn_count() -> None:
+@pytest.mark.parametrize(("ann", "snn"), [(np.nan, 1.0), (1.0, np.nan), (np.nan, np.nan), (np.inf, 1.0)])
+def test_values_that_are_not_finite_in_either_network_leave_no_error_that_is_small(ann: float, snn: float) -> None:
     compared = Agreement()
-    compared.add({"y": np.array([np.nan, np.inf, 2.0])}, {"y": np.array([1.0, 1.0, 1.0])}, 3)
-    assert compared.output_error["y"] == pytest.approx(0.5)
-    compared.add({"y": np.array([1.0])}, {"y": np.array([np.nan])}, 1)
-    assert np.isnan(compared.output_error["y"])
+    compared.add({"y": np.array([2.0])}, {"y": np.array([2.0])}, 1)
+    assert compared.output_error["y"] == 0
+    compared.add({"y": np.array([ann, 2.0])}, {"y": np.array([snn, 2.0])}, 2)
+    compared.add({"y": np.array([2.0])}, {"y": np.array([2.0])}, 1)
+    assert compared.output_error["y"] == np.inf
+    assert "NaN or infinite" in compared.faults[0]

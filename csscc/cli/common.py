@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +25,26 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRESS_AFTER = 1.0
 LABELS = "labels.csv"  # of a folder of images, in it or beside it
+
+
+def number(text: str) -> float:
+    """What an option takes: a number that is neither NaN, with which every comparison fails, nor infinite."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a number") from error
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{text!r} is not a finite number")
+    return value
+
+
+def budget(text: str) -> float:
+    """A number that is not negative."""
+    value = number(text)
+    if value < 0:
+        raise click.BadParameter(f"{value:g} is less than 0")
+    return value
+
 
 model_argument = click.argument("model", type=click.Path(dir_okay=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -61,7 +81,8 @@ def image_options(command: F) -> F:
         click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
         click.option("--std", help="Divides each channel, e.g. 0.229,0.224,0.225."),
         click.option(
-            "--scale", type=float, default=255.0, show_default=True, help="Divides pixels before mean and std."
+            "--scale", type=number, metavar="FLOAT", default=255.0, show_default=True,
+            help="Divides pixels before mean and std.",
         ),
         click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", show_default=True),
         click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True),
@@ -145,8 +166,10 @@ def refuse_dumps(folder: str, model: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    echo(json.dumps(value, indent=2, default=str))
+    """Print a value as JSON on standard output; numbers that are not finite are null."""
+    from csscc.io.finite import strict_json
+
+    echo(strict_json(value, indent=2))
 
 
 def console(*, stderr: bool = False) -> Terminal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from csscc.cli.common import (
     input_shape_option,
     json_option,
     model_argument,
+    number,
     passes_of,
     print_json,
     progress,
@@ -63,7 +65,9 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
     help=f"{'; '.join(f'{name}: {scheme.use}' for name, scheme in CODINGS.items())}.",
 )  # fmt: skip
 @click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
-@click.option("--beta", type=float, help=f"A spike is worth beta times the next one.  {_defaults('beta')}")
+@click.option(
+    "--beta", type=number, metavar="FLOAT", help=f"A spike is worth beta times the next one.  {_defaults('beta')}"
+)
 @click.option(
     "--silent", type=auto_or_number, metavar="auto|N",
     help=f"Steps each layer listens before it may fire; auto: as many as it needs.  {_defaults('silent')}",
@@ -76,7 +80,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
     "--method", type=click.Choice(["auto", "percentile", "max", "mse", "entropy"]),
     help="How amplitudes are chosen; auto: by their effect on a part of the calibration samples.  [default: auto]",
 )  # fmt: skip
-@click.option("--percentile", type=float, help="For --method percentile.  [default: 99.99]")
+@click.option("--percentile", type=number, metavar="FLOAT", help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
 @click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
 @click.option("--bias-on-first-step/--bias-spread", default=None, help="When a neuron learns its bias.")
@@ -213,4 +217,8 @@ def _difference(comparison: Comparison) -> str:
         return "not compared"
     name, error = max(comparison.errors.items(), key=lambda pair: pair[1])
     which = f"'{name}', the worst of {len(comparison.errors)} outputs" if len(comparison.errors) > 1 else "its output"
+    if not math.isfinite(error):
+        return f"nobody knows by how much in {which}: values are NaN or infinite"
+    if name in comparison.labelling:
+        return f"in {100 * error:.2g} % of the labels of {which} ({comparison.samples} of these samples)"
     return f"by {100 * error:.2g} % in {which} (RMS, {comparison.samples} of these samples)"

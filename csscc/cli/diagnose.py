@@ -41,6 +41,7 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
     Every layer's activations are compared: what error it adds by itself, and whether that comes from values beyond its
     range, from spikes that came too late, or from a theta too coarse. The first layer that goes wrong is named.
     """
+    from csscc.errors import NotMetError
     from csscc.measure.diagnose import diagnose
 
     images = take_images(options)
@@ -50,6 +51,8 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
         print_json(result.as_dict())
     elif not quiet:
         show(result)
+    if result.faults:
+        raise NotMetError("; ".join(result.faults))
 
 
 def show(result: Diagnosis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from csscc.cli.common import (
     image_options,
     json_option,
     native_option,
+    number,
     passes_of,
     print_json,
     progress,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     "--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images with labels.csv, ..."
 )
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
-@click.option("--max-loss", type=float, help="Exit with 1 if more points of accuracy (or of agreement) are lost.")
+@click.option(
+    "--max-loss", type=number, metavar="FLOAT",
+    help="Exit with 1 if more points of accuracy (or of agreement) are lost.",
+)
 @click.option("--energy", is_flag=True, help="Estimate the energy of an inference; of the ANN in float32 and int8.")
 @energy_costs_option
 @native_option
@@ -80,6 +85,8 @@ def evaluate_command(
         print_json(result.as_dict())
     elif not quiet:
         show(result)
+    if result.faults:
+        raise NotMetError("; ".join(result.faults))
     if max_loss is not None:
         lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
         if lost is None:
@@ -97,7 +104,9 @@ def show(result: Evaluation) -> None:
     if result.agreement is not None:
         rows.add_row("same class as the ANN", "", f"{result.agreement:.2f} %")
     for name, error in result.output_error.items():
-        rows.add_row(f"relative error of {name} (RMS)", "", f"{error:.2%}")
+        shown = f"{error:.2%}" if math.isfinite(error) else "not finite"
+        what = f"labels of {name} that differ" if name in result.labelling else f"relative error of {name} (RMS)"
+        rows.add_row(what, "", shown)
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
     rows.add_row("time steps between two inputs", "", f"{result.interval}")
     rows.add_row("convolution passes for one input", "1", passes_of(result.passes, result.steps))

@@ -11,6 +11,7 @@ from csscc.cli.common import (
     input_shape_option,
     json_option,
     model_argument,
+    number,
     passes_of,
     print_json,
     steps_text,
@@ -24,7 +25,7 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 @click.command("inspect")
 @model_argument
 @click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
-@click.option("--beta", type=float, help="[default: 1.5; of a quantised network 2]")
+@click.option("--beta", type=number, metavar="FLOAT", help="[default: 1.5; of a quantised network 2]")
 @click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @input_shape_option
 @json_option

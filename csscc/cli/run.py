@@ -49,10 +49,12 @@ def run_command(
     import onnx
 
     from csscc.dialect.macs import samples_at_once
+    from csscc.dialect.metadata import PREFIX
     from csscc.dialect.model import other_version
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.io.outputs import as_arrays
+    from csscc.measure.opened import open_spiking
     from csscc.passes.canonical.load import read_model
     from csscc.passes.lower.kernels import open_session
     from csscc.passes.lower.targets import by_layer
@@ -62,6 +64,8 @@ def run_command(
     if output is not None:
         refuse_unwritable(output, model, data)
     proto = read_model(model)
+    if other_version(proto) is None and any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
+        open_spiking(proto, model)
     session = open_session(proto, native=native)
     source = open_source(data, session.specs, images=images)
     whole = by_layer(proto) if other_version(proto) is None or runtime == "numpy" else onnx.ModelProto()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from csscc.cli.common import (
+    budget,
     console,
     image_options,
     input_shape_option,
@@ -37,7 +38,7 @@ _MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.i
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option("--calibration", required=True, metavar="DATA", help="Samples that choose everything, best with labels.")
-@click.option("--max-loss", type=click.FloatRange(min=0), required=True, help="Points of accuracy that may be lost.")
+@click.option("--max-loss", type=budget, metavar="FLOAT", required=True, help="Points of accuracy that may be lost.")
 @click.option(
     "--objective", type=click.Choice(list(OBJECTIVES)), default="steps", show_default=True,
     help="What to make small, see below.",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from csscc.coding.coding import Coding
 from csscc.dialect import sizes
@@ -17,6 +20,7 @@ from csscc.dialect.network import Network
 from csscc.dialect.sizes import Sizes
 from csscc.dialect.spiking import DOMAIN, Spiking, spiking
 from csscc.errors import RefusedError
+from csscc.io.finite import strict_json
 
 PREFIX = "csscc."
 
@@ -72,33 +76,70 @@ def facts_of(network: Network, settings: Mapping[str, Any]) -> Facts:
 
 def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
     """Layers in order, and the latency: T plus the silent steps of the longest path, the readout being a layer."""
-    depth: dict[int, int] = {}
+    shapes = sized_shapes(network)
+    nodes = network.graph.toposort().nodes
+    made = {t.name: t for n in nodes for t in n.outputs}
+    return _layers(
+        ((spiking(n), [t.name for t in n.inputs], [t.name for t in n.outputs], n.domain or "") for n in nodes),
+        network.coding,
+        lambda view: np.asarray(view.theta.values),
+        lambda name: shapes.get(name, made[name].shape),
+    )
+
+
+def layers_in(
+    model: onnx.ModelProto, coding: Coding, weights: Mapping[str, onnx.TensorProto]
+) -> tuple[tuple[Layer, ...], int]:
+    """As `layers_of`, of a spiking network by layer as a model; neurons are 0 where sizes are free.
+
+    Args:
+        model: the model.
+        coding: that it states.
+        weights: values of initializers that the model lacks.
+
+    Raises:
+        RefusedError: an amplitude is no constant.
+    """
+    constants = {t.name: t for t in model.graph.initializer} | dict(weights)
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in (*model.graph.value_info, *model.graph.output)}
+
+    def theta(view: Spiking[str]) -> NDArray[Any]:
+        if view.theta not in constants:
+            raise RefusedError(f"the amplitude of '{view.name}' is no constant; compile the network again")
+        return numpy_helper.to_array(constants[view.theta])
+
+    return _layers(
+        ((spiking(n), list(n.input), list(n.output), n.domain) for n in model.graph.node),
+        coding,
+        theta,
+        lambda name: [d.dim_value if d.HasField("dim_value") else d.dim_param for d in shapes.get(name, ())],
+    )
+
+
+def _layers(
+    nodes: Iterable[tuple[Spiking[Any] | None, list[str], list[str], str]],
+    coding: Coding,
+    theta: Callable[[Spiking[Any]], NDArray[Any]],
+    shape: Callable[[str], Any],
+) -> tuple[tuple[Layer, ...], int]:
+    """Layers and latency of nodes in order, each with its view, the names that it reads and makes, and its domain."""
+    depth: dict[str, int] = {}
+    domains: dict[str, str] = {}
     layers: list[Layer] = []
     deepest = 0
-    levels, shapes = network.coding.levels, sized_shapes(network)
-    network.graph.toposort()
-    for node in network.graph.nodes:
-        before = max((depth.get(id(t), 0) for t in node.inputs), default=0)
-        here = before
-        view = spiking(node)
+    for view, read, made, domain in nodes:
+        here = max((depth.get(name, 0) for name in read), default=0)
         if view is not None and not view.is_merge:
             if view.is_neuron:
                 here += view.schedule.silent
             elif view.is_readout:
-                made_by = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
-                direct = made_by is not None and made_by.domain == DOMAIN
-                here += 0 if direct else network.coding.silent
+                here += 0 if domains.get(read[0]) == DOMAIN else coding.silent
                 deepest = max(deepest, here)
-            made = node.outputs[0]
-            layers.append(_layer(view, shapes.get(made.name, made.shape), here, levels))
-        for tensor in node.outputs:
-            depth[id(tensor)] = 0 if view is not None and view.is_readout else here
-    return tuple(layers), network.coding.T + deepest
-
-
-def _layer(view: Spiking[Any], shape: Any, depth: int, levels: float) -> Layer:
-    theta = 0.0 if view.is_readout else float(np.mean(view.theta.values))
-    return Layer(view.name, view.kind, _size(shape), depth, theta, theta * levels)
+            mean = 0.0 if view.is_readout else float(np.mean(theta(view)))
+            layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, mean * coding.levels))
+        domains |= dict.fromkeys(made, domain)
+        depth |= dict.fromkeys(filter(None, made), 0 if view is not None and view.is_readout else here)
+    return tuple(layers), coding.T + deepest
 
 
 def _size(shape: Any) -> int:
@@ -121,9 +162,9 @@ def write(facts: Facts) -> dict[str, str]:
         **{f.name: repr(kind(getattr(facts.coding, f.name))) for f, kind in _coding_fields()},
         "latency": str(facts.latency),
         "calibration": facts.calibration,
-        "source": json.dumps(dict(facts.source)),
-        "options": json.dumps(dict(facts.options)),
-        "layers": json.dumps([asdict(layer) for layer in facts.layers]),
+        "source": strict_json(facts.source),
+        "options": strict_json(facts.options),
+        "layers": strict_json([asdict(layer) for layer in facts.layers]),
     }
     return {PREFIX + k: v for k, v in plain.items()} | sizes.written(facts.sizes)
 
@@ -142,13 +183,33 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
     try:
         given: dict[str, Any] = {f.name: kind(facts[f.name]) for f, kind in _coding_fields()}
         coding = Coding(**{name: bool(v) if name in _FLAGS else v for name, v in given.items()})
-        listed = json.loads(facts["layers"])
+        listed = _strict(facts["layers"])
         if not isinstance(listed, list):
             raise TypeError("its layers are no list")
-        layers = tuple(Layer(**layer) for layer in listed)
-        source, options = json.loads(facts["source"]), json.loads(facts["options"])
+        layers = tuple(_typed(Layer(**layer)) for layer in listed)
+        source, options = _strict(facts["source"]), _strict(facts["options"])
+        if not isinstance(source, dict) or not isinstance(options, dict):
+            raise TypeError("its source and its options are no mappings")
         latency = int(facts["latency"])
         known = sizes.read(metadata)
         return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options, known)
     except (KeyError, ValueError, TypeError) as error:
         raise RefusedError(f"{where}: its csscc metadata is damaged ({error}); compile it again") from error
+
+
+def _strict(text: str) -> Any:
+    """What JSON says, which knows no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _typed(layer: Layer) -> Layer:
+    """The layer, if its fields are text and numbers as they should be."""
+    kinds = {"str": str, "int": int, "float": int | float}
+    wrong = [f.name for f in fields(Layer) if not isinstance(getattr(layer, f.name), kinds[str(f.type)])]
+    if wrong:
+        raise TypeError(f"of its layers, {', '.join(wrong)} is something else")
+    return layer

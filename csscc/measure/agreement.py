@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc.io.labels import refuse_other_classes
 from csscc.io.outputs import as_arrays, is_label, is_number
+from csscc.measure.difference import Difference
 
 CAUTION = 2.0
+NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
 
 class Agreement:
     """Running comparison of an ANN and a spiking (or quantised) network, batch by batch.
 
-    Classes are those of the first output of shape ``[B, classes]``. Percentages are None where there are no classes, or
-    no labels. Outputs that are no arrays are left out.
+    Classes are those of the first output of shape ``[B, classes]``; a sample for which a network gives out NaN has none
+    there. Percentages are None where there are no classes, or no labels. Outputs that are no arrays are left out.
+
+    Args:
+        labels: class numbers, for accuracies.
+        counts: outputs of whole numbers that count, so that they may be close; others are labels.
     """
 
-    def __init__(self, labels: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, labels: NDArray[np.int64] | None = None, counts: Collection[str] = ()) -> None:
         self.samples = 0
         self._labels = labels
+        self._counts = counts
         self.left_out: set[str] = set()
-        self._sums: dict[str, list[float]] = {}
-        self._labelling: set[str] = set()
+        self._differences: dict[str, Difference] = {}
         self._ann: list[NDArray[np.float64]] = []
         self._snn: list[NDArray[np.float64]] = []
 
     def add(self, expected: Mapping[str, Any], got: Mapping[str, Any], number: int) -> None:
-        """Compare the outputs of both, as onnxruntime gives them, for a batch of `number` samples."""
+        """Compare the outputs of both, as onnxruntime gives them, for a batch of `number` samples.
+
+        Raises:
+            RefusedError: outputs of one name cannot be the same thing, or a label is no class of the network.
+        """
         wanted, given = as_arrays(expected), as_arrays(got)
-        self.left_out |= set(expected) - set(wanted)
-        for name, value in wanted.items():
-            sums = self._sums.setdefault(name, [0.0, 0.0])
-            if not is_label(value):
-                known = np.isfinite(value)
-                ann, snn = value[known].astype(np.float64), given[name][known].astype(np.float64)
-                sums[0] += float(((snn - ann) ** 2).sum())
-                sums[1] += float((ann**2).sum())
-            else:
-                self._labelling.add(name)
-                sums[0] += float((value != given[name]).sum())
-                sums[1] += value.size
-        classes = classes_of(wanted, number)
+        self.left_out |= set(expected) - (set(wanted) & set(given))
+        for name in [n for n in wanted if n in given]:
+            labels = is_label(wanted[name]) and name not in self._counts
+            self._differences.setdefault(name, Difference(name, labels)).add(wanted[name], given[name])
+        classes = classes_of({name: wanted[name] for name in wanted if name in given}, number)
         if classes is not None:
+            if self._labels is not None and not self._ann:
+                refuse_other_classes(self._labels, wanted[classes].shape[1], classes)
             self._ann.append(wanted[classes].astype(np.float64))
             self._snn.append(given[classes].astype(np.float64))
         self.samples += number
@@ -58,29 +63,38 @@ class Agreement:
 
     @property
     def output_error(self) -> dict[str, float]:
-        """RMS of the difference relative to the ANN's RMS, of each output, where the ANN's values are finite.
+        """RMS of the difference relative to the ANN's RMS, of each output; of `labelling`, the share that differs.
 
-        Of labels, the share that differs.
+        Infinite where a value is NaN, or infinite and not so in the other network: see `faults`.
         """
-        shares = {n: d / v if v else float(d > 0) for n, (d, v) in self._sums.items()}
-        return {n: share if n in self._labelling else math.sqrt(share) for n, share in shares.items()}
+        return {name: difference.error for name, difference in self._differences.items()}
+
+    @property
+    def labelling(self) -> tuple[str, ...]:
+        """Outputs that name or number classes, or are truth values: right or wrong, but never close."""
+        return tuple(name for name, difference in self._differences.items() if difference.labels)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What could not be compared, and why; one text for each output."""
+        return tuple(d.fault for d in self._differences.values() if d.fault)
 
     @property
     def agreement(self) -> float | None:
         """Percent of samples with the same class."""
         if not self.classes:
             return None
-        return 100 * float(np.mean(np.concatenate(self._ann).argmax(1) == np.concatenate(self._snn).argmax(1)))
+        return 100 * float(np.mean(_classes(self._ann, NO_CLASS) == _classes(self._snn, NO_ANSWER)))
 
     @property
     def ann_accuracy(self) -> float | None:
         """Percent of samples the ANN gets right."""
-        return self._accuracy(self._ann)
+        return self._accuracy(self._ann, NO_CLASS)
 
     @property
     def snn_accuracy(self) -> float | None:
         """Percent of samples the other network gets right."""
-        return self._accuracy(self._snn)
+        return self._accuracy(self._snn, NO_ANSWER)
 
     @property
     def loss(self) -> float | None:
@@ -88,10 +102,10 @@ class Agreement:
         ann, snn = self.ann_accuracy, self.snn_accuracy
         return None if ann is None or snn is None else ann - snn
 
-    def _accuracy(self, outputs: list[NDArray[np.float64]]) -> float | None:
+    def _accuracy(self, outputs: list[NDArray[np.float64]], none: int) -> float | None:
         if self._labels is None or not self.classes:
             return None
-        right = np.concatenate(outputs).argmax(1) == self._labels[: self.samples]
+        right = _classes(outputs, none) == self._labels[: self.samples]
         return 100 * float(right.mean())
 
     @property
@@ -101,10 +115,12 @@ class Agreement:
         Few samples change their class, and none at all in a small set. But each has a margin, the ANN's lead of its
         first class over its second, and the margins' errors have a root mean square s: a sample of margin m changes
         with the probability that a normal error of deviation s exceeds m. The sum over all samples counts in
-        fractions what `loss` counts in whole samples.
+        fractions what `loss` counts in whole samples. Infinite where outputs cannot be compared.
         """
         if not self.classes:
             return None
+        if self.faults:
+            return math.inf
         changed, first, second = self._changes(1.0)
         if self._labels is None:
             return 100 * float(changed.mean())
@@ -116,10 +132,13 @@ class Agreement:
         """The share of samples, in percent, that errors twice as large would turn from right to wrong.
 
         A network leads by more on samples it was trained on than on others, and what wrong answers gain by chance is
-        no merit: this bounds the loss on new samples where `expected_loss` may be too hopeful.
+        no merit: this bounds the loss on new samples where `expected_loss` may be too hopeful. Infinite where outputs
+        cannot be compared.
         """
         if not self.classes:
             return None
+        if self.faults:
+            return math.inf
         changed, first, _ = self._changes(CAUTION)
         right = np.ones_like(first) if self._labels is None else first == self._labels[: self.samples]
         return 100 * float(np.mean(changed * right))
@@ -130,8 +149,10 @@ class Agreement:
         rows = np.arange(len(ann))
         second, first = np.argsort(ann, axis=1)[:, -2:].T
         margin = ann[rows, first] - ann[rows, second]
-        error = snn[rows, first] - snn[rows, second] - margin
-        deviation = factor * math.sqrt(float(np.mean(error**2)))
+        with np.errstate(invalid="ignore"):  # both may rule a class out with an infinite value
+            error = snn[rows, first] - snn[rows, second] - margin
+        error = error[np.isfinite(margin)]
+        deviation = factor * math.sqrt(float(np.mean(error**2))) if error.size else 0.0
         if deviation == 0:
             return np.zeros(len(ann)), first, second
         return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin]), first, second
@@ -144,3 +165,9 @@ def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:
 
 def _holds_classes(values: NDArray[Any]) -> bool:
     return values.ndim == 2 and values.shape[1] > 1 and is_number(values)
+
+
+def _classes(outputs: list[NDArray[np.float64]], none: int) -> NDArray[np.int64]:
+    """The class of each sample, `none` where a value is NaN."""
+    values = np.concatenate(outputs)
+    return np.where(np.isnan(values).any(axis=1), none, values.argmax(axis=1))

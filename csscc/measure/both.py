@@ -9,11 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
-from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import copy_of, with_outputs
 from csscc.io.data import Arrays
+from csscc.measure.counts import counting_outputs
+from csscc.measure.difference import refuse_unequal
 from csscc.measure.layers import layers_of_both
-from csscc.passes.canonical.load import read_model
+from csscc.measure.opened import open_spiking
+from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.pipeline import canonical
 from csscc.runtime.session import Session
@@ -22,6 +24,9 @@ from csscc.runtime.session import Session
 class BothNetworks:
     """Two networks that run on the same inputs and show what is inside.
 
+    The spiking network's outputs are those of the file as it is, by the functions in it. It is looked into only where
+    the functions that also show residuals answer as the file does.
+
     Args:
         ann: the source network.
         snn: the spiking network made from it.
@@ -29,6 +34,7 @@ class BothNetworks:
     Attributes:
         facts: what the spiking network says of itself.
         outputs: names of the outputs.
+        counts: those that count, see `csscc.measure.counts`.
         pairs: the layers of both, in order.
         same_source: whether the spiking network was made from this very ANN file.
 
@@ -37,9 +43,9 @@ class BothNetworks:
     """
 
     def __init__(self, ann: str | Path | onnx.ModelProto, snn: str | Path | onnx.ModelProto) -> None:
-        model = by_layer(copy_of(snn) if isinstance(snn, onnx.ModelProto) else read_model(snn))
-        where = str(snn) if isinstance(snn, str | Path) else "the model"
-        self.facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
+        file, self.facts = open_spiking(snn)
+        model, self.counts = by_layer(copy_of(file)), counting_outputs(file)
+        self._file = open_session(file, native=False)
         source = canonical(ann, self.facts.fixed)
         reference = export_model(source)
         self.same_source = self.facts.source.get("sha256") == source.origin["sha256"]
@@ -50,5 +56,11 @@ class BothNetworks:
         self.specs, self.fixed_batch = self._spiking.specs, self._spiking.fixed_batch
 
     def run(self, feeds: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Tensors of the ANN and of the spiking network by name: outputs, and those that `pairs` name."""
-        return self._plain.run(feeds), self._spiking.run(feeds)
+        """Tensors of the ANN and of the spiking network by name: outputs, and those that `pairs` name.
+
+        Raises:
+            RefusedError: the file answers otherwise than the functions that also show residuals.
+        """
+        answer, inside = self._file.run(feeds), self._spiking.run(feeds)
+        refuse_unequal(answer, {name: inside[name] for name in answer}, self.counts)
+        return self._plain.run(feeds), inside | answer

@@ -56,6 +56,10 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
     """What happened, where it starts, and what to change."""
     worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
     told = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of {worst})"
+    if worst in outputs.labelling:
+        told = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in {worst}"
+    if outputs.faults:
+        told = f"On {outputs.samples} samples {'; '.join(outputs.faults)}"
     if outputs.agreement is not None:
         told += f", and both networks name the same class for {outputs.agreement:.1f} %"
     told += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."

@@ -7,6 +7,7 @@ hopeful.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from csscc.errors import RefusedError
 from csscc.io.data import Source
 from csscc.io.weights import fits
 from csscc.measure.agreement import Agreement
+from csscc.measure.counts import counting_outputs
 from csscc.passes.canonical.load import load
 from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
@@ -37,22 +39,30 @@ class Comparison:
         samples: compared; 0 if none were.
         errors: RMS of the difference relative to the ANN's RMS, of each output; of labels, the share that differs.
         left_out: outputs that were not compared, since they are no arrays.
+        labelling: outputs that are labels.
+        faults: why an output could not be compared, one text for each.
     """
 
     samples: int = 0
     errors: Mapping[str, float] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    labelling: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know: one text for each output that is far from the ANN's, or was not compared."""
-        unknown = tuple(f"output '{name}' is not compared: it cannot be an array" for name in self.left_out)
-        return unknown + tuple(
-            f"output '{name}' differs from the ANN's by {100 * error:.3g} % (RMS, {self.samples} of the samples that "
-            "calibrated it). More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
-            for name, error in self.errors.items()
-            if not error <= LIMIT
-        )
+        unknown = (f"output '{name}' is not compared: it cannot be an array" for name in self.left_out)
+        far = {name: error for name, error in self.errors.items() if math.isfinite(error) and not error <= LIMIT}
+        return (*unknown, *self.faults, *(self._far(name, error) for name, error in far.items()))
+
+    def _far(self, name: str, error: float) -> str:
+        samples = f"{self.samples} of the samples that calibrated it"
+        how = f"by {100 * error:.3g} % (RMS, {samples})"
+        if name in self.labelling:
+            how = f"in {100 * error:.3g} % of its labels ({samples})"
+        advice = "More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
+        return f"output '{name}' differs from the ANN's {how}. {advice}"
 
 
 def compare(
@@ -75,11 +85,12 @@ def compare(
     at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
     T, shapes = network.coding.T, sized_shapes(replace(network, graph=network.ann or network.graph))
     number = max(at_once, affordable_samples(network.ann, T, samples, BUDGET, fewest=1, shapes=shapes))
-    compared = Agreement()
+    compared = Agreement(counts=counting_outputs(snn))
     for feeds in source.first(number).batches(at_once):
         if len(next(iter(feeds.values()))) == at_once:
             compared.add(plain.run(feeds), spiking.run(feeds), at_once)
-    return Comparison(compared.samples, compared.output_error, tuple(sorted(compared.left_out)))
+    left_out = tuple(sorted(compared.left_out))
+    return Comparison(compared.samples, compared.output_error, left_out, compared.labelling, compared.faults)
 
 
 def source_session(model: str | Path | onnx.ModelProto) -> Session:

@@ -37,6 +37,7 @@ class Diagnosis:
         first: the first layer that goes wrong, None if none does.
         cause: of `first`.
         sentences: what to say to a person.
+        faults: why an output could not be compared, one text for each.
     """
 
     samples: int
@@ -47,6 +48,7 @@ class Diagnosis:
     first: str | None
     cause: Cause
     sentences: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -65,6 +67,8 @@ def diagnose(
 ) -> Diagnosis:
     """Run both networks on `data` and compare them layer by layer.
 
+    Outputs are those of the file as it is, see `csscc.measure.both`.
+
     Args:
         ann: the source network.
         snn: the spiking network made from it.
@@ -80,7 +84,7 @@ def diagnose(
     networks = both or BothNetworks(ann, snn)
     source = open_source(data, networks.specs, images=images, limit=limit)
     sums = [LayerSums(p) for p in networks.pairs]
-    compared = Agreement()
+    compared = Agreement(counts=networks.counts)
     fixed = networks.fixed_batch
     for feeds in source.batches(fixed or _batch(networks.facts)):
         size = len(next(iter(feeds.values())))
@@ -94,7 +98,10 @@ def diagnose(
             progress(compared.samples, source.size)
     if not compared.samples:
         raise RefusedError(f"the networks take {fixed} samples at a time; give at least as many")
-    layers = judged([layer.result() for layer in sums])
+    return _diagnosis(compared, judged([layer.result() for layer in sums]), networks)
+
+
+def _diagnosis(compared: Agreement, layers: tuple[LayerDiagnosis, ...], networks: BothNetworks) -> Diagnosis:
     first = next((layer for layer in layers if layer.cause), None)
     return Diagnosis(
         samples=compared.samples,
@@ -105,6 +112,7 @@ def diagnose(
         first=first.name if first is not None else None,
         cause=first.cause if first is not None else "",
         sentences=sentences(compared, layers, networks.facts, networks.same_source),
+        faults=compared.faults,
     )
 
 

@@ -29,6 +29,7 @@ from csscc.coding.schedule import Schedule
 from csscc.dialect.model import spike_sources, with_residuals
 from csscc.dialect.spiking import view_of
 from csscc.errors import RefusedError
+from csscc.io.finite import not_finite
 
 Cause = Literal["range", "timing", "resolution", "dead", "headroom", "shift", "foreign", ""]
 
@@ -142,8 +143,18 @@ class LayerSums:
         self._positive, self._negative = np.zeros(pair.schedule.T), np.zeros(pair.schedule.T)
 
     def add(self, expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]]) -> None:
-        """Add a batch: tensors of the ANN and of the spiking network, by name."""
+        """Add a batch: tensors of the ANN and of the spiking network, by name.
+
+        Raises:
+            RefusedError: a value of either is NaN or infinite, so that there is no error.
+        """
         pair = self._pair
+        for network, name, values in (("ANN", pair.activation, expected), ("SNN", pair.residual or pair.spikes, got)):
+            if bad := not_finite(values[name]):
+                raise RefusedError(
+                    f"layer '{pair.name}' cannot be diagnosed: {bad} value(s) of '{name}' in the {network} are NaN or "
+                    "infinite; are the samples prepared as for the network?"
+                )
         a = np.asarray(expected[pair.activation], np.float64)
         spikes = got[pair.spikes].reshape(pair.schedule.T, *a.shape)
         d = pair.theta * np.tensordot(self._weights, spikes.astype(np.float64), axes=1)

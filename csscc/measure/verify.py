@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from csscc.coding.program import EVERY_STEP
 from csscc.dialect.macs import samples_at_once
-from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
 from csscc.dialect.parts import from_tensors
 from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import ImageOptions, open_source
-from csscc.io.outputs import as_arrays, is_number
-from csscc.passes.canonical.load import read_model
+from csscc.io.outputs import as_arrays
+from csscc.measure.difference import largest_difference
+from csscc.measure.opened import open_spiking
 from csscc.passes.lower.folded import folded, with_trains
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
@@ -34,7 +34,10 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Verification:
-    """Spikes compared, how many differ, by layer, and the largest difference of an output relative to its largest."""
+    """Spikes compared, how many differ, by layer, and the largest difference of an output relative to its largest.
+
+    It is infinite where outputs cannot be compared, since a value is NaN, or infinite in one runtime only.
+    """
 
     samples: int
     spikes: int
@@ -72,11 +75,8 @@ def verify(
     Raises:
         RefusedError: the file or the data cannot be used.
     """
-    given = snn if isinstance(snn, onnx.ModelProto) else read_model(snn)
+    given, facts = open_spiking(snn)
     model = by_layer(given)
-    facts = read_facts(
-        {p.key: p.value for p in model.metadata_props}, str(snn) if isinstance(snn, str | Path) else "the model"
-    )
     trains = {n.name: n.output[0] for n in spike_sources(model)}
     sends = {view.name: view.sends.merged for _, view in spiking_nodes(folded(given).graph)}
     outputs = [o.name for o in model.graph.output]
@@ -100,7 +100,7 @@ def verify(
             spikes += expected.size
         expected_outputs = as_arrays(trace.outputs)
         for name, value in as_arrays({n: got[n] for n in outputs}).items():
-            worst = max(worst, _difference(value, expected_outputs[name]))
+            worst = max(worst, largest_difference(value, expected_outputs[name]))
         seen += len(next(iter(feeds.values())))
         if progress is not None:
             progress(seen, source.size)
@@ -121,14 +121,6 @@ def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:
     """What a file carries of spikes ``[T, B, ...]``: the first steps as one sum, where it merges them."""
     head = np.tensordot(np.asarray(merged, spikes.dtype), spikes[: len(merged)], axes=1)
     return np.concatenate([head[None], spikes[len(merged) :]])
-
-
-def _difference(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest difference relative to the largest value; of text, whether any differs."""
-    if not is_number(got):
-        return float((got != expected).any())
-    a, b = got.astype(np.float64), expected.astype(np.float64)
-    return float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12)
 
 
 def _random(session: Session, number: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from csscc.dialect.macs import affordable_samples
 from csscc.dialect.model import with_outputs
 from csscc.measure.agreement import Agreement
 from csscc.measure.costs import Outline, outline_of
+from csscc.measure.counts import counting_outputs
 from csscc.measure.evaluation import Evaluation, evaluate
 from csscc.options import make_options
 from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
@@ -45,7 +46,8 @@ class Bench:
         self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
         heard = heard_tensors(ann.network)
         session = Session(with_outputs(export_model(ann.network), heard))
-        compared = Agreement(ann.source.labels)
+        self._counts = counting_outputs(export_model(ann.network))
+        compared = Agreement(ann.source.labels, self._counts)
         for feeds in ann.source.batches(BATCH if ann.network.batch is not None else session.fixed_batch or 1):
             values = session.run(feeds)
             means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
@@ -74,7 +76,7 @@ class Bench:
             network.coding = options.coding
             SetAmplitudes(options.method, options.percentile).apply(network)
             session = Session(export_model(replace(network, graph=fake_quantised(network))))
-            compared = Agreement(self._ann.source.labels)
+            compared = Agreement(self._ann.source.labels, self._counts)
             for feeds, outputs in self._answers:
                 given = {n: feeds[n] for n in session.input_names}
                 compared.add(outputs, session.run(given, self._outputs), _number(feeds))

@@ -29,6 +29,7 @@ from csscc import api
 from csscc.dialect.sizes import Shapes
 from csscc.errors import UsageError
 from csscc.io.data import ImageOptions
+from csscc.io.finite import finite
 from csscc.options import make_options
 from csscc.search import Progress
 from csscc.search.bench import Bench
@@ -119,6 +120,7 @@ def tune(
         raise UsageError("tuning needs samples to measure on; pass --calibration")
     if objective not in OBJECTIVES:
         raise UsageError(f"objective '{objective}' is not known; choose one of {', '.join(OBJECTIVES)}")
+    finite(max_loss, "the loss that is allowed")
     for T in steps:
         make_options(T=T)
     started = time.perf_counter()

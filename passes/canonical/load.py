@@ -18,6 +18,7 @@ from csscc.dialect.sizes import Sizes, encoded, fix_sizes
 from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
+from csscc.passes.canonical.finite_weights import refuse_not_finite
 from csscc.passes.canonical.float32 import in_float32
 from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators
 from csscc.passes.canonical.quantised_operators import without_quantised_operators
@@ -31,7 +32,8 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
         shapes: of inputs, in place of sizes that the model leaves free.
 
     Raises:
-        RefusedError: the file is missing, is not valid ONNX, is too large, or its opset cannot be raised.
+        RefusedError: the file is missing, is not valid ONNX, is too large, its opset cannot be raised, or weights are
+            not finite.
         RefusedModelError: the model uses operators that no function in it defines and onnxruntime does not know.
     """
     given = source if isinstance(source, onnx.ModelProto) else read_model(source)
@@ -45,6 +47,7 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
         "sha256": _digest(source),
     }
     model = _inlined(_without_weight_inputs(model))
+    refuse_not_finite(model, weights)
     _unname_free_sizes(model)
     if shapes:
         fix_sizes(model, shapes)

@@ -21,6 +21,7 @@ from csscc.dialect.network import Event, Network
 from csscc.dialect.regions import Regions, Role
 from csscc.dialect.rewrite import constant, is_foreign, is_output, rank_of
 from csscc.errors import Offender, RefusedError, RefusedModelError
+from csscc.io.finite import not_finite
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.true_causes import NO_SHAPE, Sizes, instead_of_layers, true_cause
 from csscc.passes.linear import LINEAR, WEIGHTED
@@ -117,12 +118,13 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
     role: Role = "weighted" if weighted else "linear"
     standard = not is_foreign(node.domain)
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
-    reason = reason or _no_rank(node, data) or _no_weights(node)
+    weights = _no_weights(node)
+    reason = reason or _no_rank(node, data) or weights
     if not reason and node.op in LINEAR and _may_be_linear(node, data):
         reason = LINEAR[node.op].refuse(node, data)
         if not reason:
             return role, None
-    if standard and node.op in ACTIVATIONS and not _no_rank(node, data):
+    if standard and node.op in ACTIVATIONS and not weights and not _no_rank(node, data):
         reason = refuse_neuron(graph, node, data)
         if not reason:
             return "neuron", None
@@ -130,7 +132,8 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
     shape = "x".join(str(d) for d in read.shape) if read is not None and read.shape else "unknown"
     reason = reason or "it is neither linear nor an activation that a neuron can send"
     op = node.op if standard else f"{node.domain}::{node.op}"
-    return role, Offender(node.name, op, reason, _advice(node), shape)
+    advice = "train or export it again" if reason == weights else _advice(node)
+    return role, Offender(node.name, op, reason, advice, shape)
 
 
 def _may_be_linear(node: gs.Node, data: list[int]) -> bool:
@@ -145,8 +148,11 @@ def _no_rank(node: gs.Node, data: list[int]) -> str:
 
 
 def _no_weights(node: gs.Node) -> str:
-    empty = any(isinstance(t, gs.Constant) and 0 in t.shape for t in node.inputs[:2])
-    return "its weights are empty" if empty and node.op in WEIGHTED else ""
+    constants = [t for t in node.inputs if isinstance(t, gs.Constant)] if node.op in WEIGHTED else []
+    if any(0 in t.shape for t in constants[:2]):
+        return "its weights are empty"
+    bad = sum(not_finite(np.asarray(t.values)) for t in constants)
+    return f"{bad} of its weights are NaN or infinite, or become so when constants are folded" if bad else ""
 
 
 def refuse_neuron(graph: gs.Graph, node: gs.Node, data: list[int]) -> str:

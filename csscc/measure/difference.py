@@ -1,0 +1,139 @@
+"""How far apart what two networks give out is: numbers by their error, labels by the share that differs.
+
+Numbers that are NaN have no distance, nor has an infinite one from any other than itself: where there are such, nothing
+is known, and the difference counts as infinite, so that it keeps no bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.errors import RefusedError
+from csscc.io.outputs import as_arrays, is_label, is_number
+
+Array = NDArray[Any]
+EQUAL = 1e-2  # error up to which a network of csscc's own functions stands for a file, see `refuse_unequal`
+
+
+@dataclass
+class Difference:
+    """Running difference of one output between the ANN and another network.
+
+    Attributes:
+        name: of the output.
+        labels: whether its values are right or wrong, and never close.
+        lost: sum of squared differences, or how many labels differ.
+        total: sum of the ANN's squares, or how many labels there are.
+        ann_unknown, snn_unknown: how many values could not be compared, since they are NaN or infinite there.
+    """
+
+    name: str
+    labels: bool = False
+    lost: float = 0.0
+    total: float = 0.0
+    ann_unknown: int = 0
+    snn_unknown: int = 0
+
+    def add(self, ann: Array, snn: Array) -> None:
+        """Compare the values of a batch.
+
+        Raises:
+            RefusedError: they are of different shapes, or numbers here and text there.
+        """
+        refuse_unlike(self.name, ann, snn)
+        if self.labels or not is_number(ann):
+            self.lost += float((ann != snn).sum())
+            self.total += ann.size
+            return
+        a, b = ann.astype(np.float64), snn.astype(np.float64)
+        unknown = _unknown(a, b)
+        if unknown.any():
+            self.ann_unknown += int((unknown & ~np.isfinite(a)).sum())
+            self.snn_unknown += int((unknown & ~np.isfinite(b)).sum())
+        known = np.isfinite(a) & np.isfinite(b)
+        a, b = a[known], b[known]
+        self.lost += float(((b - a) ** 2).sum())
+        self.total += float((a**2).sum())
+
+    @property
+    def error(self) -> float:
+        """RMS of the difference relative to the ANN's RMS; of labels, the share that differs."""
+        if self.ann_unknown or self.snn_unknown:
+            return math.inf
+        share = self.lost / self.total if self.total else float(self.lost > 0)
+        error = share if self.labels else math.sqrt(share)
+        return error if math.isfinite(error) else math.inf
+
+    @property
+    def fault(self) -> str:
+        """Why nothing is known of the output; empty if something is."""
+        if not self.ann_unknown and not self.snn_unknown:
+            return ""
+        return (
+            f"output '{self.name}' cannot be compared: {self.ann_unknown} value(s) of the ANN's and "
+            f"{self.snn_unknown} of the SNN's are NaN or infinite"
+        )
+
+
+def refuse_unlike(name: str, ann: Array, snn: Array) -> None:
+    """Refuse outputs that cannot be the same thing.
+
+    Raises:
+        RefusedError: they are of different shapes, or numbers here and text there.
+    """
+    if ann.shape != snn.shape or is_number(ann) != is_number(snn):
+        told = [f"{list(a.shape)} of {a.dtype.name}" for a in (ann, snn)]
+        raise RefusedError(f"the networks do not belong together: output '{name}' is {told[0]} and {told[1]}")
+
+
+def refuse_unequal(file: Mapping[str, Any], own: Mapping[str, Any], counts: Collection[str] = ()) -> None:
+    """Refuse to look into a network of csscc's own functions, or kernels, for a file that answers otherwise.
+
+    A readout may add its steps in any order, and activations that are not exact flip a spike now and then.
+
+    Args:
+        file: outputs of the file as it is, of one batch.
+        own: of the network that is to stand for it.
+        counts: outputs of whole numbers that count.
+
+    Raises:
+        RefusedError: an output differs.
+    """
+    others = as_arrays(own)
+    for name, value in as_arrays(file).items():
+        difference, other = Difference(name, is_label(value) and name not in counts), others[name]
+        if is_number(value):
+            both = np.isnan(value) & np.isnan(other)
+            value, other = np.where(both, 0, value), np.where(both, 0, other)
+        difference.add(value, other)
+        if not difference.error <= EQUAL + (1 / max(value.size, 1) if difference.labels else 0):
+            raise RefusedError(
+                f"output '{name}' of the file is not what its spiking operators make by csscc's own functions, in "
+                "which spikes are counted: was the file changed? csscc verify names the layers"
+            )
+
+
+def largest_difference(got: Array, expected: Array) -> float:
+    """Largest difference relative to the largest value; of text, whether any differs."""
+    if got.shape != expected.shape:
+        return math.inf
+    if not is_number(got):
+        return float((got != expected).any())
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    if _unknown(a, b).any():
+        return math.inf
+    known = np.isfinite(a)
+    a, b = a[known], b[known]
+    return float(np.abs(a - b).max(initial=0.0)) / max(float(np.abs(a).max(initial=0.0)), 1e-12)
+
+
+def _unknown(a: Array, b: Array) -> NDArray[np.bool_]:
+    """Where values have no distance: one is not finite, and the other is not the same infinity."""
+    unknown: NDArray[np.bool_] = ~(np.isfinite(a) & np.isfinite(b)) & (a != b)
+    return unknown

@@ -1,0 +1,113 @@
+"""Open a spiking network: read the file, its facts, and check that these are those of its nodes.
+
+What tables print of a file comes from its metadata. So a file whose metadata say something else than its nodes is
+refused where it is opened, before a number of either is believed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from csscc.dialect.metadata import Facts, Layer, layers_in
+from csscc.dialect.metadata import read as read_facts
+from csscc.dialect.model import in_stream, refuse_other_version
+from csscc.dialect.spiking import Spiking, numbers, spiking_nodes
+from csscc.errors import RefusedError, UsageError
+from csscc.io.weights import without_weights
+from csscc.options import check_coding
+from csscc.passes.canonical.load import read_model
+from csscc.passes.lower.folded import is_in_steps
+from csscc.passes.lower.targets import by_layer
+
+SAME = 1e-5  # relative difference of numbers that are the same, written as text and read again
+SHOWN = 3
+
+
+def open_spiking(snn: str | Path | onnx.ModelProto, name: str = "the model") -> tuple[onnx.ModelProto, Facts]:
+    """The spiking network in a file, or given as a model called `name`, and what it says of itself.
+
+    Raises:
+        RefusedError: it is missing, not ONNX, not made by this version of csscc, or contradicts itself.
+    """
+    model, where = (snn, name) if isinstance(snn, onnx.ModelProto) else (read_model(snn), str(snn))
+    facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
+    refuse_other_version(model)
+    found = list(contradictions(model, facts))
+    if found:
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise RefusedError(f"{where}: contradicts itself: {'; '.join(found[:SHOWN])}{more}; compile it again")
+    return model, facts
+
+
+def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
+    """What the metadata say of the network, and its nodes do not."""
+    try:
+        check_coding(facts.coding)
+    except UsageError as error:
+        yield f"of its metadata, {error}"
+        return
+    light, weights = without_weights(model)
+    layers = by_layer(light)
+    views = [view for _, view in spiking_nodes(layers.graph) if not view.is_merge]
+    coding = facts.coding
+    steps = {view.schedule.T for view in views}
+    if steps != {coding.T}:
+        yield f"its metadata say T={coding.T}, its spikes come in {', '.join(map(str, sorted(steps)))} steps"
+        return
+    yield from islice((text for view in views if (text := _other_coding(view, facts))), 1)
+    yield from _other_form(model, facts.options.get("form"))
+    found, latency = layers_in(layers, coding, weights)
+    if latency != facts.latency:
+        yield f"its metadata say a latency of {facts.latency} time steps, its nodes take {latency}"
+    yield from _other_layers(facts.layers, found)
+
+
+def _other_coding(view: Spiking[str], facts: Facts) -> str:
+    """What a node does otherwise than the coding that the metadata state; empty if nothing."""
+    coding, schedule = facts.coding, view.schedule
+    wanted = coding.encoder if view.is_encoder else coding.neuron(schedule.silent)
+    if schedule.worth != tuple(numbers(wanted.worth)):
+        return f"the spikes of '{view.name}' are not worth what beta={coding.beta:g} says"
+    if view.is_readout:
+        return ""
+    if (schedule.negative, schedule.constant, schedule.most) != (wanted.negative, wanted.constant, wanted.most):
+        return f"'{view.name}' sends other spikes than the coding in its metadata"
+    alike = not facts.options.get("choose_silence", True)
+    usual = coding.neuron().silent
+    if view.is_neuron and alike and schedule.silent != usual:
+        return f"its metadata say {usual} silent step(s) in every layer, '{view.name}' has {schedule.silent}"
+    return ""
+
+
+def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:
+    form = "stream" if in_stream(model) else "steps" if is_in_steps(model) else stated
+    if form != stated:
+        yield f"its metadata say that it is of the form '{stated}', its nodes are those of '{form}'"
+
+
+def _other_layers(stated: Sequence[Layer], found: Sequence[Layer]) -> Iterator[str]:
+    if [layer.name for layer in stated] != [layer.name for layer in found]:
+        yield f"its metadata list {len(stated)} layers that are not its {len(found)} layers of nodes"
+        return
+    for said, layer in zip(stated, found, strict=True):
+        neurons = layer.neurons or said.neurons  # not known without the sizes that the network leaves free
+        same = (said.kind, said.depth, said.neurons) == (layer.kind, layer.depth, neurons)
+        if not same or not _close(said.amplitude, layer.amplitude) or not _close(said.top, layer.top):
+            nodes = _told(replace(layer, neurons=neurons))
+            yield f"of layer '{layer.name}' its metadata say {_told(said)}, its nodes {nodes}"
+
+
+def _told(layer: Layer) -> str:
+    values = f"theta {layer.amplitude:.6g}, top {layer.top:.6g}"
+    return f"{layer.kind}, {layer.neurons} neurons, depth {layer.depth}, {values}"
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=SAME, abs_tol=0.0)

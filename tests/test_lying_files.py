@@ -1,0 +1,215 @@
+"""A file that is not what it says is refused, or measured as it is: functions, weights and metadata changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import csscc
+from csscc.coding.coding import Coding
+from csscc.errors import RefusedError
+from csscc.measure.diagnose import diagnose
+from csscc.measure.evaluation import evaluate
+from csscc.measure.verify import verify
+from csscc.passes.lower.targets import TARGETS
+from csscc.runtime import native
+from tests.helpers import parse, run, small_classifier
+from tests.runtime.conftest import cache_with_kernels, kernels  # noqa: F401 (fixtures)
+
+FORMS = [target.name for target in TARGETS]
+Change = Callable[[onnx.ModelProto], None]
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[onnx.ModelProto, dict[str, Any]]:
+    return small_classifier(32)
+
+
+@pytest.fixture(scope="module")
+def files(data: tuple[onnx.ModelProto, dict[str, Any]]) -> dict[str, onnx.ModelProto]:
+    ann, samples = data
+    return {form: csscc.compile(ann, {"x": samples["x"]}, T=6, form=form).file for form in FORMS}
+
+
+def accuracy(file: onnx.ModelProto, samples: dict[str, Any]) -> float:
+    """By stock onnxruntime, which runs the functions in the file."""
+    logits = run(file, {"x": samples["x"]})["y"]
+    return 100 * float((logits.argmax(axis=1) == samples["y"]).mean())
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    return made
+
+
+def silenced(model: onnx.ModelProto) -> None:
+    """Every neuron sends nothing."""
+    for function in model.functions:
+        if function.name.startswith("TSA"):
+            for node in function.node:
+                for i, name in enumerate(node.output):
+                    if name in function.output:
+                        node.output[i] = f"{name}_before"
+            zero = helper.make_node("Constant", [], ["nothing"], value_float=0.0)
+            ends = [helper.make_node("Mul", [f"{o}_before", "nothing"], [o]) for o in function.output]
+            function.node.extend([zero, *ends])
+
+
+def negated_readout(model: onnx.ModelProto) -> None:
+    for function in model.functions:
+        if function.name == "Decode":
+            for node in function.node:
+                node.output[:] = ["y_before" if n == "y" else n for n in node.output]
+            function.node.append(helper.make_node("Neg", ["y_before"], ["y"]))
+
+
+def reversed_weights(model: onnx.ModelProto) -> None:
+    """Weights in another order: the file is consistent, and wrong."""
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 4:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(values[::-1]), tensor.name))
+
+
+CHANGES: tuple[Change, ...] = (silenced, negated_readout, reversed_weights)
+
+
+def check_measured_or_refused(ann: onnx.ModelProto, lying: onnx.ModelProto, samples: dict[str, Any]) -> bool:
+    """Whether it is measured; then what is said is what onnxruntime says."""
+    try:
+        told = evaluate(ann, lying, samples)
+    except RefusedError:
+        for measure in (evaluate, diagnose):
+            with pytest.raises(RefusedError, match="was the file changed"):
+                measure(ann, lying, samples)
+        return False
+    assert told.snn_accuracy == pytest.approx(accuracy(lying, samples))
+    assert diagnose(ann, lying, samples).agreement == pytest.approx(told.agreement)
+    return True
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f != "stream"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_changed_file_is_refused_or_measured_as_it_is(
+    form: str, change: Change, data: tuple[onnx.ModelProto, dict[str, Any]], files: dict[str, onnx.ModelProto]
+) -> None:
+    ann, samples = data
+    lying = copy_of(files[form])
+    assert check_measured_or_refused(ann, lying, samples)
+    change(lying)
+    assert accuracy(lying, samples) < accuracy(files[form], samples) - 20
+    assert check_measured_or_refused(ann, lying, samples) == (change is reversed_weights)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_native_kernels_do_not_vouch_for_functions(
+    change: Change,
+    kernels: frozenset[str],  # noqa: F811
+    data: tuple[onnx.ModelProto, dict[str, Any]],
+    files: dict[str, onnx.ModelProto],
+) -> None:
+    assert native.available()
+    ann, samples = data
+    lying = copy_of(files["unrolled"])
+    assert evaluate(ann, lying, samples).native
+    change(lying)
+    assert check_measured_or_refused(ann, lying, samples) == (change is reversed_weights)
+
+
+def properties(model: onnx.ModelProto) -> dict[str, str]:
+    return {p.key.removeprefix("csscc."): p.value for p in model.metadata_props}
+
+
+def with_property(model: onnx.ModelProto, key: str, value: str) -> onnx.ModelProto:
+    made = copy_of(model)
+    (entry,) = (p for p in made.metadata_props if p.key == f"csscc.{key}")
+    entry.value = value
+    return made
+
+
+def layers_with(model: onnx.ModelProto, index: int, **changes: Any) -> str:
+    layers = json.loads(properties(model)["layers"])
+    layers[index] |= changes
+    return json.dumps(layers)
+
+
+LIES: dict[str, Callable[[onnx.ModelProto], tuple[str, str]]] = {
+    "T": lambda m: ("T", "12"),
+    "huge T": lambda m: ("T", str(10**12)),
+    "beta": lambda m: ("beta", "1.6"),
+    "beta nan": lambda m: ("beta", "nan"),
+    "silent": lambda m: ("silent", "99"),
+    "negative": lambda m: ("negative", "0"),
+    "signed_input": lambda m: ("signed_input", "0"),
+    "linear": lambda m: ("linear", "1"),
+    "latency": lambda m: ("latency", "6"),
+    "form": lambda m: ("options", properties(m)["options"].replace('"form": "', '"form": "un')),
+    "options no mapping": lambda m: ("options", "[]"),
+    "layers none": lambda m: ("layers", "[]"),
+    "layers fewer": lambda m: ("layers", json.dumps(json.loads(properties(m)["layers"])[1:])),
+    "layer name": lambda m: ("layers", layers_with(m, 1, name="another")),
+    "layer kind": lambda m: ("layers", layers_with(m, 1, kind="Sigmoid")),
+    "layer neurons": lambda m: ("layers", layers_with(m, 1, neurons=3)),
+    "layer depth": lambda m: ("layers", layers_with(m, 1, depth=9)),
+    "layer amplitude": lambda m: ("layers", layers_with(m, 1, amplitude=1.0)),
+    "layer amplitude nan": lambda m: ("layers", layers_with(m, 1, amplitude=float("nan"))),
+    "layer amplitude text": lambda m: ("layers", layers_with(m, 1, amplitude="1.0")),
+    "layer top": lambda m: ("layers", layers_with(m, 1, top=1e9)),
+}
+
+
+@pytest.mark.parametrize("lie", sorted(LIES))
+def test_metadata_that_contradict_the_nodes_are_refused_wherever_a_file_is_opened(
+    lie: str, files: dict[str, onnx.ModelProto], data: tuple[onnx.ModelProto, dict[str, Any]], tmp_path: Path
+) -> None:
+    ann, samples = data
+    for form in FORMS if lie in ("T", "latency", "layer depth") else FORMS[:1]:
+        lying = with_property(files[form], *LIES[lie](files[form]))
+        onnx.save(lying, tmp_path / "lying.onnx")
+        for open_it in (
+            lambda: csscc.load(tmp_path / "lying.onnx"),
+            lambda m=lying: evaluate(ann, m, samples),
+            lambda m=lying: diagnose(ann, m, samples),
+            lambda m=lying: verify(m),
+        ):
+            with pytest.raises(RefusedError, match=r"contradicts itself|metadata is damaged"):
+                open_it()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_honest_files_are_opened(form: str, files: dict[str, onnx.ModelProto], tmp_path: Path) -> None:
+    onnx.save(files[form], tmp_path / "snn.onnx")
+    assert csscc.load(tmp_path / "snn.onnx").facts.coding == Coding(T=6)
+
+
+def test_other_spikes_than_the_metadata_say_are_refused(files: dict[str, onnx.ModelProto], tmp_path: Path) -> None:
+    lying = copy_of(files["unrolled"])
+    node = next(n for n in lying.graph.node if n.op_type.startswith("TSA"))
+    next(a for a in node.attribute if a.name == "silent").i += 1
+    onnx.save(lying, tmp_path / "lying.onnx")
+    with pytest.raises(RefusedError, match=r"lying.onnx: contradicts itself: its metadata say a latency of \d+"):
+        csscc.load(tmp_path / "lying.onnx")
+    theta = next(t for t in lying.graph.initializer if t.name == node.input[2])
+    theta.CopyFrom(helper.make_tensor(theta.name, TensorProto.FLOAT, [], [0.5]))
+    with pytest.raises(RefusedError, match="contradicts itself"):
+        verify(lying)
+
+
+def test_free_sizes_and_several_outputs_contradict_nothing(tmp_path: Path) -> None:
+    model = parse(
+        "g (float[N,3,H,W] x) => (float[N,4,H,W] y, float[N,2] z) <float[4,3,3,3] w, float[2,4] v>"
+        "{ a = Conv <pads = [1,1,1,1]> (x, w) r = Relu(a) y = Sigmoid(a) p = GlobalAveragePool(r) f = Flatten(p)"
+        "  z = Gemm <transB = 1> (f, v) }"
+    )
+    x = np.random.default_rng(0).standard_normal((4, 3, 6, 7)).astype(np.float32)
+    for options in ({}, {"coding": "rate"}, {"coding": "fs"}, {"coding": "ttfs"}, {"preset": "paper"}, {"silent": 3}):
+        csscc.compile(model, x, **options).save(tmp_path / "snn.onnx")
+        csscc.load(tmp_path / "snn.onnx")
