@@ -122,6 +122,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         raise UsageError(f"coding '{coding}' ({scheme.use}) has no amplification, so beta is 1, not {changes['beta']}")
     given = {**scheme.settings, **{k: v for k, v in changes.items() if v is not None}}
     stated = CODING_FIELDS if coding != "css" else {k for k in CODING_FIELDS & given.keys() if given[k] != AUTO}
+    if given.get("silent") == AUTO and scheme.waits:
+        del given["silent"]  # as many as it needs are all: T
     if given.get("silent") == AUTO:
         given |= {"silent": PRESETS[preset].coding.silent, "choose_silence": True}
     elif "silent" in given or scheme.waits:
@@ -129,7 +131,7 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     base, silent = PRESETS[preset], given.get("silent")
     numbers = replace(base.coding, **{k: given.pop(k) for k in CODING_FIELDS if k in given})
     if scheme.waits:
-        numbers = replace(numbers, silent=silent or numbers.T)
+        numbers = replace(numbers, silent=numbers.T if silent is None else silent)
     check_coding(numbers)
     options = base.with_(coding=numbers, stated=frozenset(stated), **given)
     if options.form not in NAMES:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from csscc.errors import RefusedError
+from csscc.errors import RefusedError, UsageError
+from csscc.io.data import ONLY_INPUT
 from csscc.io.files import replacing
+from csscc.io.finite import strict_json
+from csscc.io.generators import chunks_of, load_function
+from csscc.io.labels import table_of
 from csscc.io.weights import pieces
+from csscc.passes.canonical.load import read_model
 from csscc.search.settings import Row
 
 JOURNAL, RESULTS, TABLE = WRITTEN = ("settings.jsonl", "results.json", "results.csv")
@@ -53,7 +58,7 @@ class Journal:
         Raises:
             RefusedError: the file cannot be written.
         """
-        line = json.dumps({"fingerprint": self.fingerprint, "row": row.as_dict()}).encode() + b"\n"
+        line = strict_json({"fingerprint": self.fingerprint, "row": row.as_dict()}).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             there = self.path.read_bytes() if self.path.exists() else b""
@@ -68,42 +73,98 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
     """Write ``results.csv`` and ``results.json``, one row a setting."""
     flat = [row.as_dict() for row in rows]
     with replacing(folder / RESULTS) as temporary:
-        temporary.write_text(json.dumps(flat, indent=2) + "\n")
+        temporary.write_text(strict_json(flat, indent=2) + "\n")
     with replacing(folder / TABLE) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)
 
 
-def digest(data: Any) -> str:
-    """Short SHA-256 of what a model, a path to data, or arrays hold."""
+def digest_of_model(model: str | Path | onnx.ModelProto) -> str:
+    """Short SHA-256 of a model, its external data included.
+
+    Raises:
+        RefusedError: the file is missing or is not an ONNX model.
+    """
+    return _digest(pieces(model if isinstance(model, onnx.ModelProto) else read_model(model)))
+
+
+def digest(data: Any, samples: int | None = None) -> str:
+    """Short SHA-256 of what a path to data, arrays, or code that makes them hold: contents and labels.
+
+    Code is run, up to so many `samples`: what it reads, it alone knows.
+
+    Raises:
+        UsageError: the data can be read once only.
+    """
+    return _digest(_contents(data, samples))
+
+
+def _digest(parts: Iterable[bytes]) -> str:
     made = hashlib.sha256()
-    for part in _contents(data):
+    for part in parts:
         made.update(part)
     return made.hexdigest()[:16]
 
 
-def _contents(data: Any) -> Iterator[bytes]:
-    if isinstance(data, str | Path):
+def runs_code(data: Any) -> bool:
+    """Whether `digest` runs a user's function out of a file."""
+    return isinstance(data, str | Path) and str(data).rpartition(":")[0].endswith(".py")
+
+
+def _contents(data: Any, samples: int | None) -> Iterator[bytes]:
+    if runs_code(data):
         path, _, function = str(data).rpartition(":")
-        file = Path(path) if path.endswith(".py") else Path(data)
-        if file.is_dir():
-            for inner in sorted(p for p in file.rglob("*") if p.is_file()):
-                yield f"{inner.relative_to(file)} {inner.stat().st_size}".encode()
-        elif file.is_file():
-            yield function.encode() if file.suffix == ".py" else b""
-            with file.open("rb") as opened:
-                yield hashlib.file_digest(opened, "sha256").digest()
-        else:
-            yield str(data).encode()
-    elif isinstance(data, onnx.ModelProto):
-        yield from pieces(data)
+        yield function.encode()
+        yield from _of_file(Path(path)) if Path(path).is_file() else ()
+        yield from _yielded(lambda: load_function(path, function)(), samples)
+    elif isinstance(data, str | Path):
+        yield from _of_folder(Path(data)) if Path(data).is_dir() else _of_file(Path(data))
     elif isinstance(data, np.ndarray):
         yield f"{data.dtype} {data.shape}".encode()
         yield np.ascontiguousarray(data).tobytes()
     elif isinstance(data, Mapping):
         for name in sorted(data):
             yield name.encode()
-            yield from _contents(np.asarray(data[name]))
+            yield from _contents(np.asarray(data[name]), samples)
+    elif callable(data):
+        yield from _yielded(data, samples)
+    elif isinstance(data, Iterable):
+        if iter(data) is data:
+            raise UsageError("a generator can be read once, a sweep reads data often: pass the function that makes it")
+        yield from _yielded(data.__iter__, samples)
     else:
-        yield getattr(data, "__qualname__", type(data).__name__).encode()
+        yield repr(data).encode()
+
+
+def _of_file(path: Path) -> Iterator[bytes]:
+    if not path.is_file():
+        yield str(path).encode()
+        return
+    with path.open("rb") as opened:
+        yield hashlib.file_digest(opened, "sha256").digest()
+
+
+def _of_folder(folder: Path) -> Iterator[bytes]:
+    """Names and contents of all files in a folder of images, and the labels that lie in it or above it."""
+    for inner in sorted(p for p in folder.rglob("*") if p.is_file()):
+        yield str(inner.relative_to(folder)).encode()
+        yield from _of_file(inner)
+    table = table_of(folder)
+    yield from _of_file(table) if table is not None else ()
+
+
+def _yielded(make: Callable[[], Any], samples: int | None) -> Iterator[bytes]:
+    """What a function makes, as samples: how they are split into batches does not matter."""
+    seen = 0
+    try:
+        for chunk in chunks_of(make, ONLY_INPUT, "data"):
+            number = min(len(array) for array in chunk.values()) if chunk else 0
+            for row in range(number if samples is None else min(number, samples - seen)):
+                for name in sorted(chunk):
+                    yield from _contents(chunk[name][row : row + 1], samples)
+            seen += number
+            if samples is not None and seen >= samples:
+                return
+    except RefusedError as error:  # it is refused again, with its place, when the samples are needed
+        yield str(error).encode()

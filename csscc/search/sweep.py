@@ -35,7 +35,7 @@ from csscc.measure.evaluation import evaluate
 from csscc.options import make_options
 from csscc.runtime.session import set_threads
 from csscc.search import Progress
-from csscc.search.journal import JOURNAL, WRITTEN, Journal, digest, write_results
+from csscc.search.journal import JOURNAL, WRITTEN, Journal, digest, digest_of_model, runs_code, write_results
 from csscc.search.settings import Row, Setting
 
 
@@ -56,9 +56,9 @@ class Job:
         """What results depend on besides the setting: digests of contents, so that a copied file is the same file."""
         return {
             "csscc": version("csscc"),
-            "model": digest(self.model),
-            "data": digest(self.data),
-            "calibration": digest(self.calibration),
+            "model": digest_of_model(self.model),
+            "data": digest(self.data, self.limit),
+            "calibration": digest(self.calibration, self.samples or make_options().calibration_samples),
             "options": f"preset={self.preset} samples={self.samples} limit={self.limit} images={self.images}"
             + (f" input_shape={dict(self.input_shape)}" if self.input_shape else ""),
         }
@@ -85,6 +85,8 @@ class Job:
             result = evaluate(self.model, snn.file, self.data, images=self.images, limit=self.limit)
         except CssccError as error:
             return Row(setting, error=" ".join(str(error).split()))
+        if result.faults:
+            return Row(setting, error="; ".join(result.faults))
         return Row.of(setting, result, time.perf_counter() - started)
 
 
@@ -115,7 +117,7 @@ def sweep(
     """
     folder = Path(folder)
     _refuse_unwritable(folder)
-    journal = Journal(folder / JOURNAL, job.fingerprint())
+    journal = Journal(folder / JOURNAL, _fingerprint(job, jobs))
     done = {row.setting: row for row in journal.rows()}
     impossible = [reason for setting in settings if (reason := _impossible(setting, job.preset))]
     if settings and len(impossible) == len(settings):
@@ -143,6 +145,16 @@ def _refuse_unwritable(folder: Path) -> None:
         writable(folder / name)
 
 
+def _fingerprint(job: Job, jobs: int) -> dict[str, str]:
+    """That of the job; with several processes, a user's own code does not run in this one, which it might end."""
+    if jobs == 1 or not (runs_code(job.data) or runs_code(job.calibration)):
+        return job.fingerprint()
+    with _workers(job, 1, 1) as pool:
+        with _deaf_to_interrupts():
+            future = pool.submit(job.fingerprint)
+        return future.result()
+
+
 def _impossible(setting: Setting, preset: str) -> str:
     try:
         make_options(preset, **asdict(setting))
@@ -162,20 +174,31 @@ def _shared(job: Job, settings: Sequence[Setting], jobs: int) -> Generator[Row, 
     """The settings over processes, each with its share of the cores; rows come as they are finished."""
     if not settings:
         return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(jobs, cores, len(settings))
+    with _workers(job, jobs, cores // jobs) as pool:
+        with _deaf_to_interrupts():
+            futures = [pool.submit(_measure_in_worker, s) for s in settings]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+@contextlib.contextmanager
+def _workers(job: Job, number: int, threads: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that know the job, each with so many threads.
+
+    Raises:
+        UsageError: the job cannot be sent to them.
+        RefusedError: one was ended from outside.
+    """
     try:
         pickle.dumps(job)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(f"several jobs need a model and data that are paths or arrays ({error})") from error
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(jobs, cores, len(settings))
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, cores // jobs)) as pool:
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    with ProcessPoolExecutor(number, context, initializer=_start_worker, initargs=(job, threads)) as pool:
         try:
-            with _deaf_to_interrupts():
-                futures = [pool.submit(_measure_in_worker, s) for s in settings]
-            for future in as_completed(futures):
-                yield future.result()
+            yield pool
         except BrokenProcessPool as error:
             raise RefusedError(
                 "a process of the sweep was ended from outside, perhaps for lack of memory; finished settings are "
