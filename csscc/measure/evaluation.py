@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -109,11 +109,10 @@ def evaluate(
     ann_model = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
     given, facts = open_spiking(snn)
     snn_model, counts = by_layer(given), counting_outputs(given)
-    ann_session, file = source_session(ann_model), open_session(given, native=False)
-    kernels = open_session(given) if native and library.operators() else file
-    _check_pair(ann_session, file)
-    source = open_source(data, file.specs, images=images, limit=limit)
-    at_once = max(ann_session.fixed_batch or 1, file.fixed_batch or 1)
+    ann_session, file = source_session(ann_model), _File(given, native, counts)
+    _check_pair(ann_session, file.session)
+    source = open_source(data, file.session.specs, images=images, limit=limit)
+    at_once = max(ann_session.fixed_batch or 1, file.session.fixed_batch or 1)
     meter = Meter(snn_model, native, {name for observer in observers for name in observer.tensors})
     compared = Agreement(source.labels, counts)
     seconds: list[tuple[float, float]] = []
@@ -122,12 +121,9 @@ def evaluate(
         if number % at_once:
             raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds))
-        got, snn_seconds = _timed(partial(_run, file, feeds))
-        if kernels.native:
-            by_kernels, snn_seconds = _timed(partial(_run, kernels, feeds))
-            refuse_unequal(got, by_kernels, counts)
+        got, snn_seconds = file.run(feeds)
         seconds.append((ann_seconds / number, snn_seconds / number))
-        counted, trains = meter.run(feeds, file.fixed_batch)
+        counted, trains = meter.run(feeds, file.session.fixed_batch)
         refuse_unequal(got, counted, counts)
         labels = None if source.labels is None else source.labels[compared.samples :][:number]
         for observer in observers:
@@ -135,11 +131,28 @@ def evaluate(
         compared.add(expected, got, number)
         if progress is not None:
             progress(compared.samples, source.size)
-    result = _evaluation(compared, meter, costs_of(given), seconds, kernels.native)
+    result = _evaluation(compared, meter, costs_of(given), seconds, file.kernels.native)
     if energy is None:
         return result
     number = compared.samples
     return replace(result, energy=estimate(meter.synapses(number), meter.neurons(number), facts.coding, energy))
+
+
+class _File:
+    """The spiking network as it is, and native kernels beside it where they are compiled."""
+
+    def __init__(self, model: onnx.ModelProto, native: bool, counts: Collection[str]) -> None:
+        self.session = open_session(model, native=False)
+        self.kernels = open_session(model) if native and library.operators() else self.session
+        self._counts = counts
+
+    def run(self, feeds: Any) -> tuple[dict[str, NDArray[Any]], float]:
+        """Outputs of the file, and seconds: those of the kernels, if they give the same."""
+        got, seconds = _timed(partial(_run, self.session, feeds))
+        if self.kernels.native:
+            by_kernels, seconds = _timed(partial(_run, self.kernels, feeds))
+            refuse_unequal(got, by_kernels, self._counts)
+        return got, seconds
 
 
 def _batch(snn: onnx.ModelProto, facts: Facts, at_once: int) -> int:
