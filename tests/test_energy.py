@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import csscc
 from csscc.errors import RefusedError
-from csscc.measure.energy import EnergyEstimate
+from csscc.measure.energy import EnergyEstimate, against_ann
 from csscc.measure.energy_costs import EnergyCosts, read_costs
 from csscc.measure.evaluation import evaluate
 from tests.helpers import parse
@@ -35,7 +35,7 @@ def samples(shape: tuple[int, ...], number: int = 5) -> NDArray[np.float32]:
 
 def estimated(model: onnx.ModelProto, x: NDArray[np.float32], costs: EnergyCosts | None = None, **options: Any) -> Any:
     """The SNN, and its evaluation with energies."""
-    snn = csscc.compile(model, calibration=x, **{"T": T, "beta": 1.5, "silent": 1, **options})
+    snn = csscc.compile(model, calibration=x, T=T, **(options or {"beta": 1.5, "silent": 1}))
     return snn, evaluate(model, snn.file, x, energy=costs or EnergyCosts())
 
 
@@ -72,6 +72,8 @@ def test_energies_of_a_network_by_hand() -> None:
     assert made.break_even == pytest.approx((4.6 / 0.9, 3.0))
     assert made.not_local == 0
 
+    last = next(s for s in made.synapses if s.name == "last")
+    assert against_ann(last, 0.2, 0.1) == pytest.approx((3 * ones * 0.1 + multiplications * 0.3) / (15 * 0.3))
     weights, neurons, inputs = 72 + 20 + 15, 64 + 80, 72
     operations, spikes = additions + multiplications, sum(sent.values())
     expected = {
@@ -150,9 +152,19 @@ def test_products_of_computed_inputs_are_multiplications() -> None:
 @pytest.mark.parametrize(("beta", "amplification"), [(2, 0.1), (1.5, 0.1), (1.7, 3.1)])
 def test_what_the_weight_of_a_spike_takes_in_integers(beta: float, amplification: float) -> None:
     x = samples((2, 6, 6))
-    _, result = estimated(parse(POOLED), x, beta=beta)
+    _, result = estimated(parse(POOLED), x, beta=beta, silent=1)
     expected = T * 144 * (amplification + 0.5) + 72 * (3.1 + 2 * T * 0.1)
     assert design(result.energy, "per_step", "SNN int8").neurons == pytest.approx(expected)
+
+
+def test_spikes_of_equal_weight_are_not_multiplied() -> None:
+    x = samples((2, 6, 6))
+    snn, result = estimated(parse(POOLED), x, coding="rate")
+    assert snn.facts.coding.beta == 1
+    neurons = sum(n.neurons * (n.currents + 4) * T for n in result.energy.neurons if n.kind != "encoder")
+    encoders = sum(n.neurons * (3.1 + 2 * T * 0.1) for n in result.energy.neurons if n.kind == "encoder")
+    assert design(result.energy, "per_step", "SNN int8").neurons == pytest.approx(0.1 * neurons + encoders)
+    assert not any("sparse" in sentence for sentence in result.energy.sentences)
 
 
 def test_an_evaluation_estimates_nothing_unasked() -> None:

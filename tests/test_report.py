@@ -183,7 +183,7 @@ def test_pictures_hold_what_was_measured(text: str, findings: Findings) -> None:
     drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}
     assert {*drawn} == {
         *("reading", "errors", "residuals", "residual-histogram", "activations", "wave", "signed"),
-        *("sample", "raster", "value", "confusion", "energy"),
+        *("sample", "raster", "value", "confusion", "energy", "synapses"),
     }
     layers = findings.diagnosis.layers
     own = np.array([trace["y"] for trace in drawn["errors"]["figure"]["data"][:3]]).sum(axis=0)

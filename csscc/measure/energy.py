@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from csscc.coding.coding import Coding
 from csscc.measure.energy_costs import EnergyCosts
-from csscc.measure.energy_table import Arithmetic, Energy, Table, arithmetics
+from csscc.measure.energy_table import Energy, Table, arithmetics
 from csscc.measure.work import NeuronWork, SynapseWork
 
 ASSUMPTIONS = (
@@ -109,30 +109,36 @@ def estimate(
         neurons=tuple(neurons),
         costs=costs,
     )
-    return replace(made, sentences=_sentences(made, kinds, coding.T))
+    return replace(made, sentences=_sentences(made, coding))
 
 
-def _sentences(made: EnergyEstimate, kinds: tuple[Arithmetic, Arithmetic], steps: int) -> tuple[str, ...]:
+def _sentences(made: EnergyEstimate, coding: Coding) -> tuple[str, ...]:
     number = sum(n.neurons for n in made.neurons)
     spikes = sum(n.spikes for n in made.neurons) / number if number else 0.0
+    told = f"A neuron sends {spikes:.2f} spikes in {coding.T} steps on average."
+    if coding.beta > 1 and not coding.linear:
+        told = (
+            f"CSS coding is not sparse by design: a neuron sends its value as digits, {spikes:.2f} spikes in "
+            f"{coding.T} steps on average. It saves energy where additions replace multiplications, not by silence."
+        )
     return (
-        f"CSS coding is not sparse by design: a neuron sends its value as digits, {spikes:.2f} spikes in {steps} steps "
-        "on average here. It saves energy where additions replace multiplications, not by silence.",
+        told,
         _synapses(made),
         _totals(made),
-        _layers(made, kinds[1]),
+        _layers(made),
         _not_local(made),
     )
 
 
 def _synapses(made: EnergyEstimate) -> str:
-    told = f"A synapse carries {made.spikes_per_synapse:.2f} spikes in place of one multiply-accumulate. "
     verdicts = (
-        f"{'less than' if made.spikes_per_synapse < limit else 'not less than'} the {limit:.2f} at which they cost as "
-        f"much in {name}"
+        f"up to {limit:.2f} in {name}, so that the SNN {'wins' if made.spikes_per_synapse < limit else 'loses'} there"
         for limit, name in zip(made.break_even, ("float32", "integers"), strict=True)
     )
-    return f"{told}That is {', and '.join(verdicts)}."
+    return (
+        f"A synapse carries {made.spikes_per_synapse:.2f} spikes in place of one multiply-accumulate. Their additions "
+        f"cost less {', and '.join(verdicts)}, memory aside."
+    )
 
 
 def _totals(made: EnergyEstimate) -> str:
@@ -148,13 +154,17 @@ def _totals(made: EnergyEstimate) -> str:
     return f"With neurons and memory, the SNN takes {', '.join(parts)}."
 
 
-def _layers(made: EnergyEstimate, kind: Arithmetic) -> str:
+def against_ann(work: SynapseWork, multiply: float, add: float) -> float:
+    """Energy of a node's synaptic operations in units of that of the ANN's multiply-accumulates, at these prices."""
+    return (work.additions * add + work.multiplications * (multiply + add)) / (work.macs * (multiply + add))
+
+
+def _layers(made: EnergyEstimate) -> str:
     """In how many layers the synapses cost less than those of the ANN in integers."""
-    layers = [s for s in made.synapses if s.macs]
+    layers = made.synapses
     if not layers:
         return "No node with weights reads spikes."
-    whole = kind.multiply_accumulate
-    ratio = {s.name: (s.additions * kind.add + s.multiplications * whole) / (s.macs * whole) for s in layers}
+    ratio = {s.name: against_ann(s, made.costs.int8_multiply, made.costs.int32_add) for s in layers}
     best, worst = min(ratio, key=lambda n: ratio[n]), max(ratio, key=lambda n: ratio[n])
     wins = sum(r < 1 for r in ratio.values())
     return (

@@ -174,7 +174,7 @@ def signed(findings: Findings) -> Iterator[Picture]:
             {"x": steps, "y": [-v for v in shorts(layer.negative_by_step)]},
             note=f"{layer.positive:.3f} positive and {layer.negative:.3f} negative spikes per neuron and inference.",
         )
-    bars = [go.Bar(name="positive"), go.Bar(name="negative: take back", marker_pattern_shape="/")]
+    bars = [go.Bar(name="positive"), go.Bar(name="negative", marker_pattern_shape="/")]
     yield Picture(
         "signed",
         "Positive and negative spikes over time",

@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from csscc.measure.energy import against_ann
 from csscc.report.findings import Findings
 from csscc.report.picture import DASHED, DOTTED, HEIGHT, SOLID, Picture, figure, line, plain, short, variant
 
@@ -31,7 +32,7 @@ def reading(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "reading",
         "If the output is read early",
-        "Spikes that count most come first, so the output is nearly right before the last spike has arrived. "
+        "What the readout has added up by then, with what has arrived. "
         f"The last point, at time step {steps[-1]}, is the answer itself.",
         figure(traces, "time step at which the output is read", unit, yaxis_type=scale),
     )
@@ -98,4 +99,41 @@ def energy(findings: Findings) -> Iterator[Picture]:
             )
             for name, rows in (("step", made.per_step), ("spike", made.per_spike))
         },
+    )
+
+
+def synapses(findings: Findings) -> Iterator[Picture]:
+    """Where synapses cost less than the ANN's, and where more."""
+    made = findings.evaluation.energy
+    if made is None or not made.synapses:
+        return
+    numbers = list(range(1, len(made.synapses) + 1))
+    names = [plain(node.name) for node in made.synapses]
+    kinds = (
+        ("float32", made.costs.float32_multiply, made.costs.float32_add, ""),
+        ("int8", made.costs.int8_multiply, made.costs.int32_add, "/"),
+    )
+    bars: list[Any] = [
+        go.Bar(
+            x=numbers,
+            y=[short(against_ann(node, multiply, add)) for node in made.synapses],
+            name=kind,
+            marker_pattern_shape=pattern,
+            text=names,
+            textposition="none",
+            hovertemplate="%{text}<br>" + kind + ": %{y} times the ANN's<extra></extra>",
+        )
+        for kind, multiply, add, pattern in kinds
+    ]
+    bars.append(
+        go.Scatter(
+            x=[0.5, len(numbers) + 0.5], y=[1, 1], name="as much as the ANN", mode="lines", line={"dash": DASHED}
+        )
+    )
+    yield Picture(
+        "synapses",
+        "Where synapses win, and where they lose",
+        "Energy of synaptic operations of each node with weights, in units of that of the ANN's multiply-accumulates "
+        "in the same precision. Below the dashed line the SNN computes for less. Memory is not in it.",
+        figure(bars, "node with weights", "times the ANN's", barmode="group"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from csscc.report.findings import Findings
 from csscc.report.layer_pictures import activations, errors, residual_histogram, residuals, signed, wave
-from csscc.report.network_pictures import confusion, energy, reading
+from csscc.report.network_pictures import confusion, energy, reading, synapses
 from csscc.report.picture import Picture
 from csscc.report.train_pictures import raster, sample, value
 
@@ -21,6 +21,7 @@ PICTURES = (
     value,
     confusion,
     energy,
+    synapses,
 )
 
 

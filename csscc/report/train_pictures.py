@@ -103,7 +103,7 @@ def value(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "value",
         "The value that one neuron's spikes build up",
-        "Each spike adds its weight, theta * q[t], or takes it away: the first change much, the last little.",
+        "Each spike adds its weight, theta * q[t], or takes it away.",
         figure(traces, "time step", "value", 340),
         ("layer", "sample", "neuron"),
         variants,
