@@ -17,6 +17,7 @@ from csscc.cli.common import (
     refuse_unwritable,
     take_images,
 )
+from csscc.cli.streams import echo
 
 
 @click.command("report")
@@ -63,4 +64,4 @@ def report_command(
         found = gather(ann, snn, data, images=images, limit=limit, native=native, costs=costs, progress=advance)
         write(found, output, shlex.join(["csscc", *sys.argv[1:]]))
     if not quiet:
-        click.echo(f"wrote {output}; open it in a browser")
+        echo(f"wrote {output}; open it in a browser")

@@ -8,7 +8,9 @@ it is; operators without a kernel keep their function. The spikes are the same, 
 
 The library is compiled on the user's machine, once, by `build` (``csscc native build``), into the user's cache folder:
 a package without binaries installs anywhere, the code fits the processor it runs on, and no command stops for a
-compiler unasked. Sources, flags and processor are part of the file's name, so a library never outlives them.
+compiler unasked. Sources, flags and processor are part of the file's name, so a library never outlives them; so is the
+digest of what was built, so a damaged one is told from it. Folder and file must belong to the user, and to nobody else
+who may write them: what is loaded runs with the user's rights.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
-import tempfile
-from functools import cache
+import sys
+from functools import cache, lru_cache
 from pathlib import Path
 
 from csscc.errors import RefusedError
+from csscc.io.files import temporary_folder
 
 SWITCH = "CSSCC_NATIVE"
 COMPILERS = ("c++", "g++", "clang++")
 SECONDS = 600
+DIGITS = 16  # of a digest in a file's name
 # One IEEE operation at a time (no fused multiply-add): what makes spikes the same bit for bit.
 FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -45,7 +50,7 @@ def library() -> str:
     """
     if why := reason():
         raise RefusedError(f"no native kernels: {why}")
-    return str(_path())
+    return str(_built())
 
 
 def available() -> bool:
@@ -57,9 +62,17 @@ def reason() -> str:
     """Why the library cannot be used; empty if it can."""
     if os.environ.get(SWITCH, "") == "0":
         return f"switched off by {SWITCH}=0"
-    path = _path()
-    if not path.is_file():
+    try:
+        path = _built()
+        why = _unsafe(path.parent) or _unsafe(path) or _damaged(path, *_state(path)) if path else ""
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    if path is None:
         return "not compiled; csscc native build does it"
+    return why or _not_taken(path)
+
+
+def _not_taken(path: Path) -> str:
     import onnxruntime as ort
 
     try:
@@ -73,7 +86,7 @@ def operators() -> frozenset[str]:
     """Names of the operators that have a kernel; empty without a library."""
     if not available():
         return frozenset()
-    names = ctypes.CDLL(str(_path())).csscc_operators
+    names = ctypes.CDLL(library()).csscc_operators
     names.restype = ctypes.c_char_p
     return frozenset(names().decode().split())
 
@@ -84,21 +97,31 @@ def build() -> str:
     Raises:
         RefusedError: there is no compiler, or it fails.
     """
-    path = _path()
-    if path.is_file():
-        return str(path)
-    compiler = next((c for c in (os.environ.get("CXX"), *COMPILERS) if c and shutil.which(c)), None)
-    if compiler is None:
-        raise RefusedError(f"no C++ compiler found ({', '.join(COMPILERS)}; the variable CXX names another)")
+    folder = _folder()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / path.name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sys.platform != "win32" and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)
+        if why := _unsafe(folder):
+            raise RefusedError(f"{why}; XDG_CACHE_HOME moves it")
+        path = _built()
+        if path is not None and not _unsafe(path) and not _damaged(path, *_state(path)):
+            return str(path)
+        compiler = next((c for c in (os.environ.get("CXX"), *COMPILERS) if c and shutil.which(c)), None)
+        if compiler is None:
+            raise RefusedError(f"no C++ compiler found ({', '.join(COMPILERS)}; the variable CXX names another)")
+        with temporary_folder(folder) as inner:
+            made = inner / "kernels.so"
             _compile(compiler, made)
-            made.replace(path)
+            made.chmod(0o600)
+            digest = hashlib.sha256(made.read_bytes()).hexdigest()[:DIGITS]
+            target = folder / f"kernels-{_key()}-{digest}.so"
+            made.replace(target)
+        if path is not None and path != target:
+            path.unlink()
     except OSError as error:
-        raise RefusedError(f"{path.parent}: cannot be written ({error.strerror}); XDG_CACHE_HOME moves it") from error
-    return str(path)
+        raise RefusedError(f"{folder}: cannot be written ({error.strerror}); XDG_CACHE_HOME moves it") from error
+    return str(target)
 
 
 def _compile(compiler: str, output: Path) -> None:
@@ -132,6 +155,40 @@ def _processor() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
 
 
-def _path() -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "csscc" / f"kernels-{_key()}.so"
+def _folder() -> Path:
+    """Where the library lies: a cache variable that is no absolute path does not count, as its standard says."""
+    given = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    return (given if given.is_absolute() else Path.home() / ".cache") / "csscc"
+
+
+def _built() -> Path | None:
+    """The library for these sources on this processor, if one was built."""
+    return next(iter(sorted(_folder().glob(f"kernels-{_key()}-{'[0-9a-f]' * DIGITS}.so"))), None)
+
+
+def _unsafe(path: Path) -> str:
+    """Why code is not loaded from a folder or file: others may have put it there. Empty if they cannot have."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if sys.platform == "win32":
+        return ""
+    if found.st_uid != os.geteuid():
+        return f"{path} belongs to another user"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write {path}; csscc native build closes its folder"
+    return ""
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What changes with a file's content."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _damaged(path: Path, *state: int) -> str:
+    """Why it is not what was built; empty if it is. `state` is that of `_state`."""
+    if path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]):
+        return ""
+    return f"{path} is damaged; csscc native build makes it again"

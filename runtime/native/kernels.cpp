@@ -23,6 +23,8 @@ constexpr int kStepsDomainVersion = 2;
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
 constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about
+constexpr std::size_t kMostSteps = 512;  // coding steps, as csscc.limits has it
+constexpr int64_t kLargest = 1 << 30;    // of a window's numbers, so that no sum of products of them overflows
 
 void check(ort::Status* status) {
   if (status == nullptr) return;
@@ -82,6 +84,28 @@ std::string text(const ort::KernelInfo* info, const char* name) {
   return value.c_str();
 }
 
+void require(bool holds, const char* what) {
+  if (!holds) throw std::runtime_error(std::string("a csscc node has an attribute that cannot be: ") + what);
+}
+
+// A count that an attribute states, within bounds: it comes as 64 bits and is kept as 32.
+int count(const ort::KernelInfo* info, const char* name, int64_t otherwise, std::size_t most) {
+  const int64_t value = attribute<int64_t>(info, name, otherwise);
+  require(0 <= value && value <= static_cast<int64_t>(most), name);
+  return static_cast<int>(value);
+}
+
+// Channels that lie side by side.
+std::size_t lanes_of(const ort::KernelInfo* info) {
+  const int64_t lanes = attribute<int64_t>(info, "lanes", 1);
+  require(lanes == 1 || lanes == 8 || lanes == 16, "channels come in blocks of 8 or 16");
+  return static_cast<std::size_t>(lanes);
+}
+
+bool all(const std::vector<float>& values, bool (*holds)(float)) {
+  return std::all_of(values.begin(), values.end(), holds);
+}
+
 // See `Coding::top`: the sum of the spikes from `shared` on, if they are digits that can be told from their number.
 float top_of(const Coding& coding, std::size_t shared) {
   const std::size_t T = coding.spikes.size(), summed = coding.sends.size();
@@ -99,24 +123,28 @@ float top_of(const Coding& coding, std::size_t shared) {
 Coding coding_of(const ort::KernelInfo* info) {
   const bool negative = attribute<int64_t>(info, "negative", 1) != 0;
   const bool whole = attribute<int64_t>(info, "whole", 0) != 0;
+  const auto positive = [](float q) { return std::isfinite(q) && q > 0; };
+  const auto finite = [](float q) { return std::isfinite(q); };
+  const std::vector<float> worth = attributes<float>(info, "worth");
+  require(!worth.empty() && worth.size() <= kMostSteps && all(worth, positive), "it needs one worth a step, positive, 512 at most");
   Coding coding;
-  for (const float q : attributes<float>(info, "worth")) coding.spikes.emplace_back(q, negative, whole);
-  coding.silent = static_cast<int>(attribute<int64_t>(info, "silent", 0));
+  for (const float q : worth) coding.spikes.emplace_back(q, negative, whole);
+  coding.silent = count(info, "silent", 0, worth.size());
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
+  coding.whole = whole;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
   coding.most = attribute<float>(info, "most", coding.most);
   coding.merged = attributes<float>(info, "merged", {1.0f});
-  coding.reads = static_cast<int>(attribute<int64_t>(info, "reads", 1));
+  coding.reads = count(info, "reads", 1, worth.size());
   coding.sends = attributes<float>(info, "sends", {1.0f});
-  const auto require = [](bool holds, const char* what) {
-    if (!holds) throw std::runtime_error(std::string("a csscc node states no valid coding: ") + what);
-  };
-  require(coding.T() >= 1, "it needs one worth a step");
-  require(coding.silent >= 0, "silent is negative");
-  require(coding.reads >= 1 && coding.reads <= coding.heard(), "reads is none of the merged steps");
-  require(coding.heard() <= coding.T(), "more merged steps than there are");
-  require(!coding.sends.empty() && coding.slabs_out() >= 1, "sends has not one to T weights");
-  require(coding.merged.back() == 1.0f && coding.sends.back() == 1.0f, "the last weight of a sum is not 1");
+  require(coding.most >= 0, "most, which is negative or no number");
+  require(coding.merged.size() <= worth.size(), "more merged steps than there are");
+  require(!coding.merged.empty() && all(coding.merged, finite) && coding.merged.back() == 1.0f,
+          "merged, finite numbers of which the last is 1");
+  require(!coding.sends.empty() && coding.sends.size() <= worth.size() && all(coding.sends, finite) &&
+              coding.sends.back() == 1.0f,
+          "sends, one to T finite numbers of which the last is 1");
+  require(coding.reads >= 1 && coding.reads <= coding.heard(), "reads, which is none of the merged steps");
   const std::size_t summed = coding.sends.size();
   for (std::size_t k = 0; k < coding.spikes.size(); ++k) {
     Spike& spike = coding.spikes[k];
@@ -142,7 +170,7 @@ Tensor input(const ort::KernelContext* context, std::size_t index) {
   const ort::Value* value = nullptr;
   if (index < count) check(api->input(context, index, &value));
   Tensor tensor;
-  if (value == nullptr) return tensor;
+  if (value == nullptr) return tensor;  // has no data, which its reader must see to
   ort::ShapeInfo* info = nullptr;
   check(api->shape_info(value, &info));
   std::size_t rank = 0;
@@ -171,6 +199,14 @@ float* output(ort::KernelContext* context, std::size_t index, const Dims& dims) 
   return static_cast<float*>(data);
 }
 
+// The same where there has to be one, with a batch axis.
+Tensor batch_input(const ort::KernelContext* context, std::size_t index) {
+  const Tensor tensor = input(context, index);
+  if (tensor.data == nullptr && tensor.dims.empty()) throw std::runtime_error("an input of a csscc node is missing");
+  if (tensor.dims.empty()) throw std::runtime_error("an input of a csscc node has no batch");
+  return tensor;
+}
+
 // A tensor read as if broadcast to the shape behind the batch axis: element p of sample b is
 // data[b * sample + p / repeat % count]. Where channels come in blocks (see csscc.passes.lower.nchwc) it is
 // data[p / (repeat * lanes) * lanes + p % lanes].
@@ -180,13 +216,15 @@ class Operand {
   explicit Operand(float scalar) : owned_{scalar} { data_ = owned_.data(); }
 
   // `batched` says that the first axis is the batch; the other axes are aligned at the right.
-  Operand(const Tensor& tensor, const Dims& shape, bool batched, std::size_t lanes = 1)
+  Operand(const Tensor& tensor, const Dims& shape, std::size_t batch, bool batched, std::size_t lanes = 1)
       : data_(tensor.data), lanes_(lanes) {
-    if (lanes != 1 && lanes != 8 && lanes != 16) throw std::runtime_error("channels come in blocks of 8 or 16");
+    if (tensor.data == nullptr && tensor.dims.empty()) throw std::runtime_error("an input of a csscc node is missing");
     Dims dims = tensor.dims;
     if (batched || dims.size() > shape.size()) {
       if (dims.size() != shape.size() + 1) throw std::runtime_error("the inputs of a csscc node differ in rank");
       const bool each = batched || dims[0] != 1;
+      if (each && dims[0] != static_cast<int64_t>(batch))
+        throw std::runtime_error("the inputs of a csscc node differ in their batch");
       dims.erase(dims.begin());
       if (each) sample_ = product(dims);
     }
@@ -200,6 +238,8 @@ class Operand {
     }
     for (std::size_t i = first; i < last; ++i) count_ *= static_cast<std::size_t>(shape[i]);
     if (first < last) repeat_ = product(shape, last);
+    if (lanes > 1 && repeat_ > 1 && count_ % lanes != 0)
+      throw std::runtime_error("channels of a csscc node do not fill their blocks");
     if (first < last && count_ != product(dims)) write_out(dims, shape, sample_ ? tensor.dims[0] : 1);
   }
 
@@ -295,7 +335,17 @@ struct MaxPool : Elementwise {
     pads = attributes<int64_t>(info, "pads");
     auto_pad = text(info, "auto_pad");
     ceil = attribute<int64_t>(info, "ceil_mode", 0) != 0;
-    if (kernel.empty() && !whole) throw std::runtime_error("MaxPool states no kernel_shape");
+    const auto within = [](const Dims& values, int64_t least) {
+      return std::all_of(values.begin(), values.end(), [=](int64_t v) { return v >= least && v <= kLargest; });
+    };
+    require(whole || !kernel.empty(), "kernel_shape, which is not stated");
+    require(within(kernel, 1), "kernel_shape");
+    require(within(strides, 1), "strides");
+    require(within(dilations, 1), "dilations");
+    require(within(pads, 0), "pads");
+    require(auto_pad.empty() || auto_pad == "NOTSET" || auto_pad == "VALID" || auto_pad == "SAME_UPPER" ||
+                auto_pad == "SAME_LOWER",
+            "auto_pad");
   }
 
   // The pool for an input of these spatial dimensions.
@@ -304,11 +354,17 @@ struct MaxPool : Elementwise {
     pool.lanes = lanes;
     const std::size_t n = spatial.size();
     if (whole) pool.kernel = spatial;
-    pool.strides.resize(n, 1);
-    pool.dilations.resize(n, 1);
-    pool.pads.resize(2 * n, 0);
+    const auto fill = [](Dims* values, std::size_t size, int64_t usual) {
+      require(values->empty() || values->size() == size, "a window's, which has not one number an axis");
+      values->resize(size, usual);
+    };
+    fill(&pool.kernel, n, 0);
+    fill(&pool.strides, n, 1);
+    fill(&pool.dilations, n, 1);
+    fill(&pool.pads, 2 * n, 0);
+    for (std::size_t i = 0; i < 2 * n; ++i)
+      require(pool.pads[i] < pool.kernel[i % n] || pool.pads[i] == 0, "pads, which are no smaller than the window");
     pool.in = pool.out = spatial;
-    if (pool.kernel.size() != n) throw std::runtime_error("kernel_shape of a MaxPool does not fit its input");
     for (std::size_t i = 0; i < n; ++i) pool.out[i] = pool.size(i);
     return pool;
   }
@@ -345,7 +401,7 @@ struct MaxPool : Elementwise {
     if (relu) {
       const std::size_t n = product(out) * lanes;
 #pragma omp simd
-      for (std::size_t j = 0; j < n; ++j) result[j] = result[j] > 0 ? result[j] : 0.0f;
+      for (std::size_t j = 0; j < n; ++j) result[j] = result[j] <= 0 ? 0.0f : result[j];
     }
   }
 
@@ -483,14 +539,15 @@ class Encode : public Kernel {
   explicit Encode(const ort::KernelInfo* info) : coding_(coding_of(info)) {}
 
   void compute(ort::KernelContext* context) const override {
-    const Tensor x = input(context, 0);
+    const Tensor x = batch_input(context, 0);
     const Dims rest(x.dims.begin() + 1, x.dims.end());
-    const Operand theta(input(context, 1), rest, false);
+    const auto batch = static_cast<std::size_t>(x.dims[0]);
+    const Operand theta(input(context, 1), rest, batch, false);
     Dims dims = x.dims;
     dims[0] *= coding_.slabs_out();
     const auto slabs = slabs_of(output(context, 0, dims), coding_.slabs_out(), product(x.dims));
     const std::size_t size = product(rest);
-    each_block(context, static_cast<std::size_t>(x.dims[0]), size, [&](std::size_t b, std::size_t p, std::size_t n) {
+    each_block(context, batch, size, [&](std::size_t b, std::size_t p, std::size_t n) {
       float* space = scratch(2 * kBlock);
       const std::size_t at = b * size + p;
       encode(coding_, x.data + at, theta.at(b, p, n, space + kBlock), n, slabs.data(), at, space);
@@ -507,7 +564,7 @@ class Merge : public Kernel {
   explicit Merge(const ort::KernelInfo* info) : coding_(coding_of(info)) {}
 
   void compute(ort::KernelContext* context) const override {
-    const Tensor train = input(context, 0);
+    const Tensor train = batch_input(context, 0);
     const int count = coding_.slabs_in(), sum = coding_.heard() - coding_.reads, made = count - sum;
     Dims dims = batch_of(train.dims, count);
     const std::size_t size = product(dims);
@@ -551,8 +608,7 @@ float otherwise<Clip>(int index) {
 template <class F, bool stepped = false>
 class Tsa : public Kernel {
  public:
-  explicit Tsa(const ort::KernelInfo* info)
-      : coding_(coding_of(info)), lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {
+  explicit Tsa(const ort::KernelInfo* info) : coding_(coding_of(info)), lanes_(lanes_of(info)) {
     if (coding_.heard() > coding_.silent + 1)
       throw std::runtime_error("a neuron fires before it heard all merged steps");
     configure(f_, info);
@@ -573,7 +629,7 @@ class Tsa : public Kernel {
     const Dims rest(z[0][0].dims.begin() + 1, z[0][0].dims.end());
     if constexpr (F::window) {
       if (rest.size() < 2) throw std::runtime_error("a MaxPool needs spatial axes");
-      windows(context, z[0], Operand(bias[0], rest, false, lanes_), batch, rest);
+      windows(context, z[0], Operand(bias[0], rest, batch, false, lanes_), batch, rest);
     } else {
       elements(context, z, bias, theta, parameters, batch, rest);
     }
@@ -585,13 +641,12 @@ class Tsa : public Kernel {
     const int count = coding_.slabs_in();
     std::vector<Tensor> made;
     if (stepped) {
-      for (int i = 0; i < count; ++i) made.push_back(input(context, (*index)++));
-      if (made[0].dims.empty()) throw std::runtime_error("an input of a csscc node has no batch");
+      for (int i = 0; i < count; ++i) made.push_back(batch_input(context, (*index)++));
       for (const Tensor& slab : made)
         if (slab.dims != made[0].dims) throw std::runtime_error("the slabs of a csscc node's input differ in shape");
       return made;
     }
-    const Tensor whole = input(context, (*index)++);
+    const Tensor whole = batch_input(context, (*index)++);
     const Dims dims = batch_of(whole.dims, count);
     for (const float* data : slabs_of(whole.data, count, product(dims))) made.push_back({data, dims});
     return made;
@@ -617,12 +672,12 @@ class Tsa : public Kernel {
     std::vector<Operand> currents[2];
     Operand biases[2], parameters[2];
     for (int i = 0; i < F::inputs; ++i) {
-      for (const Tensor& slab : z[i]) currents[i].emplace_back(slab, rest, true);
-      biases[i] = Operand(bias[i], rest, false, lanes_);
+      for (const Tensor& slab : z[i]) currents[i].emplace_back(slab, rest, batch, true);
+      biases[i] = Operand(bias[i], rest, batch, false, lanes_);
     }
     for (int i = 0; i < F::parameters; ++i)
-      parameters[i] = given[i].data ? Operand(given[i], rest, false, lanes_) : Operand(otherwise<F>(i));
-    const Operand theta = F::homogeneous ? Operand() : Operand(given_theta, rest, false, lanes_);
+      parameters[i] = given[i].data ? Operand(given[i], rest, batch, false, lanes_) : Operand(otherwise<F>(i));
+    const Operand theta = F::homogeneous ? Operand() : Operand(given_theta, rest, batch, false, lanes_);
     float* residual = nullptr;
     const std::vector<float*> spikes = outputs(context, batch, rest, &residual);
     each_block(context, batch, size, [&](std::size_t b, std::size_t p, std::size_t n) {
@@ -644,6 +699,8 @@ class Tsa : public Kernel {
   // A plane is a channel, or a block of channels; it is done in strips, which share the lines that windows overlap in.
   void windows(ort::KernelContext* context, const std::vector<Tensor>& z, const Operand& bias, std::size_t batch,
                Dims rest) const {
+    if (rest[0] % static_cast<int64_t>(lanes_) != 0)
+      throw std::runtime_error("channels of a csscc node do not fill their blocks");
     const MaxPool pool = f_.sized(Dims(rest.begin() + 1, rest.end()), lanes_);
     const std::size_t in = product(pool.in) * lanes_, out = product(pool.out) * lanes_;
     const std::size_t line_in = product(pool.in, 1) * lanes_, line_out = product(pool.out, 1) * lanes_;
@@ -706,16 +763,16 @@ class Tsa : public Kernel {
 // Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.passes.lower.nchwc).
 class Scale : public Kernel {
  public:
-  explicit Scale(const ort::KernelInfo* info)
-      : lanes_(static_cast<std::size_t>(attribute<int64_t>(info, "lanes", 1))) {}
+  explicit Scale(const ort::KernelInfo* info) : lanes_(lanes_of(info)) {}
 
   void compute(ort::KernelContext* context) const override {
-    const Tensor x = input(context, 0);
+    const Tensor x = batch_input(context, 0);
     const Dims rest(x.dims.begin() + 1, x.dims.end());
-    const Operand factor(input(context, 1), rest, false, lanes_);
+    const auto batch = static_cast<std::size_t>(x.dims[0]);
+    const Operand factor(input(context, 1), rest, batch, false, lanes_);
     float* y = output(context, 0, x.dims);
     const std::size_t size = product(rest);
-    each_block(context, static_cast<std::size_t>(x.dims[0]), size, [&](std::size_t b, std::size_t p, std::size_t n) {
+    each_block(context, batch, size, [&](std::size_t b, std::size_t p, std::size_t n) {
       const float *from = x.data + b * size + p, *by = factor.at(b, p, n, scratch(kBlock));
       float* to = y + b * size + p;
 #pragma omp simd

@@ -27,22 +27,35 @@ inline float add_spike(float sum, float count, float spike) {
 struct Spike {
   float q = 0;
   float highest = 0;  // the potential from which on it is +1
-  float lowest = 0;   // down from which it is -1; NaN, which nothing reaches, for never
+  float lowest = 0;   // the potential down from which it is `below`, as it is for NaN: so the functions have it
+  float below = 0;    // -1, or 0 without negative spikes
   float weight = 1;   // how often it counts in its slab
   int slab = 0;
   bool begins = true;  // whether it is the first of its slab
 
   Spike() = default;
   Spike(float q, bool negative, bool whole) : q(q) {
-    highest = whole ? q : std::nextafter(q / 2, std::numeric_limits<float>::infinity());  // above half of it
-    lowest = negative ? -highest : std::numeric_limits<float>::quiet_NaN();
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    highest = whole ? q : std::nextafter(q / 2, infinity);  // above half of it
+    lowest = negative ? -highest : -infinity;
+    below = negative ? -1.0f : 0.0f;
   }
 
   float fire(float potential) const {
     const float up = potential >= highest ? 1.0f : 0.0f;
-    return potential <= lowest ? -1.0f : up;
+    return potential > lowest ? up : below;
   }
 };
+
+// Bounds that keep NaN, of either number.
+inline float larger(float x, float y) {
+  const float most = x > y ? x : y;
+  return x == x ? most : x;
+}
+inline float smaller(float x, float y) {
+  const float least = x < y ? x : y;
+  return x == x ? least : x;
+}
 
 // A value without what a train cannot say; NaN stays.
 inline float cut(float value, float most) { return value > most ? most : value < -most ? -most : value; }
@@ -52,6 +65,7 @@ inline float cut(float value, float most) { return value > most ? most : value <
 struct Coding {
   int silent = 0;
   bool rounded = false;       // spikes decided behind the last input say together a number rounded to a whole one
+  bool whole = false;         // a spike is sent where all of it is there
   bool constant = false;      // rate coding: the encoder sends the same current at each step
   std::vector<Spike> spikes;  // of step t = 1..T, at index t - 1
   std::vector<float> merged;  // weights of the first steps, which are heard as one sum
@@ -79,7 +93,7 @@ struct Linear : Elementwise {
   float operator()(float x, float, float, float) const { return x; }
 };
 struct Relu : Elementwise {
-  float operator()(float x, float, float, float) const { return x > 0 ? x : 0.0f; }
+  float operator()(float x, float, float, float) const { return x <= 0 ? 0.0f : x; }
 };
 struct LeakyRelu : Elementwise {
   float alpha = 0.01f;
@@ -94,21 +108,21 @@ struct Abs : Elementwise {
 };
 struct Max : Elementwise {
   static constexpr int inputs = 2;
-  float operator()(float x, float y, float, float) const { return x > y ? x : y; }
+  float operator()(float x, float y, float, float) const { return larger(x, y); }
 };
 struct Min : Elementwise {
   static constexpr int inputs = 2;
-  float operator()(float x, float y, float, float) const { return x < y ? x : y; }
+  float operator()(float x, float y, float, float) const { return smaller(x, y); }
 };
 struct AtLeast : Elementwise {
   static constexpr bool homogeneous = false;
   static constexpr int parameters = 1;
-  float operator()(float x, float, float bound, float) const { return x > bound ? x : bound; }
+  float operator()(float x, float, float bound, float) const { return larger(x, bound); }
 };
 struct AtMost : Elementwise {
   static constexpr bool homogeneous = false;
   static constexpr int parameters = 1;
-  float operator()(float x, float, float bound, float) const { return x < bound ? x : bound; }
+  float operator()(float x, float, float bound, float) const { return smaller(x, bound); }
 };
 struct ThresholdedRelu : Elementwise {
   static constexpr bool homogeneous = false;
@@ -128,8 +142,8 @@ struct HardSigmoid : Elementwise {
   float alpha = 0.2f, beta = 0.5f;
   float operator()(float x, float, float, float) const {
     const float line = alpha * x + beta;
-    const float low = line < 1.0f ? line : 1.0f;
-    return low > 0.0f ? low : 0.0f;
+    const float low = line >= 1.0f ? 1.0f : line;
+    return low <= 0.0f ? 0.0f : low;
   }
 };
 struct HardSwish : Elementwise {
@@ -208,6 +222,12 @@ void fire_one(const Spike* from, const Target& given, float* sent, std::size_t s
     slab[j] = add_spike(begins ? 0.0f : slab[j], spike.weight, fired);
     sent[j] = add_spike(sent[j], spike.q, fired);
   }
+}
+
+// A neuron that sends whole spikes sends none of what is no number.
+inline void nothing_unknown(float* value, std::size_t size) {
+#pragma omp simd
+  for (std::size_t j = 0; j < size; ++j) value[j] = value[j] == value[j] ? value[j] : 0.0f;
 }
 
 constexpr std::size_t kChunk = 64;  // elements whose numbers stay in registers from spike to spike
@@ -341,7 +361,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   float* membrane[2] = {scratch, scratch + space};
   float* sent = scratch + 2 * space;
   float* value = scratch + 3 * space;
-  const bool number = coding.top > 0 && block.residual == nullptr;
+  const bool number = coding.top > 0 && block.residual == nullptr && !coding.whole;
   std::fill_n(sent, out, 0.0f);
   const Spike* next = coding.spikes.data();
   const Spike* const last = next + coding.T() - 1;
@@ -355,7 +375,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     const Spike* const end = t == coding.T() ? last + 1 : next + (t > coding.silent);  // of those decided now
     const bool ends = t == coding.T(), rounds = ends && coding.rounded, shown = ends && block.residual != nullptr;
     if constexpr (!F::window) {
-      if (end == next + 1 && !shown && !rounds) {
+      if (end == next + 1 && !shown && !rounds && !coding.whole) {
         const auto one = next->begins ? fire_one<F::partial, true, Step<F>> : fire_one<F::partial, false, Step<F>>;
         one(next, step, sent, out, block.slabs[next->slab] + block.at);
         next = end;
@@ -382,6 +402,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     }
     float* before = membrane[0];  // which nothing reads any more
     if (shown) std::copy_n(value, out, block.residual);
+    if (coding.whole) nothing_unknown(value, out);
     if (rounds) {
 #pragma omp simd
       for (std::size_t j = 0; j < out; ++j) {
@@ -406,6 +427,7 @@ inline void encode(const Coding& coding, const float* x, const float* theta, std
                    std::size_t at, float* potential) {
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = cut(x[j] / theta[j], coding.most);
+  if (coding.whole && !coding.constant) nothing_unknown(potential, size);
   const float part = static_cast<float>(1.0 / coding.T());
   for (const Spike& spike : coding.spikes) {
     float* slab = slabs[spike.slab] + at;

@@ -345,14 +345,6 @@ def test_a_folder_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch
         native.build()
 
 
-def test_a_damaged_library_is_a_reason(elsewhere: Path, digits: csscc.SNN) -> None:
-    elsewhere.mkdir(parents=True)
-    Path(native._path()).write_bytes(b"damaged")
-    assert "does not take" in native.reason()
-    assert "\n" not in native.reason()
-    assert open_session(digits.model).native == frozenset()
-
-
 def test_the_switch(kernels: frozenset[str], digits: csscc.SNN, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSSCC_NATIVE", "0")
     assert native.reason() == "switched off by CSSCC_NATIVE=0"
