@@ -267,3 +267,21 @@ def test_a_browser_draws_it_and_the_choosers_work(text: str, tmp_path: Path) -> 
     assert told["drawn"] >= 10
     assert told["changed"] == dict.fromkeys(("layer", "sample", "neuron", "network", "memory"), True)
     assert len(set(told["colours"])) == 2
+
+
+NOT_A_NUMBER = """g (float[N,3] x) => (float[N,2] z) <float[3,4] w1, float[4,2] w2, float[2] edge = {-0.5, -0.5}>
+{ [first] a = MatMul(x, w1) [one] r = Relu(a) [last] y = MatMul(r, w2) [shift] s = Sub(y, edge) [root] z = Sqrt(s) }"""
+
+
+def test_outputs_that_are_no_numbers_are_said(tmp_path: Path) -> None:
+    model = parse(NOT_A_NUMBER)
+    x = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    assert np.isnan(run(model, {"x": x})["z"]).any()
+    onnx.save(model, tmp_path / "ann.onnx")
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(12) % 2)
+    csscc.compile(model, calibration=x, T=4).save(tmp_path / "snn.onnx")
+    found = gather(tmp_path / "ann.onnx", tmp_path / "snn.onnx", str(tmp_path / "x.npz"))
+    text = page(found, "csscc report")
+    assert "cannot be compared" in text
+    assert embedded(text, "evaluation")["output_error"]["z"] is None
+    assert found.confusion.ann.sum() < 12

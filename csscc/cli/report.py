@@ -49,6 +49,7 @@ def report_command(
     neurons and the values that they build up, activations against activations, classes mistaken, and an estimate of
     energy. The file needs nothing beside itself. To make it: pip install 'csscc[report]'
     """
+    from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.report import require_drawing
 
@@ -65,3 +66,5 @@ def report_command(
         write(found, output, shlex.join(["csscc", *sys.argv[1:]]))
     if not quiet:
         echo(f"wrote {output}; open it in a browser")
+    if found.evaluation.faults:
+        raise NotMetError("; ".join(found.evaluation.faults))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class Agreement:
         """Percent of samples with the same class."""
         if not self.classes:
             return None
-        return 100 * float(np.mean(_classes(self._ann, NO_CLASS) == _classes(self._snn, NO_ANSWER)))
+        return 100 * float(np.mean(classes_named(self._ann, NO_CLASS) == classes_named(self._snn, NO_ANSWER)))
 
     @property
     def ann_accuracy(self) -> float | None:
@@ -105,7 +105,7 @@ class Agreement:
     def _accuracy(self, outputs: list[NDArray[np.float64]], none: int) -> float | None:
         if self._labels is None or not self.classes:
             return None
-        right = _classes(outputs, none) == self._labels[: self.samples]
+        right = classes_named(outputs, none) == self._labels[: self.samples]
         return 100 * float(right.mean())
 
     @property
@@ -167,7 +167,7 @@ def _holds_classes(values: NDArray[Any]) -> bool:
     return values.ndim == 2 and values.shape[1] > 1 and is_number(values)
 
 
-def _classes(outputs: list[NDArray[np.float64]], none: int) -> NDArray[np.int64]:
-    """The class of each sample, `none` where a value is NaN."""
+def classes_named(outputs: Sequence[NDArray[Any]], none: int) -> NDArray[np.int64]:
+    """The class of each sample of all batches, `none` where a value is NaN."""
     values = np.concatenate(outputs)
     return np.where(np.isnan(values).any(axis=1), none, values.argmax(axis=1))

@@ -132,10 +132,11 @@ def evaluate(
         if progress is not None:
             progress(compared.samples, source.size)
     result = _evaluation(compared, meter, costs_of(given), seconds, file.kernels.native)
-    if energy is None:
-        return result
-    number = compared.samples
-    return replace(result, energy=estimate(meter.synapses(number), meter.neurons(number), facts.coding, energy))
+    return result if energy is None else replace(result, energy=_energy(meter, compared.samples, facts, energy))
+
+
+def _energy(meter: Meter, samples: int, facts: Facts, costs: EnergyCosts) -> EnergyEstimate:
+    return estimate(meter.synapses(samples), meter.neurons(samples), facts.coding, costs)
 
 
 class _File:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.io.outputs import as_arrays
-from csscc.measure.agreement import classes_of
+from csscc.measure.agreement import NO_CLASS, classes_named, classes_of
 from csscc.measure.observer import Batch
 
 
@@ -25,7 +25,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts ``[label, class named]`` of both networks."""
+    """Counts ``[label, class named]`` of both networks; samples that they give NaN for are not counted."""
 
     ann: NDArray[np.int64]
     snn: NDArray[np.int64]
@@ -56,9 +56,9 @@ class ConfusionCounter:
         classes = expected[name].shape[1]
         if self._counts is None:
             self._counts = [np.zeros((classes, classes), np.int64) for _ in range(2)]
-        known = (batch.labels >= 0) & (batch.labels < classes)
         for counts, outputs in zip(self._counts, (expected, got), strict=True):
-            np.add.at(counts, (batch.labels[known], outputs[name].argmax(1)[known]), 1)
+            named = classes_named([outputs[name]], NO_CLASS)
+            np.add.at(counts, (batch.labels[named != NO_CLASS], named[named != NO_CLASS]), 1)
 
     @property
     def result(self) -> Confusion | None:

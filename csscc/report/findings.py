@@ -107,28 +107,16 @@ def gather(
     """
     told = progress or (lambda stage, done, total: None)
     both = BothNetworks(ann, snn)
-    reading = ReadingByStep(by_layer(read_model(snn)), both.facts)
+    reading = ReadingByStep(by_layer(read_model(snn)), both.facts, both.counts)
     confusion, kept = ConfusionCounter(), KeptSamples(FIRST, DIFFERENT)
     evaluation = evaluate(
-        ann,
-        snn,
-        data,
-        images=images,
-        limit=limit,
-        native=native,
-        energy=costs or EnergyCosts(),
-        observers=(reading, confusion, kept),
-        progress=_newly(told, "evaluating"),
-    )
+        ann, snn, data, images=images, limit=limit, native=native, energy=costs or EnergyCosts(),
+        observers=(reading, confusion, kept), progress=_newly(told, "evaluating"),
+    )  # fmt: skip
+    first = min(limit or DIAGNOSED, DIAGNOSED)
     diagnosis = diagnose(
-        ann,
-        snn,
-        data,
-        images=images,
-        limit=min(limit or DIAGNOSED, DIAGNOSED),
-        both=both,
-        progress=_newly(told, "diagnosing"),
-    )
+        ann, snn, data, images=images, limit=first, both=both, progress=_newly(told, "diagnosing")
+    )  # fmt: skip
     told("layers of single samples", 0, len(kept.samples))
     return Findings(
         ann=str(ann),

@@ -9,7 +9,7 @@ import numpy as np
 
 from csscc.io.data import Arrays
 from csscc.io.outputs import as_arrays
-from csscc.measure.agreement import classes_of
+from csscc.measure.agreement import NO_ANSWER, NO_CLASS, classes_named, classes_of
 from csscc.measure.observer import Batch
 
 
@@ -59,7 +59,7 @@ class KeptSamples:
         name = classes_of(expected, batch.size)
         ann = snn = None
         if name is not None:
-            ann, snn = expected[name].argmax(1), got[name].argmax(1)
+            ann, snn = classes_named([expected[name]], NO_CLASS), classes_named([got[name]], NO_ANSWER)
         for row in range(batch.size):
             number = self._seen + row
             differs = ann is not None and snn is not None and ann[row] != snn[row]

@@ -141,10 +141,10 @@ def activations(findings: Findings) -> Iterator[Picture]:
 def wave(findings: Findings) -> Iterator[Picture]:
     """Spikes of all layers over time."""
     numbers, names = _axis(findings)
-    rows = []
+    rows = list[list[float | None]]()
     for layer, trains in zip(findings.diagnosis.layers, findings.trains, strict=True):
         by_step = zip(layer.positive_by_step, layer.negative_by_step, strict=True)
-        rows.append([None] * trains.depth + [short(p + n) for p, n in by_step])
+        rows.append([*[None] * trains.depth, *(short(p + n) for p, n in by_step)])
     last = max(map(len, rows), default=0)
     heat = go.Heatmap(
         x=list(range(1, last + 1)),
@@ -171,7 +171,7 @@ def signed(findings: Findings) -> Iterator[Picture]:
         steps = [trains.depth + t for t in range(1, len(layer.positive_by_step) + 1)]
         variants[str(number)] = variant(
             {"x": steps, "y": shorts(layer.positive_by_step)},
-            {"x": steps, "y": [-v for v in shorts(layer.negative_by_step)]},
+            {"x": steps, "y": shorts([-v for v in layer.negative_by_step])},
             note=f"{layer.positive:.3f} positive and {layer.negative:.3f} negative spikes per neuron and inference.",
         )
     bars = [go.Bar(name="positive"), go.Bar(name="negative", marker_pattern_shape="/")]

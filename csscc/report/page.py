@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from csscc.io.files import replacing
+from csscc.io.finite import strict_json
 from csscc.measure.energy import EnergyEstimate
 from csscc.report.findings import Findings
 from csscc.report.pictures import pictures
@@ -60,6 +60,8 @@ def page(findings: Findings, command: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("csscc.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.policies["json.dumps_function"] = strict_json  # as the command line's --json
+    environment.policies["json.dumps_kwargs"] = {}
     drawn, evaluation = pictures(findings), findings.evaluation
     assert evaluation.energy is not None, "a report has an estimate of energy"
     text: str = environment.get_template("report.html").render(
@@ -82,7 +84,7 @@ def page(findings: Findings, command: str) -> str:
         css=_part("report.css"),
         js=_part("report.js"),
         plotly=_packed_plotly(),
-        packed=packed(json.dumps({"pictures": [asdict(p) for p in drawn], "templates": TEMPLATES}, allow_nan=False)),
+        packed=packed(strict_json({"pictures": [asdict(p) for p in drawn], "templates": TEMPLATES})),
     )
     return text
 

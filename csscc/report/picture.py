@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,11 +71,11 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def short(value: float) -> float:
-    """A number of five digits, which is more than a picture can show."""
-    return float(f"{value:.5g}")
+def short(value: float) -> float | None:
+    """A number of five digits, which is more than a picture can show; None, a gap, for one that is not finite."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def shorts(values: Any) -> list[float]:
-    """Numbers of five digits."""
+def shorts(values: Any) -> list[float | None]:
+    """Numbers of five digits, and gaps."""
     return [short(float(v)) for v in values]

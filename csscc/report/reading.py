@@ -7,11 +7,10 @@ operators behind the readouts are run on each of these sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -19,7 +18,8 @@ from csscc.dialect.metadata import Facts
 from csscc.dialect.parts import from_tensors
 from csscc.dialect.spiking import spiking_nodes
 from csscc.io.outputs import as_arrays, is_label
-from csscc.measure.agreement import classes_of
+from csscc.measure.agreement import NO_ANSWER, NO_CLASS, classes_named, classes_of
+from csscc.measure.difference import Difference
 from csscc.measure.meter import joined
 from csscc.measure.observer import Batch
 from csscc.runtime.session import Session
@@ -33,7 +33,7 @@ class Reading:
         steps: time steps from the first input spike; the last is the latency.
         accuracy: percent right at each of them; None without classes or labels.
         agreement: percent with the ANN's class; None without classes.
-        errors: of each output, RMS of the difference relative to the ANN's RMS; of labels, the share that differs.
+        errors: of each output, as `csscc.measure.difference.Difference` has it.
     """
 
     steps: tuple[int, ...]
@@ -48,16 +48,17 @@ class ReadingByStep:
     Args:
         model: the spiking network by layer.
         facts: its metadata.
+        counts: outputs of whole numbers that count, see `csscc.measure.counts`.
     """
 
-    def __init__(self, model: onnx.ModelProto, facts: Facts) -> None:
+    def __init__(self, model: onnx.ModelProto, facts: Facts, counts: Collection[str] = ()) -> None:
         depths = {layer.name: layer.depth for layer in facts.layers}
         readouts = [view for _, view in spiking_nodes(model.graph) if view.is_readout]
         last = facts.latency - facts.coding.T
         self._arrives = {view.current[0]: depths.get(view.name, last) for view in readouts}
         self._steps = tuple(range(min(self._arrives.values(), default=last) + 1, facts.latency + 1))
         self._behind = Session(from_tensors(model, list(self._arrives)))
-        self._sums = [_Sums() for _ in self._steps]
+        self._sums = [_Sums(counts) for _ in self._steps]
 
     @property
     def tensors(self) -> Sequence[str]:
@@ -87,40 +88,33 @@ class ReadingByStep:
     def result(self) -> Reading:
         """What all batches say."""
         accuracy, agreement = [s.accuracy for s in self._sums], [s.agreement for s in self._sums]
-        names = list(self._sums[-1].squares)
+        names = list(self._sums[-1].differences)
         return Reading(
             steps=self._steps,
             accuracy=tuple(a for a in accuracy if a is not None) or None,
             agreement=tuple(a for a in agreement if a is not None) or None,
-            errors={n: tuple(s.error(n) for s in self._sums) for n in names},
+            errors={n: tuple(s.differences[n].error for s in self._sums) for n in names},
         )
 
 
 class _Sums:
     """Running sums at one step."""
 
-    def __init__(self) -> None:
-        self.squares: dict[str, list[float]] = {}
-        self._labelling: set[str] = set()
+    def __init__(self, counts: Collection[str]) -> None:
+        self.differences: dict[str, Difference] = {}
+        self._counts = counts
         self._classified = self._labelled = self._same = self._right = 0
 
     def add(self, expected: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]], batch: Batch) -> None:
-        for name, wanted in expected.items():
-            sums = self.squares.setdefault(name, [0.0, 0.0])
-            if is_label(wanted):
-                self._labelling.add(name)
-                sums[0] += float((wanted != got[name]).sum())
-                sums[1] += wanted.size
-            else:
-                known = np.isfinite(wanted)
-                ann, snn = wanted[known].astype(np.float64), got[name][known].astype(np.float64)
-                sums[0] += float(((snn - ann) ** 2).sum())
-                sums[1] += float((ann**2).sum())
-        classes = classes_of(expected, batch.size)
+        wanted = {name: value for name, value in expected.items() if name in got}
+        for name, value in wanted.items():
+            labels = is_label(value) and name not in self._counts
+            self.differences.setdefault(name, Difference(name, labels)).add(value, got[name])
+        classes = classes_of(wanted, batch.size)
         if classes is not None:
-            named = got[classes].argmax(1)
+            named = classes_named([got[classes]], NO_ANSWER)
             self._classified += batch.size
-            self._same += int((named == expected[classes].argmax(1)).sum())
+            self._same += int((named == classes_named([wanted[classes]], NO_CLASS)).sum())
             if batch.labels is not None:
                 self._labelled += batch.size
                 self._right += int((named == batch.labels).sum())
@@ -132,8 +126,3 @@ class _Sums:
     @property
     def agreement(self) -> float | None:
         return 100 * self._same / self._classified if self._classified else None
-
-    def error(self, name: str) -> float:
-        difference, size = self.squares[name]
-        share = difference / size if size else float(difference > 0)
-        return share if name in self._labelling else float(np.sqrt(share))

@@ -111,7 +111,8 @@ def value(findings: Findings) -> Iterator[Picture]:
 
 
 def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
-    sent, activation = shorts(layer.values[sample, neuron]), short(float(layer.activations[sample, neuron]))
+    values, wanted = layer.values[sample, neuron], float(layer.activations[sample, neuron])
+    sent, activation = shorts(values), short(wanted)
     spikes, first, last = layer.spikes[sample, neuron], layer.depth, layer.depth + len(sent)
     marks = [[t for t, spike in enumerate(spikes) if spike == sign] for sign in (1, -1)]
     place = ", ".join(map(str, layer.neurons[neuron]))
@@ -119,5 +120,5 @@ def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
         {"x": list(range(first, last + 1)), "y": [0.0, *sent]},
         {"x": [first, last], "y": [activation, activation]},
         *({"x": [first + t + 1 for t in steps], "y": [sent[t] for t in steps]} for steps in marks),
-        note=f"Neuron ({place}) sends {sent[-1]:.5g}; the ANN's activation is {activation:.5g}.",
+        note=f"Neuron ({place}) sends {values[-1]:.5g}; the ANN's activation is {wanted:.5g}.",
     )
