@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,6 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import csscc
 from csscc import api
@@ -18,7 +20,7 @@ from csscc.errors import Offender, RefusedError, RefusedModelError, UsageError
 from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.search import plots
-from csscc.search.journal import JOURNAL
+from csscc.search.journal import JOURNAL, digest, digest_of_model
 from csscc.search.settings import Row, Setting, grid
 from csscc.search.sweep import Job, sweep
 from tests.helpers import corrupted, parse
@@ -161,6 +163,71 @@ def test_the_same_files_elsewhere_are_the_same(tmp_path: Path, arrays: dict[str,
     assert Job(jobs[0].model, jobs[0].data, f"{tmp_path}/a/f.py:two").fingerprint() != jobs[0].fingerprint()
     np.save(tmp_path / "b" / "x.npy", arrays["x"] + 1)
     assert jobs[0].fingerprint() != jobs[1].fingerprint()
+
+
+def changes_of(folder: Path, what: str) -> Path:
+    """Data of this kind in `folder`; each call changes contents only, never a name or a size."""
+    folder.mkdir(exist_ok=True)
+    times = len(list(folder.parent.glob("turn*")))
+    (folder.parent / f"turn{times}").touch()
+    if what == "function":
+        np.save(folder / "x.npy", np.full((4, 1, 8, 8), float(times), np.float32))
+        (folder / "f.py").write_text("import numpy as np\ndef batches():\n    yield np.load(FILE)\n".replace(
+            "FILE", repr(str(folder / "x.npy"))))
+        return Path(f"{folder / 'f.py'}:batches")
+    changed = times if what == "pixels" else 0
+    for i in range(2):
+        Image.fromarray(np.full((8, 8, 3), 10 * i + changed, np.uint8)).save(folder / f"{i}.bmp")
+    table = (folder.parent if what == "labels above" else folder) / "labels.csv"
+    table.write_text(f"0.bmp,{times if 'labels' in what else 1}\n1.bmp,0\n")
+    return folder
+
+
+@pytest.mark.parametrize("what", ["pixels", "labels", "labels above", "function"])
+def test_data_of_other_contents_are_other_data(tmp_path: Path, what: str) -> None:
+    first = digest(changes_of(tmp_path / "data", what), 4)
+    assert digest(tmp_path / "data" if what != "function" else f"{tmp_path / 'data' / 'f.py'}:batches", 4) == first
+    assert digest(changes_of(tmp_path / "data", what), 4) != first
+
+
+def test_the_split_of_a_function_is_no_matter_and_its_limit_is() -> None:
+    x = np.arange(20.0).reshape(10, 2)
+    found = {digest(lambda c=cuts: iter(np.split(x, c)), 8) for cuts in ([], [3], [1, 2, 9])}
+    assert len(found) == 1
+    assert digest(lambda: iter([x[:8]]), 8) in found
+    assert digest(lambda: iter([x]), 9) not in found
+    assert digest(lambda: iter([x + 1]), 8) not in found
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            yield x
+
+    assert digest(endless, 25) == digest(endless, 25)
+    with pytest.raises(UsageError, match="pass the function that makes it"):
+        digest(iter([x]), 8)
+
+
+def test_weights_in_another_file_are_the_models(tmp_path: Path) -> None:
+    model, path = parse("g (float[N,4] x) => (float[N,4] y) <float[4,4] w> { y = MatMul(x, w) }"), tmp_path / "m.onnx"
+    found = set()
+    for factor in (1, 2):
+        onnx.save(
+            corrupted(model, "w", lambda w, f=factor: f * w), path, save_as_external_data=True, size_threshold=0,
+            location="w.data",
+        )  # fmt: skip
+        found.add((path.read_bytes(), digest_of_model(path)))
+        (tmp_path / "w.data").unlink()
+    assert len({message for message, _ in found}) == 1
+    assert len(found) == 2
+
+
+def test_a_row_of_nan_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    model = parse("g (float[N,4] x) => (float[N,2] y) <float[4,4] w, float[4,2] v>"
+                  "{ a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) y = Sqrt(c) }")  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    (row,) = sweep(Job(model, x, x), SMALL[:1], tmp_path)
+    assert "NaN or infinite" in row.error
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_a_refused_setting_is_a_row_with_its_reason_and_stops_nothing(job: Job, tmp_path: Path) -> None:

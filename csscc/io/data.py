@@ -250,7 +250,7 @@ def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptio
     files = image_files(folder)[:limit]
 
     def chunks() -> Iterator[Arrays]:
-        for start in range(0, len(files), IMAGES_AT_ONCE):
-            yield {specs[0].name: read_images(files[start : start + IMAGES_AT_ONCE], options)}
+        for images in read_images(files, options, IMAGES_AT_ONCE):
+            yield {specs[0].name: images}
 
     return Source(specs, chunks, str(folder), len(files), _labels=labels_of_images(folder, files))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,19 +56,23 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_images(files: Sequence[Path], options: ImageOptions) -> NDArray[np.float32]:
-    """Images as one batch.
+def read_images(files: Sequence[Path], options: ImageOptions, at_once: int) -> Iterator[NDArray[np.float32]]:
+    """Images in batches of so many, all of the same size.
 
     Raises:
         RefusedError: a file is no image, or they are not all of the same size.
         UsageError: Pillow is not installed.
     """
-    images = [_read_image(file, options) for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            sizes = [f"{f.name} has the shape {list(i.shape)}" for f, i in ((files[0], images[0]), (file, image))]
-            raise RefusedError(f"{file.parent}: images are of different sizes: {', '.join(sizes)}; pass --image-size")
-    return np.stack(images)
+    shape: tuple[int, ...] | None = None
+    for start in range(0, len(files), at_once):
+        images = []
+        for file in files[start : start + at_once]:
+            images.append(_read_image(file, options))
+            shape = shape or images[0].shape
+            if images[-1].shape != shape:
+                sizes = f"{files[0].name} has the shape {list(shape)}, {file.name} has {list(images[-1].shape)}"
+                raise RefusedError(f"{file.parent}: images are of different sizes: {sizes}; pass --image-size")
+        yield np.stack(images)
 
 
 def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
