@@ -28,6 +28,7 @@ from csscc.io.weights import is_large
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
+TRACEBACK = 'File "'  # of Python, which exporters write to nodes: it tells the folders of the machine they ran on
 SHAPE_OF_INPUT = frozenset(["GroupNormalization", "Imputer", "Binarizer"])  # onnx infers nothing for these
 FLOATS_OF_INPUT = frozenset(["Scaler", "Normalizer"])  # nor for these, which make floats of any numbers
 
@@ -52,8 +53,9 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     name_uniquely(network.graph)
     _type_constants(network.graph)
     for node, proto in zip(network.graph.nodes, model.graph.node, strict=True):
-        if proto.metadata_props:
-            network.node_metadata[node.name] = {p.key: p.value for p in proto.metadata_props}
+        kept = {p.key: p.value for p in proto.metadata_props if TRACEBACK not in p.value}
+        if kept:
+            network.node_metadata[node.name] = kept
     return network
 
 
