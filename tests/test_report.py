@@ -236,7 +236,7 @@ addEventListener("load", async () => {
   await wait(() => document.documentElement.dataset.drawn);
   const pictures = [...document.querySelectorAll(".picture")];
   const points = () => JSON.stringify(pictures.map((p) => p.data.map((t) => [t.x, t.y, t.z])));
-  const colour = () => getComputedStyle(document.body).backgroundColor;
+  const colour = () => getComputedStyle(document.body).backgroundColor + pictures[0]._fullLayout.font.color;
   const told = { drawn: document.querySelectorAll(".picture .main-svg").length, changed: {}, colours: [colour()] };
   for (const name of ["layer", "sample", "neuron", "network", "memory"]) {
     const select = document.querySelector(`select[data-chooser=${name}]`), before = points();
@@ -245,6 +245,8 @@ addEventListener("load", async () => {
     await new Promise((done) => setTimeout(done, 300));
     told.changed[name] = points() !== before;
   }
+  document.getElementById("picture-raster").emit("plotly_click", { points: [{ customdata: 2 }] });
+  told.clicked = document.querySelector("select[data-chooser=neuron]").value;
   document.getElementById("theme").click();
   await new Promise((done) => setTimeout(done, 300));
   told.colours.push(colour());
@@ -266,7 +268,10 @@ def test_a_browser_draws_it_and_the_choosers_work(text: str, tmp_path: Path) -> 
     assert told["requests"] == 0
     assert told["drawn"] >= 10
     assert told["changed"] == dict.fromkeys(("layer", "sample", "neuron", "network", "memory"), True)
-    assert len(set(told["colours"])) == 2
+    assert told["clicked"] == "2"
+    before, after = (re.findall(r"\((.*?)\)|(#\w+)", colours) for colours in told["colours"])
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    assert len(before) == 2  # of the page, and of the pictures
 
 
 NOT_A_NUMBER = """g (float[N,3] x) => (float[N,2] z) <float[3,4] w1, float[4,2] w2, float[2] edge = {-0.5, -0.5}>

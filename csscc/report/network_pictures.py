@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 
 from csscc.measure.energy import against_ann
 from csscc.report.findings import Findings
-from csscc.report.picture import DASHED, DOTTED, HEIGHT, SOLID, Picture, figure, line, plain, short, variant
+from csscc.report.picture import DASHED, DOTTED, HEIGHT, SOLID, Picture, figure, line, plain, short, shorts, variant
 
 MOST_CLASSES = 64  # that a confusion matrix is drawn for
+RATIOS = [factor * 10.0**power for power in range(-4, 3) for factor in (1, 2, 5)]  # at which ticks stand
 MOST_NUMBERS = 20  # classes up to which its counts are written into it
 
 
@@ -110,30 +111,27 @@ def synapses(findings: Findings) -> Iterator[Picture]:
     numbers = list(range(1, len(made.synapses) + 1))
     names = [plain(node.name) for node in made.synapses]
     kinds = (
-        ("float32", made.costs.float32_multiply, made.costs.float32_add, ""),
-        ("int8", made.costs.int8_multiply, made.costs.int32_add, "/"),
+        ("float32", made.costs.float32_multiply, made.costs.float32_add, "circle"),
+        ("int8", made.costs.int8_multiply, made.costs.int32_add, "diamond-open"),
     )
-    bars: list[Any] = [
-        go.Bar(
+    traces: list[Any] = [
+        go.Scatter(
             x=numbers,
-            y=[short(against_ann(node, multiply, add)) for node in made.synapses],
+            y=shorts([against_ann(node, multiply, add) for node in made.synapses]),
             name=kind,
-            marker_pattern_shape=pattern,
+            mode="markers",
+            marker={"symbol": symbol, "size": 9},
             text=names,
-            textposition="none",
             hovertemplate="%{text}<br>" + kind + ": %{y} times the ANN's<extra></extra>",
         )
-        for kind, multiply, add, pattern in kinds
+        for kind, multiply, add, symbol in kinds
     ]
-    bars.append(
-        go.Scatter(
-            x=[0.5, len(numbers) + 0.5], y=[1, 1], name="as much as the ANN", mode="lines", line={"dash": DASHED}
-        )
-    )
+    ends = {"x": [0.5, len(numbers) + 0.5], "y": [1, 1]}
+    traces.append(go.Scatter(**ends, name="as much as the ANN", mode="lines", line={"dash": DASHED}))
     yield Picture(
         "synapses",
         "Where synapses win, and where they lose",
         "Energy of synaptic operations of each node with weights, in units of that of the ANN's multiply-accumulates "
         "in the same precision. Below the dashed line the SNN computes for less. Memory is not in it.",
-        figure(bars, "node with weights", "times the ANN's", barmode="group"),
+        figure(traces, "node with weights", "times the ANN's", yaxis_type="log", yaxis_tickvals=RATIOS),
     )
