@@ -22,6 +22,9 @@ def from_tensors(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     made = copy_of(model)
     del made.graph.node[:]
     made.graph.node.extend(reversed(kept))
+    weights = [t for t in model.graph.initializer if t.name in wanted]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(weights)
     made.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in given)
     return made
 

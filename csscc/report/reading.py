@@ -78,9 +78,9 @@ class ReadingByStep:
             samples = slice(start, start + size)
             feeds = {name: values[samples] for name, values in batch.feeds.items()}
             for name, depth in self._arrives.items():
-                heard = batch.trains[name][:, samples].copy()
-                heard[max(step - depth, 0) :] = 0
-                feeds[name] = heard.reshape(-1, *heard.shape[2:])
+                arrived = batch.trains[name][:, samples].copy()
+                arrived[max(step - depth, 0) :] = 0
+                feeds[name] = arrived.reshape(-1, *arrived.shape[2:])
             parts.append(as_arrays(self._behind.run(feeds)))
         return parts[0] if len(parts) == 1 else {n: joined([p[n] for p in parts]) for n in parts[0]}
 
