@@ -410,6 +410,10 @@ def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch
     text = page.read_text()
     assert text.startswith("<!doctype html>")
     assert f"csscc report {digits_model()}" in text
+    code, out, err = run(*command, "-o", page, "--json")
+    told = json.loads(out)
+    assert (code, err, told["report"], told["evaluation"]["samples"]) == (0, "", str(page), 8)
+    assert told["reading"]["accuracy"][-1] == told["evaluation"]["snn_accuracy"]
     monkeypatch.setattr("csscc.report.find_spec", lambda name: None)
     code, _, err = run(*command, "-o", tmp_path / "other.html")
     assert (code, err) == (2, "Error: a report needs plotly and jinja2: pip install 'csscc[report]'\n")

@@ -11,7 +11,9 @@ import click
 from csscc.cli.common import (
     energy_costs_option,
     image_options,
+    json_option,
     native_option,
+    print_json,
     progress,
     quiet_option,
     refuse_unwritable,
@@ -31,6 +33,7 @@ from csscc.cli.streams import echo
 @energy_costs_option
 @native_option
 @image_options
+@json_option
 @quiet_option
 def report_command(
     ann: str,
@@ -40,6 +43,7 @@ def report_command(
     limit: int | None,
     energy_costs: str | None,
     native: bool,
+    as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -61,10 +65,12 @@ def report_command(
     from csscc.report.findings import gather
     from csscc.report.page import write
 
-    with progress(quiet) as advance:
+    with progress(quiet or as_json) as advance:
         found = gather(ann, snn, data, images=images, limit=limit, native=native, costs=costs, progress=advance)
         write(found, output, shlex.join(["csscc", *sys.argv[1:]]))
-    if not quiet:
+    if as_json:
+        print_json({"report": output, **found.as_dict()})
+    elif not quiet:
         echo(f"wrote {output}; open it in a browser")
     if found.evaluation.faults:
         raise NotMetError("; ".join(found.evaluation.faults))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from csscc.dialect.metadata import Facts
 from csscc.errors import RefusedError
@@ -77,6 +78,14 @@ class Findings:
     samples: tuple[Sample, ...]
     trains: tuple[LayerTrains, ...]
     origin: Origin
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: what was measured, as `evaluate` and `diagnose` give it, and readings by step."""
+        return {
+            "evaluation": self.evaluation.as_dict(),
+            "diagnosis": self.diagnosis.as_dict(),
+            "reading": asdict(self.reading),
+        }
 
 
 def gather(
