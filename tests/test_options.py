@@ -62,6 +62,17 @@ def test_codings() -> None:
     assert make_options(coding="rate", percentile=99.99).percentile == 99.99
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_codings_that_hear_everything_first_need_all_steps_unless_a_number_is_stated(preset: str) -> None:
+    for coding, steps in (("fs", 6), ("ttfs", 9)):
+        for options in (make_options(preset, coding, T=steps), make_options(preset, coding, T=steps, silent="auto")):
+            assert options.coding.silent == steps
+            assert not options.choose_silence
+    assert make_options(preset, "fs", T=6, silent=0).coding.silent == 0
+    with pytest.raises(UsageError, match="leave --silent out"):
+        make_options(preset, "ttfs", T=6, silent=0)
+
+
 def test_options_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().seed = 4  # type: ignore[misc]

@@ -98,7 +98,7 @@ def layers_in(
         weights: values of initializers that the model lacks.
 
     Raises:
-        RefusedError: an amplitude is no constant.
+        RefusedError: an amplitude is no constant, or not positive.
     """
     constants = {t.name: t for t in model.graph.initializer} | dict(weights)
     shapes = {v.name: v.type.tensor_type.shape.dim for v in (*model.graph.value_info, *model.graph.output)}
@@ -106,7 +106,10 @@ def layers_in(
     def theta(view: Spiking[str]) -> NDArray[Any]:
         if view.theta not in constants:
             raise RefusedError(f"the amplitude of '{view.name}' is no constant; compile the network again")
-        return numpy_helper.to_array(constants[view.theta])
+        values = numpy_helper.to_array(constants[view.theta])
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise RefusedError(f"an amplitude of '{view.name}' is not a positive number; compile the network again")
+        return values
 
     return _layers(
         ((spiking(n), list(n.input), list(n.output), n.domain) for n in model.graph.node),

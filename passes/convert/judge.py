@@ -67,9 +67,9 @@ class Judge:
             for name, values in session.run(given, self._decoded).items():
                 lost[name] += float(np.square(values - wanted[name], dtype=np.float64).sum())
                 power[name] += float(np.square(wanted[name], dtype=np.float64).sum())
-        errors = [math.sqrt(lost[n] / power[n]) for n in self._decoded if power[n] > 0]
-        worst = max(errors, default=math.inf)
-        return worst if math.isfinite(worst) else math.inf
+        if not all(map(math.isfinite, (*lost.values(), *power.values()))):
+            return math.inf
+        return max((math.sqrt(lost[n] / power[n]) for n in self._decoded if power[n] > 0), default=math.inf)
 
 
 def _joined(batches: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
