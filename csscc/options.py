@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from csscc import limits
 from csscc.coding.coding import Coding
 from csscc.errors import UsageError
 from csscc.passes.lower.targets import AUTO, NAMES
 
 Preset = Literal["default", "paper"]
 Method = Literal["auto", "percentile", "max", "mse", "entropy"]
-MAX_BETA = 3.0
-MAX_STEPS = 64
-MAX_STEPS_OF_EQUAL_WORTH = 512
 CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 
@@ -145,9 +143,9 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
 
 def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
-    if not 1 <= coding.beta <= MAX_BETA:
+    if not 1 <= coding.beta <= limits.BETA:
         raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 is usual")
-    most = MAX_STEPS_OF_EQUAL_WORTH if coding.beta == 1 else MAX_STEPS
+    most = limits.STEPS_OF_EQUAL_WORTH if coding.beta == 1 else limits.STEPS
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if coding.linear and coding.silent != coding.T:

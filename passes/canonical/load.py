@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from csscc.dialect.adapter import MIN_OPSET, export_model, import_model
 from csscc.dialect.model import VERSIONS, opset_of
@@ -16,6 +16,7 @@ from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
 from csscc.dialect.sizes import Sizes, encoded, fix_sizes
 from csscc.errors import RefusedError
+from csscc.io.guard import refuse_hostile
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.finite_weights import refuse_not_finite
@@ -36,6 +37,8 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
             not finite.
         RefusedModelError: the model uses operators that no function in it defines and onnxruntime does not know.
     """
+    if isinstance(source, onnx.ModelProto):
+        refuse_hostile(source, "the model", tried=False)  # whoever has it in memory has let onnx work on it already
     given = source if isinstance(source, onnx.ModelProto) else read_model(source)
     _refuse_spiking(given)
     model, weights = without_weights(given)
@@ -83,10 +86,9 @@ def read_model(path: str | Path) -> onnx.ModelProto:
         raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
     except (onnx.checker.ValidationError, OSError) as error:
         raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
-    if _has_broken_text(model):
-        raise RefusedError(f"{path}: not a readable ONNX model (a name in it is no text)")
     if not model.graph.node or not model.opset_import:
         raise RefusedError(f"{path}: not an ONNX model (it has no graph or no opset); was it exported completely?")
+    refuse_hostile(model, str(path), tried=True)
     return model
 
 
@@ -137,17 +139,6 @@ def _refuse_empty_inputs(model: onnx.ModelProto) -> None:
         if any(d.HasField("dim_value") and d.dim_value < 1 for d in shape):
             sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in shape]
             raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
-
-
-def _has_broken_text(message: Message) -> bool:
-    """Whether a text field holds bytes that are no UTF-8, which protobuf hands out as bytes."""
-    for field, value in message.ListFields():
-        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-        if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
-            return True
-        if field.type == field.TYPE_MESSAGE and any(_has_broken_text(v) for v in values):
-            return True
-    return False
 
 
 def _first_line(error: Exception) -> str:

@@ -78,8 +78,10 @@ class Sum(LinearOp):
         """What `pull` gives each operand that is computed, with the node unchanged."""
         constants = self.additive(node)
         dynamic = [i for i in range(len(node.inputs)) if i not in constants]
-        full, after = behind_batch(factor, rank_of(node.outputs[0])).shape, shape_of(node.outputs[0])[1:]
-        for before in (shape_of(node.inputs[i])[1:] for i in dynamic):
+        rank = rank_of(node.outputs[0])
+        full, after = behind_batch(factor, rank).shape, shape_of(node.outputs[0])[1:]
+        for shape in (shape_of(node.inputs[i]) for i in dynamic):
+            before = [*[1] * (rank - len(shape)), *shape][1:]
             # Where the sum repeats an operand, the factor must not vary: the operand would have to grow.
             if any(b != a and size > 1 for b, a, size in zip(before, after, full, strict=True)):
                 return None

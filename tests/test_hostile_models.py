@@ -1,0 +1,208 @@
+"""Models that nobody means well with: each is refused in one message, in bounded time and memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from csscc import cli, limits
+from csscc.errors import RefusedError
+from csscc.io import trial
+from csscc.io.guard import refuse_hostile
+
+Run = Callable[..., tuple[int, str]]
+Change = Callable[[onnx.ModelProto], object]
+BIG = 2**62
+DENSE = "g (float[N,4] x) => (float[N,4] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, w) }"
+BEHIND = "g (float[N,4] x) => (float[N,4] y) { a = MatMul(x, w) b = Relu(a) h = MatMul(b, w) %s }"
+LOOP = """m = Constant <value_int = %d> () t = Constant <value = bool {1}> ()
+y = Loop <body = bd (int64 i, bool c, float[N,4] u) => (bool d, float[N,4] v)
+{ d = Identity(c) v = Relu(u) }> (m, t, h)"""
+TAKES_CONSTANT = """g (float[N,4] x) => (float[N,4] y) { s = Constant <value_ints = [%d]> () z = ConstantOfShape(s)
+r = ReduceSum <keepdims = 0> (z) a = MatMul(x, w) c = Add(a, r) b = Relu(c) y = MatMul(b, w) }"""
+
+
+def network(text: str = DENSE) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]>\n{text}')
+    values = np.random.default_rng(0).normal(0, 0.5, (4, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(values, "w"))
+    return model
+
+
+def changed(change: Change, text: str = DENSE) -> onnx.ModelProto:
+    model = network(text)
+    change(model)
+    return model
+
+
+def doubling(number: int) -> onnx.ModelProto:
+    """Functions, each of which calls the one before twice: 2^number nodes."""
+    model = network()
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    model.opset_import.append(opsets[1])
+    for i in range(number + 1):
+        op, domain = (f"F{i - 1}", "own") if i else ("Relu", "")
+        body = [helper.make_node(op, ["a"], ["c"], domain=domain), helper.make_node(op, ["c"], ["b"], domain=domain)]
+        model.functions.append(helper.make_function("own", f"F{i}", ["a"], ["b"], body, opsets))
+    model.graph.node[1].op_type, model.graph.node[1].domain = f"F{number}", "own"
+    return model
+
+
+def element_type(kind: int) -> Change:
+    return lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", kind)
+
+
+def weights_of_type(kind: int) -> Change:
+    return lambda m: setattr(m.graph.initializer[0], "data_type", kind)
+
+
+def sizes(*dims: int) -> Change:
+    def change(m: onnx.ModelProto) -> None:
+        del m.graph.initializer[0].dims[:]
+        m.graph.initializer[0].dims.extend(dims)
+
+    return change
+
+
+def attribute(node: int, **fields: object) -> Change:
+    return lambda m: m.graph.node[node].attribute.append(AttributeProto(name="axis", **fields))
+
+
+def other_input(kind: onnx.TypeProto) -> Change:
+    return lambda m: m.graph.input.append(helper.make_value_info("q", kind))
+
+
+def sparse(m: onnx.ModelProto) -> None:
+    made = m.graph.sparse_initializer.add()
+    made.dims.extend([2**40, 2**20])
+    made.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "sparse"))
+    made.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "indices"))
+
+
+FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 4])
+OPTIONAL = helper.make_optional_type_proto(FLOATS)
+MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
+MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
+    "functions that double": (doubling(18), "more than 100,000 nodes"),
+    "functions that call each other": (doubling(limits.CALLS + 1), "cannot be inlined"),
+    "an element type that is none": (changed(element_type(99)), "data type 99, which ONNX does not have"),
+    "an element type that NumPy lacks": (changed(element_type(TensorProto.FLOAT8E5M2)), "FLOAT8E5M2"),
+    "weights of no type": (changed(weights_of_type(99)), "'w' is of data type 99"),
+    "weights of undefined type": (changed(weights_of_type(0)), "data type 0"),
+    "weights of 8 bits": (changed(weights_of_type(TensorProto.FLOAT8E4M3FN)), "takes 16 bytes"),
+    "weights of a huge shape": (changed(sizes(2**40, 4)), "takes 17,592,186,044,416 bytes, but 64 are there"),
+    "weights of an overflowing shape": (changed(sizes(2**31, 2**31, 2**31)), "but 64 are there"),
+    "weights of a negative shape": (changed(sizes(-4, -4)), "negative sizes"),
+    "sparse weights": (changed(sparse), "sparse tensor"),
+    "an optional input": (changed(other_input(OPTIONAL)), "'q' is of the kind optional"),
+    "a map input": (changed(other_input(MAP)), "'q' is of the kind map"),
+    "an empty list": (changed(attribute(1, type=AttributeProto.INTS)), "'axis' of Relu '' is an empty list"),
+    "no text": (changed(attribute(1, type=AttributeProto.STRING, s=b"\xff")), "'axis' of Relu '' is no text"),
+    "an attribute without a type": (changed(attribute(1)), "has no type"),
+}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CSSCC_TRACEBACK", raising=False)
+    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+COMPILE = ("compile", "m.onnx", "--calibration", "x.npy", "--T", 3, "-q", "-o", "o.onnx")
+COMMANDS = (COMPILE, ("inspect", "m.onnx"), ("run", "m.onnx", "--input", "x.npy", "-q"), ("verify", "m.onnx", "-q"))
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_is_malformed_or_too_much_is_refused_by_name(run: Run, name: str) -> None:
+    model, told = MALFORMED[name]
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    for command in COMMANDS:
+        code, err = run(*command)
+        assert (code, told in err) == (3, True), err
+    with pytest.raises(RefusedError, match="the model: "):
+        refuse_hostile(model, "the model", tried=False)
+
+
+def hostile_gather() -> onnx.ModelProto:
+    """onnx 1.23 reads behind the end of a shape."""
+    text = "g (float[N,4] x) => (float[N,4] y) { i = GatherND <batch_dims = 7> (x, k) a = MatMul(i, w) y = Relu(a) }"
+    model = network(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([BIG], np.int64), "k"))
+    return model
+
+
+def test_what_ends_the_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever library does so today, a step that ends a process ends a child."""
+    monkeypatch.setattr(trial, "_stood", set())
+    monkeypatch.setattr(onnx.checker, "check_model", lambda model: os.abort())
+    with pytest.raises(RefusedError, match=r"ends the process that opens it \(SIGABRT\)"):
+        trial.try_out(network(), runs=True)
+    refused_or_not(hostile_gather())
+
+
+def refused_or_not(model: onnx.ModelProto) -> None:
+    """It may be refused, but nothing ends this process."""
+    try:
+        refuse_hostile(model, "m", tried=True)
+    except RefusedError:
+        return
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TRIAL_SECONDS", 1.0)
+
+
+def test_an_endless_loop_is_refused(run: Run, impatient: None) -> None:
+    Path("m.onnx").write_bytes(network(BEHIND % (LOOP % BIG)).SerializeToString())
+    began = time.perf_counter()
+    for command in COMMANDS[:3]:
+        code, err = run(*command)
+        assert (code, "for more than 1 seconds" in err) == (3, True), err
+    assert time.perf_counter() - began < 10
+    Path("m.onnx").write_bytes(network(BEHIND % (LOOP % 3)).SerializeToString())
+    assert run(*COMPILE)[0] == 0
+
+
+def test_constants_that_take_all_memory_are_refused(run: Run) -> None:
+    Path("m.onnx").write_bytes(network(TAKES_CONSTANT % 2**34).SerializeToString())
+    for command in COMMANDS[:3]:
+        code, err = run(*command)
+        assert (code, "GiB of memory" in err) == (3, True), err
+
+
+def test_a_model_is_tried_once_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_stood", set())
+    tried = []
+    original = trial._in_child
+    monkeypatch.setattr(trial, "_in_child", lambda action: tried.append(action) or original(action))
+    for _ in range(3):
+        refuse_hostile(network(), "m", tried=True)
+    assert len(tried) == 1
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_operand_of_lower_rank_that_is_computed(run: Run) -> None:
+    text = """g (float[N,4] x, float[1] z) => (float[N,4] y)
+    { s = Sin(z) a = MatMul(x, w) c = Add(a, s) b = Relu(c) y = MatMul(b, w) }"""
+    Path("m.onnx").write_bytes(network(text).SerializeToString())
+    assert run("inspect", "m.onnx")[0] in (0, 3)
