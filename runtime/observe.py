@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.model import with_outputs
 from csscc.errors import RefusedError
+from csscc.io.finite import not_finite
 from csscc.runtime.session import Session
 from csscc.statistics import Calibration, Feeds, Histogram, channel_rows
 
@@ -44,7 +45,7 @@ def collect(
         size = len(next(iter(feeds.values())))
         which = kept_apart(size, result.samples, keep_apart)
         for name, values in outputs.items():
-            if not np.isfinite(values).all():
+            if not_finite(values):
                 raise RefusedError(
                     f"tensor '{name}' of the network is NaN or infinite on calibration samples, so it has no "
                     "amplitude; are the samples prepared as for the network?"

@@ -101,6 +101,26 @@ def test_integers_become_floats_but_not_the_other_way() -> None:
         open_source({"a": np.ones((4, 2)), "b": np.ones((4, 3), np.float32)}, TWO)
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        ("uint8", [-1, 3], "takes uint8, 0 to 255, but these are from -1 to 3"),
+        ("uint8", [0, 256], "from 0 to 256"),
+        ("int32", [0, 2**31], "from 0 to 2147483648"),
+        ("int64", np.array([0, 2**63], np.uint64), "from 0 to 9223372036854775808"),
+        ("bool", [0, 2], "takes bool, 0 to 1, but these are from 0 to 2"),
+        ("bool", [0.0, 1.0], "takes bool, but these are float64"),
+        ("float32", [0.0, 1e300], "NaN or infinite"),
+        ("float16", [0.0, 1e6], "NaN or infinite"),
+    ],
+)
+def test_numbers_that_the_inputs_type_does_not_hold_are_refused_not_wrapped(kind: str, values: Any, told: str) -> None:
+    spec = (InputSpec("x", (None,), kind),)
+    with pytest.raises(RefusedError, match=told):
+        list(open_source(np.array(values), spec).batches(2))
+    np.testing.assert_array_equal(collected(open_source(np.array([0, 1]), spec))["x"], [0, 1])
+
+
 def read_all(data: Any, specs: tuple[InputSpec, ...] = ONE, **options: Any) -> None:
     list(open_source(data, specs, **options).batches(4))
 

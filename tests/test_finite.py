@@ -81,7 +81,8 @@ def test_differences_of_labels_and_of_unlike_outputs() -> None:
 def test_what_stands_for_a_file_must_answer_as_it_does() -> None:
     y = np.array([1.0, -2.0, NAN])
     refuse_unequal({"y": y}, {"y": y * 1.001})
-    for other in (y * 1.1, np.array([NAN, -2.0, NAN]), np.array([1.0, -2.0, 0.0]), np.array([1.0, INF, NAN])):
+    others = (y * 1.1, y[:2], y[None], np.array(["a", "b", "c"], object), np.array([NAN, -2.0, NAN]))
+    for other in (*others, np.array([1.0, -2.0, 0.0]), np.array([1.0, INF, NAN])):
         with pytest.raises(RefusedError, match="was the file changed"):
             refuse_unequal({"y": y}, {"y": other})
 

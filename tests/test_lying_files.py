@@ -215,3 +215,42 @@ def test_free_sizes_and_several_outputs_contradict_nothing(tmp_path: Path) -> No
     for options in ({}, {"coding": "rate", "T": 8}, {"coding": "fs"}, {"coding": "ttfs", "T": 6}, {"preset": "paper"}):
         csscc.compile(model, x, check_samples=0, **options).save(tmp_path / "snn.onnx")
         csscc.load(tmp_path / "snn.onnx")
+
+
+DAMAGE: dict[str, Callable[[onnx.NodeProto], None]] = {
+    "no inputs": lambda n: n.ClearField("input"),
+    "no attributes": lambda n: n.ClearField("attribute"),
+    "an unknown activation": lambda n: setattr(n, "op_type", "TSANothing"),
+    "worth in whole numbers": lambda n: attribute(n, "worth").CopyFrom(helper.make_attribute("worth", 3)),
+    "merged of text": lambda n: attribute(n, "merged").CopyFrom(helper.make_attribute("merged", ["a"])),
+    "silent of floats": lambda n: attribute(n, "silent").CopyFrom(helper.make_attribute("silent", [0.5])),
+    "no worth": lambda n: attribute(n, "worth").ClearField("floats"),
+    "another domain": lambda n: setattr(n, "domain", "csscc.steps"),
+}
+
+
+def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto:
+    return next(a for a in node.attribute if a.name == name)
+
+
+@pytest.mark.parametrize("form", ["unrolled", "stream"])
+@pytest.mark.parametrize("name", sorted(DAMAGE))
+def test_damaged_nodes_are_refused(form: str, name: str, files: dict[str, onnx.ModelProto], tmp_path: Path) -> None:
+    lying = copy_of(files[form])
+    DAMAGE[name](next(n for n in lying.graph.node if n.op_type.startswith("TSA")))
+    onnx.save(lying, tmp_path / "lying.onnx")
+    for open_it in (lambda: csscc.load(tmp_path / "lying.onnx"), lambda: verify(lying)):
+        with pytest.raises(RefusedError):
+            open_it()
+
+
+def test_amplitudes_that_do_not_fit_their_values_are_refused(files: dict[str, onnx.ModelProto]) -> None:
+    for values in ([0.0], [-1.0], [float("nan")], [1.0, 2.0, 3.0]):
+        lying = copy_of(files["unrolled"])
+        node = next(n for n in lying.graph.node if n.op_type.startswith("TSA"))
+        theta = next(t for t in lying.graph.initializer if t.name == node.input[2])
+        theta.CopyFrom(helper.make_tensor(theta.name, TensorProto.FLOAT, [1], values[:1]))
+        if len(values) > 1:
+            theta.float_data[:] = values
+        with pytest.raises(RefusedError, match=r"positive number|damaged|contradicts"):
+            verify(lying)

@@ -56,7 +56,7 @@ def test_a_file_of_another_maker_is_refused(facts: dict[str, str]) -> None:
 
 DAMAGE = {
     "T": "seven", "beta": "", "silent": "1.5", "negative": "yes", "signed_input": "", "latency": "x",
-    "layers": '[{"name": "enc"}]', "source": "{", "options": "nothing",
+    "version": "", "layers": '[{"name": "enc"}]', "source": "{", "options": "nothing",
 }  # fmt: skip
 
 

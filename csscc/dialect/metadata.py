@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -194,6 +195,8 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
         if not isinstance(source, dict) or not isinstance(options, dict):
             raise TypeError("its source and its options are no mappings")
         latency = int(facts["latency"])
+        if not re.fullmatch(r"\d[\w.+!-]*", facts["version"]):
+            raise ValueError(f"{facts['version']!r} is no version")
         known = sizes.read(metadata)
         return Facts(facts["version"], coding, latency, layers, source, facts["calibration"], options, known)
     except (KeyError, ValueError, TypeError) as error:

@@ -160,9 +160,15 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
             "pass model-ready samples, batch first"
         )
     target = np.dtype(spec.dtype)
-    if array.dtype.kind not in "biuf" or (target.kind in "iu" and array.dtype.kind == "f"):
+    if array.dtype.kind not in "biuf" or (target.kind in "iub" and array.dtype.kind == "f"):
         raise RefusedError(f"{where}: input '{spec.name}' takes {target.name}, but these are {array.dtype.name}")
-    array = array.astype(target, copy=False)
+    if target.kind in "iub" and array.size:  # a cast would wrap around, or take any number for true
+        low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+        if array.min() < low or array.max() > high:
+            takes, found = f"takes {target.name}, {low} to {high}", f"from {array.min()} to {array.max()}"
+            raise RefusedError(f"{where}: input '{spec.name}' {takes}, but these are {found}")
+    with np.errstate(over="ignore"):
+        array = array.astype(target, copy=False)
     if bad := not_finite(array):
         raise RefusedError(f"{where}: input '{spec.name}' holds {bad} value(s) that are NaN or infinite; remove them")
     return array

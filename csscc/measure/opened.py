@@ -28,6 +28,8 @@ from csscc.passes.lower.targets import by_layer
 
 SAME = 1e-5  # relative difference of numbers that are the same, written as text and read again
 SHOWN = 3
+# What reading a node raises that lacks an input or an attribute, or has one of another type, wherever that is missed.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def open_spiking(snn: str | Path | onnx.ModelProto, name: str = "the model") -> tuple[onnx.ModelProto, Facts]:
@@ -39,7 +41,12 @@ def open_spiking(snn: str | Path | onnx.ModelProto, name: str = "the model") -> 
     model, where = (snn, name) if isinstance(snn, onnx.ModelProto) else (read_model(snn), str(snn))
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
-    found = list(contradictions(model, facts))
+    try:
+        onnx.checker.check_model(without_weights(model)[0])
+        found = list(contradictions(model, facts))
+    except (onnx.checker.ValidationError, *DAMAGE) as error:
+        told = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise RefusedError(f"{where}: its nodes are damaged ({told}); compile it again") from error
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise RefusedError(f"{where}: contradicts itself: {'; '.join(found[:SHOWN])}{more}; compile it again")
