@@ -136,6 +136,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.calibration_samples < 1:
         raise UsageError(f"calibration samples must be at least 1, not {options.calibration_samples}")
+    if options.seed < 0:
+        raise UsageError(f"the seed must be 0 or more, not {options.seed}")
     if not 50 <= options.percentile <= 100:
         raise UsageError(f"the percentile must lie between 50 and 100, not {options.percentile}")
     return options

@@ -16,6 +16,7 @@ from csscc.dialect.sizes import Sizes
 from csscc.dialect.sizes import read as read_sizes
 from csscc.dialect.spiking import spiking_nodes
 from csscc.errors import RefusedError
+from csscc.io.arrays import refuse_to_make_up
 from csscc.io.data import InputSpec
 from csscc.io.files import temporary_folder
 from csscc.io.weights import fits, without_weights
@@ -134,6 +135,8 @@ class Session:
         """
         rng, known = np.random.default_rng(seed), sizes or read_sizes(self.metadata)
         shapes = {i.name: [*i.shape[:1], *known.get(i.name, i.shape)[1:]] for i in self.inputs}
+        for name, shape in shapes.items():
+            refuse_to_make_up(name, [d if isinstance(d, int) and d > 0 else batch for d in shape])
         return {i.name: random_input(i.type, shapes[i.name], batch, rng) for i in self.inputs}
 
 

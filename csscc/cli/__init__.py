@@ -93,6 +93,9 @@ def _code() -> int:
     except CssccError as error:
         echo(f"Error: {error}", err=True)
         return error.exit_code
+    except RecursionError:
+        echo("Error: the network has too many nodes in a row, or graphs within graphs, for csscc; use a part", err=True)
+        return RefusedError.exit_code
     except MemoryError:
         echo("Error: there is not enough memory; use fewer samples, or a smaller network", err=True)
         return RefusedError.exit_code

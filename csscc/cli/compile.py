@@ -90,7 +90,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
-@click.option("--seed", type=int, help="Of synthetic inputs, without --calibration.  [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of synthetic inputs, without --calibration.  [default: 0]")
 @input_shape_option
 @image_options
 @click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network behind every pass to this folder.")

@@ -51,6 +51,7 @@ def run_command(
     from csscc.dialect.macs import samples_at_once
     from csscc.dialect.metadata import PREFIX
     from csscc.dialect.model import other_version
+    from csscc.io.arrays import refuse_names, write_arrays
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.io.outputs import as_arrays
@@ -67,6 +68,8 @@ def run_command(
     if other_version(proto) is None and any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
         open_spiking(proto, model)
     session = open_session(proto, native=native)
+    if output is not None:
+        refuse_names(session.output_names)
     source = open_source(data, session.specs, images=images)
     whole = by_layer(proto) if other_version(proto) is None or runtime == "numpy" else onnx.ModelProto()
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(whole)
@@ -85,7 +88,7 @@ def run_command(
     outputs = {n: np.concatenate(v) if v[0].ndim else np.stack(v) for n, v in parts.items()}
     if output is not None:
         with replacing(output) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, **dict[str, Any](outputs))
+            write_arrays(handle, outputs)
     shapes = {n: list(v.shape) for n, v in outputs.items()}
     used = sorted(session.native) if runtime == "onnxruntime" else []
     if as_json:

@@ -20,6 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
+from csscc import limits
 from csscc.coding.activations import ACTIVATIONS, Activation
 from csscc.coding.program import EVERY_STEP, Train
 from csscc.coding.schedule import Schedule
@@ -271,24 +272,27 @@ def _is_spiking(op: str) -> bool:
     return op in (ENCODE, DECODE, MERGE) or op.startswith(NEURON)
 
 
-def _view(
-    name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any], *, stepped: bool
-) -> Spiking[Any]:
+def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any], *, stepped: bool) -> Spiking[Any]:
     if "worth" not in given:
         raise RefusedError(f"node '{name}' ({op}) does not state what its spikes are worth; compile the network again")
-    merged = numbers(given.get("merged", [1.0]))
-    schedule = Schedule(
-        worth=numbers(given["worth"]),
-        silent=given.get("silent", 0),
-        merged=merged,
-        rounded=bool(given.get("rounded", 0)),
-        negative=bool(given.get("negative", 1)),
-        whole=bool(given.get("whole", 0)),
-        constant=bool(given.get("constant", 0)),
-        most=float(given.get("most", float("inf"))),
-    )
-    sends = Train(merged) if op == MERGE else Train(numbers(given.get("sends", [1.0])))
-    return Spiking(name, op, inputs, schedule, given.get("reads", 1), sends, stepped)
+    try:
+        schedule = Schedule(
+            worth=numbers(given["worth"]),
+            silent=int(given.get("silent", 0)),
+            merged=(merged := numbers(given.get("merged", [1.0]))),
+            rounded=bool(given.get("rounded", 0)),
+            negative=bool(given.get("negative", 1)),
+            whole=bool(given.get("whole", 0)),
+            constant=bool(given.get("constant", 0)),
+            most=float(given.get("most", float("inf"))),
+        )
+        sends, reads = Train(merged if op == MERGE else numbers(given.get("sends", [1.0]))), int(given.get("reads", 1))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RefusedError(f"node '{name}' ({op}) states no coding: {error}; compile the network again") from error
+    stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WORTH
+    if not 1 <= schedule.T <= most or max(stated) > most:
+        raise RefusedError(f"node '{name}' ({op}) states more steps than {most}, or none; compile the network again")
+    return Spiking(name, op, inputs, schedule, reads, sends, stepped)
 
 
 def numbers(values: Iterable[float]) -> tuple[float, ...]:

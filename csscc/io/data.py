@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc import limits
 from csscc.errors import RefusedError, UsageError
+from csscc.io.arrays import read_arrays
 from csscc.io.finite import not_finite
 from csscc.io.generators import chunks_of, load_function
 from csscc.io.images import ImageOptions as ImageOptions
@@ -23,6 +23,7 @@ Arrays = Mapping[str, NDArray[Any]]
 LABELS = "y"
 ONLY_INPUT = "x"
 IMAGES_AT_ONCE = 16
+EMPTY = 1000  # batches without a sample that a generator may yield in a row
 
 
 @dataclass(frozen=True)
@@ -211,12 +212,7 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
         raise RefusedError(
             f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function"
         )
-    try:
-        with location.open("rb") as opened:  # np.load leaves the file it opens to the garbage collector
-            loaded = np.load(opened, allow_pickle=False)
-            arrays = {ONLY_INPUT: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RefusedError(f"{path}: cannot be read as NumPy data ({error})") from error
+    arrays = read_arrays(location, ONLY_INPUT, {ONLY_INPUT, LABELS, *(spec.name for spec in specs)})
     return _from_arrays(arrays, specs, path, limit)
 
 
@@ -235,21 +231,28 @@ def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit
 
 
 def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
-    make: Callable[[], Any] = data if callable(data) else list(data).__iter__
     counted = {ONLY_INPUT, *(s.name for s in specs)}
 
-    def chunks() -> Iterator[Arrays]:
-        left = limit
+    def chunks_from(make: Callable[[], Any]) -> Iterator[Arrays]:
+        left, without = limits.GENERATED if limit is None else limit, 0
         for chunk in chunks_of(make, specs[0].name, where):
-            if left is None:
-                yield chunk
-                continue
+            number = max((len(v) for k, v in chunk.items() if k in counted), default=0)
+            without = 0 if number else without + 1
+            if without == EMPTY:
+                raise RefusedError(f"{where}: yields {EMPTY:,} batches in a row without a sample")
+            if limit is None and number > left:
+                raise RefusedError(
+                    f"{where}: yields more than {limits.GENERATED:,} samples; let it end, or state how many to use"
+                )
             yield {k: v[:left] for k, v in chunk.items()}
-            left -= max((len(v) for k, v in chunk.items() if k in counted), default=0)
-            if left <= 0:
+            left -= number
+            if left <= 0 and limit is not None:
                 return
 
-    return Source(specs, chunks, where)
+    if callable(data):
+        return Source(specs, lambda: chunks_from(data), where)
+    kept = list(chunks_from(lambda: data))  # an iterator is used up by then, and may have no end
+    return Source(specs, lambda: iter(kept), where)
 
 
 def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:

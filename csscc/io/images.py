@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc import limits
 from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import finite
 
@@ -50,7 +52,7 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         RefusedError: there is none.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise RefusedError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
     return files
@@ -81,12 +83,17 @@ def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
     except ImportError as error:
         raise UsageError("reading images needs Pillow: pip install 'csscc[images]'") from error
     try:
-        with Image.open(file) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
+            if opened.width * opened.height > limits.PIXELS:
+                size = f"{opened.width} x {opened.height}"
+                raise RefusedError(f"{file}: an image of {size} pixels, more than {limits.PIXELS:,}; make it smaller")
             image = opened.convert("L" if options.channel_order == "GRAY" else "RGB")
             if options.size is not None:
                 image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
             pixels = np.asarray(image, np.float32)
-    except OSError as error:
+    except RefusedError:
+        raise
+    except Exception as error:  # Pillow's plugins raise anything on damaged files
         raise RefusedError(f"{file}: not a readable image ({error})") from error
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]

@@ -26,6 +26,7 @@ from csscc.dialect.rewrite import (
     replace_readers,
     sizes_behind_batch,
 )
+from csscc.io.arrays import refuse_to_make_up
 from csscc.io.data import Arrays, InputSpec, Source
 from csscc.passes.linear.factors import spread
 from csscc.runtime.numpy_ops import convolve, paddings
@@ -46,6 +47,8 @@ def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) 
     rows = {t.name: _rows_chosen(t) for t in network.graph.inputs}
 
     shapes = {s.name: (number, *network.sizes.get(s.name, s.shape)[1:]) for s in specs}
+    for name, shape in shapes.items():
+        refuse_to_make_up(name, [d for d in shape if isinstance(d, int)])
 
     def chunks() -> Iterator[Arrays]:
         rng = np.random.default_rng(seed)
