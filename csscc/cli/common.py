@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PROGRESS_AFTER = 1.0
+PREPROCESS = ("none", "imagenet", "caffe", "inception")
 LABELS = "labels.csv"  # of a folder of images, in it or beside it
 
 
@@ -77,15 +78,19 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors an
 def image_options(command: F) -> F:
     """Options that say how image files become inputs."""
     options = (
+        click.option(
+            "--preprocess", type=click.Choice(PREPROCESS), default="none",
+            help="How images were prepared for the network; imagenet: as torchvision does (mean 0.485,0.456,0.406, std "
+            "0.229,0.224,0.225); caffe: 0..255 in BGR minus the mean; inception: -1..1. The options below go first.",
+        ),
         click.option("--image-size", type=int, help="Resize images to this height and width."),
         click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
         click.option("--std", help="Divides each channel, e.g. 0.229,0.224,0.225."),
         click.option(
-            "--scale", type=number, metavar="FLOAT", default=255.0, show_default=True,
-            help="Divides pixels before mean and std.",
+            "--scale", type=number, metavar="FLOAT", help="Divides pixels before mean and std.  [default: 255]"
         ),
-        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", show_default=True),
-        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), default="RGB", show_default=True),
+        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of axes.  [default: NCHW]"),
+        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), help="[default: RGB]"),
     )
     for option in reversed(options):
         command = option(command)
@@ -96,19 +101,20 @@ def take_images(parameters: dict[str, Any]) -> ImageOptions:
     """The image options out of a command's parameters."""
     from csscc.io.data import ImageOptions
 
-    return ImageOptions(
-        size=parameters.pop("image_size"),
-        mean=_numbers(parameters.pop("mean"), "--mean", 0.0),
-        std=_numbers(parameters.pop("std"), "--std", 1.0),
-        scale=parameters.pop("scale"),
-        layout=parameters.pop("layout"),
-        channel_order=parameters.pop("channel_order"),
-    )
+    given = {
+        "size": parameters.pop("image_size"),
+        "mean": _numbers(parameters.pop("mean"), "--mean"),
+        "std": _numbers(parameters.pop("std"), "--std"),
+        "scale": parameters.pop("scale"),
+        "layout": parameters.pop("layout"),
+        "channel_order": parameters.pop("channel_order"),
+    }
+    return ImageOptions.preset(parameters.pop("preprocess"), **given)
 
 
-def _numbers(text: str | None, option: str, default: float) -> tuple[float, ...]:
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     if text is None:
-        return (default,)
+        return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:

@@ -112,8 +112,7 @@ def compile_command(
     \b
     csscc compile model.onnx --T 14 --beta 1.5 -o snn.onnx
     csscc compile model.onnx --calibration x.npy -o snn.onnx
-    csscc compile model.onnx --calibration images/ --image-size 224 \\
-          --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o snn.onnx
+    csscc compile model.onnx --calibration images/ --image-size 224 --preprocess imagenet -o snn.onnx
 
     A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
     BatchNormalization layers remember, or synthetic inputs, and says so.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from csscc import limits
 from csscc.errors import RefusedError, UsageError
 from csscc.io.arrays import read_arrays
+from csscc.io.class_folders import in_turn, labels_of_folders
 from csscc.io.finite import not_finite
 from csscc.io.generators import chunks_of, load_function
 from csscc.io.images import ImageOptions as ImageOptions
@@ -44,6 +45,7 @@ class Source:
         chunks: makes an iterator over dictionaries of arrays, each with any number of samples.
         description: what messages say of it.
         size: number of samples, None where unknown.
+        classes: names of the folders that are the classes, in the order of their numbers; empty for other labels.
     """
 
     specs: tuple[InputSpec, ...]
@@ -51,6 +53,7 @@ class Source:
     description: str
     size: int | None = None
     synthetic: bool = False
+    classes: tuple[str, ...] = ()
     _labels: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @property
@@ -256,10 +259,16 @@ def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: i
 
 
 def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:
-    files = image_files(folder)[:limit]
+    files, classes = image_files(folder), tuple[str, ...]()
+    labels = labels_of_images(folder, files[:limit])
+    if labels is None:
+        labels, classes = labels_of_folders(folder, files)
+    if classes and labels is not None and limit is not None:
+        files, labels = in_turn(files, labels, limit)
+    files = files[:limit]
 
     def chunks() -> Iterator[Arrays]:
         for images in read_images(files, options, IMAGES_AT_ONCE):
             yield {specs[0].name: images}
 
-    return Source(specs, chunks, str(folder), len(files), _labels=labels_of_images(folder, files))
+    return Source(specs, chunks, str(folder), len(files), classes=classes, _labels=labels)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,15 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import finite
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+PRESETS: dict[str, dict[str, Any]] = {
+    "none": {},
+    # torchvision's models, and most that are trained on ImageNet in PyTorch
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    # networks of Caffe, and those of Keras that come from there (mode "caffe")
+    "caffe": {"scale": 1.0, "channel_order": "BGR", "mean": (103.939, 116.779, 123.68)},
+    # -1 to 1: Inception and MobileNet of TensorFlow and Keras (mode "tf"), timm's of that origin
+    "inception": {"mean": (0.5,), "std": (0.5,)},
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,17 @@ class ImageOptions:
     scale: float = 255.0
     layout: str = "NCHW"
     channel_order: str = "RGB"
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ImageOptions:
+        """What networks of a kind take, a key of `PRESETS`; `changes` that are not None go first.
+
+        Raises:
+            UsageError: the preset is not known, or a value cannot be used.
+        """
+        if name not in PRESETS:
+            raise UsageError(f"preprocessing '{name}' is not known; choose one of {', '.join(PRESETS)}")
+        return cls(**PRESETS[name] | {k: v for k, v in changes.items() if v is not None})
 
     def __post_init__(self) -> None:
         """Check what would make no pixels of an image."""

@@ -41,12 +41,19 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def refuse_other_classes(labels: NDArray[np.int64], classes: int, output: str) -> None:
+def refuse_other_classes(
+    labels: NDArray[np.int64], classes: int, output: str, folders: Sequence[str] = ()
+) -> None:
     """Refuse labels of which a network with so many classes, at its output `output`, can name none.
 
     Raises:
-        RefusedError: a label is not below the number of classes.
+        RefusedError: a label is not below the number of classes, or the labels are the numbers of other `folders`.
     """
+    if folders and len(folders) != classes:
+        raise RefusedError(
+            f"the labels number {len(folders)} folders, {folders[0]} = 0 to {folders[-1]} = {len(folders) - 1}, but "
+            f"output '{output}' has {classes} classes; name the class of each image in {TABLE}"
+        )
     _refuse_beyond(labels, classes - 1, "", f", but output '{output}' has the classes 0 to {classes - 1}")
 
 

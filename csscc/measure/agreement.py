@@ -26,10 +26,14 @@ class Agreement:
     Args:
         labels: class numbers, for accuracies.
         counts: outputs of whole numbers that count, so that they may be close; others are labels.
+        folders: names of the classes, where labels number folders.
     """
 
-    def __init__(self, labels: NDArray[np.int64] | None = None, counts: Collection[str] = ()) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64] | None = None, counts: Collection[str] = (), folders: Sequence[str] = ()
+    ) -> None:
         self.samples = 0
+        self._folders = folders
         self._labels = labels
         self._counts = counts
         self.left_out: set[str] = set()
@@ -51,7 +55,7 @@ class Agreement:
         classes = classes_of({name: wanted[name] for name in wanted if name in given}, number)
         if classes is not None:
             if self._labels is not None and not self._ann:
-                refuse_other_classes(self._labels, wanted[classes].shape[1], classes)
+                refuse_other_classes(self._labels, wanted[classes].shape[1], classes, self._folders)
             self._ann.append(wanted[classes].astype(np.float64))
             self._snn.append(given[classes].astype(np.float64))
         self.samples += number

@@ -114,7 +114,7 @@ def evaluate(
     source = open_source(data, file.session.specs, images=images, limit=limit)
     at_once = max(ann_session.fixed_batch or 1, file.session.fixed_batch or 1)
     meter = Meter(snn_model, native, {name for observer in observers for name in observer.tensors})
-    compared = Agreement(source.labels, counts)
+    compared = Agreement(source.labels, counts, source.classes)
     seconds: list[tuple[float, float]] = []
     for feeds in source.batches(_batch(snn_model, facts, at_once)):
         number = len(next(iter(feeds.values())))

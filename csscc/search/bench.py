@@ -47,7 +47,7 @@ class Bench:
         heard = heard_tensors(ann.network)
         session = Session(with_outputs(export_model(ann.network), heard))
         self._counts = counting_outputs(export_model(ann.network))
-        compared = Agreement(ann.source.labels, self._counts)
+        compared = Agreement(ann.source.labels, self._counts, ann.source.classes)
         for feeds in ann.source.batches(BATCH if ann.network.batch is not None else session.fixed_batch or 1):
             values = session.run(feeds)
             means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
@@ -76,7 +76,7 @@ class Bench:
             network.coding = options.coding
             SetAmplitudes(options.method, options.percentile).apply(network)
             session = Session(export_model(replace(network, graph=fake_quantised(network))))
-            compared = Agreement(self._ann.source.labels, self._counts)
+            compared = Agreement(self._ann.source.labels, self._counts, self._ann.source.classes)
             for feeds, outputs in self._answers:
                 given = {n: feeds[n] for n in session.input_names}
                 compared.add(outputs, session.run(given, self._outputs), _number(feeds))
