@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,10 +49,10 @@ def test_what_a_function_may_make(kind: str) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
-    "none": (lambda: None, "returns None, no batches; yield arrays"),
+    "none": (lambda: None, "returns None, no batches; wanted are arrays"),
     "a number": (lambda: 3, "returns an int"),
     "text": (lambda: "x.npy", "returns a str"),
-    "yields none": (lambda: iter([X, None]), "yields None; yield arrays"),
+    "yields none": (lambda: iter([X, None]), "yields None; wanted are arrays"),
     "yields text": (lambda: iter(["a"]), "yields a str"),
     "yields a number": (lambda: iter([3.5]), "yields a float"),
     "yields a scalar": (lambda: iter([np.float32(3)]), "yields a float32"),
@@ -60,7 +61,11 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "yields objects by name": (lambda: iter([{"x": object()}]), "yields an object for 'x'"),
     "yields no names": (lambda: iter([{3: X}]), "no array for the network's input 'x'; it has ['3']"),
     "nothing": (lambda: iter([]), "there are no samples in it"),
-    "raises": (fails, "fails (KeyError: 'nothing'), in test_generators.py, line 31: yield broken[\"nothing\"]  # here"),
+    "raises": (
+        fails,
+        f"fails (KeyError: 'nothing'), in test_generators.py, line {fails.__code__.co_firstlineno + 3}: "
+        'yield broken["nothing"]  # here',
+    ),
     "exits": (lambda: sys.exit("bye"), "fails (SystemExit: bye), in test_generators.py"),
 }
 
@@ -73,6 +78,44 @@ def test_what_is_said_of_what_it_may_not_make(kind: str) -> None:
     assert str(caught.value).startswith("calibration iterable: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Odd:
+    """What raises wherever it is looked into."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise OSError("gone")
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (Odd(), "iterable: fails (OSError: gone), in test_generators.py"),
+        (lambda: Odd(), "iterable: fails (OSError: gone), in test_generators.py"),
+        ({"x": Odd()}, "arrays: holds a dict that is no array"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "arrays: holds a dict that is no array; wanted are arrays"),
+        ({"x": "text"}, "arrays: holds a str for 'x'; wanted are arrays"),
+        ({3: X, None: X}, "no array for the network's input 'x'; it has ['3', 'None']"),
+        ({"x": X, "y": Odd()}, "labels (y) are no array (gone)"),
+        ({"x": X, "y": [1, [2]]}, "labels (y) are no array"),
+    ],
+)
+def test_objects_that_are_no_data_are_refused_in_one_line(data: Any, told: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        read(data)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_iterable_that_never_ends_is_read_as_far_as_it_is_needed() -> None:
+    source = open_source((X[i % 10][None] for i in itertools.count()), ONE, limit=12)
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            np.concatenate([b["x"] for b in source.batches(5)]), np.concatenate([X, X[:2]])
+        )
 
 
 CODE = """import numpy as np

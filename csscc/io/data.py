@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc import limits
 from csscc.errors import RefusedError, UsageError
 from csscc.io.arrays import read_arrays
 from csscc.io.class_folders import in_turn, labels_of_folders
 from csscc.io.finite import not_finite
-from csscc.io.generators import chunks_of, load_function
+from csscc.io.generators import as_arrays, bounded, chunks_of, load_function
 from csscc.io.images import ImageOptions as ImageOptions
 from csscc.io.images import image_files, read_images
 from csscc.io.labels import class_numbers, labels_of_images
@@ -24,7 +23,6 @@ Arrays = Mapping[str, NDArray[Any]]
 LABELS = "y"
 ONLY_INPUT = "x"
 IMAGES_AT_ONCE = 16
-EMPTY = 1000  # batches without a sample that a generator may yield in a row
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str
         key = spec.name if spec.name in chunk else ONLY_INPUT if len(specs) == 1 else None
         if key is None or key not in chunk:
             raise RefusedError(
-                f"{where}: no array for the network's input '{spec.name}'; it has {sorted(chunk)}. "
+                f"{where}: no array for the network's input '{spec.name}'; it has {sorted(map(str, chunk))}. "
                 f"Name the arrays after the inputs ({', '.join(s.name for s in specs)})"
                 + (f" or '{ONLY_INPUT}'" if len(specs) == 1 else "")
             )
@@ -222,7 +220,7 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
 def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
     labels = arrays.get(LABELS) if LABELS not in {s.name for s in specs} else None
     wanted = {s.name for s in specs} | ({ONLY_INPUT} if len(specs) == 1 else set())
-    present = {k: np.asarray(v) for k, v in arrays.items() if k in wanted}
+    present = as_arrays({k: v for k, v in arrays.items() if k in wanted}, specs[0].name, f"{where}: holds")
     first = checked(present or arrays, specs, where)
     inputs = {k: v[:limit] for k, v in first.items()}
     size = len(next(iter(inputs.values())))
@@ -237,20 +235,7 @@ def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: i
     counted = {ONLY_INPUT, *(s.name for s in specs)}
 
     def chunks_from(make: Callable[[], Any]) -> Iterator[Arrays]:
-        left, without = limits.GENERATED if limit is None else limit, 0
-        for chunk in chunks_of(make, specs[0].name, where):
-            number = max((len(v) for k, v in chunk.items() if k in counted), default=0)
-            without = 0 if number else without + 1
-            if without == EMPTY:
-                raise RefusedError(f"{where}: yields {EMPTY:,} batches in a row without a sample")
-            if limit is None and number > left:
-                raise RefusedError(
-                    f"{where}: yields more than {limits.GENERATED:,} samples; let it end, or state how many to use"
-                )
-            yield {k: v[:left] for k, v in chunk.items()}
-            left -= number
-            if left <= 0 and limit is not None:
-                return
+        return bounded(chunks_of(make, specs[0].name, where), limit, where, counted)
 
     if callable(data):
         return Source(specs, lambda: chunks_from(data), where)

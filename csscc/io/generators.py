@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc import limits
 from csscc.errors import RefusedError
 
-YIELD = "yield arrays, samples along the first axis, or dictionaries of arrays by input name"
+Chunk = Mapping[str, NDArray[Any]]
+EMPTY = 1000  # batches without a sample that a generator may yield in a row
+WANTED = "wanted are arrays, samples along the first axis, or dictionaries of them by input name"
 
 
 def load_function(file: str, function: str) -> Callable[[], Any]:
@@ -48,27 +51,63 @@ def chunks_of(make: Callable[[], Any], only: str, where: str) -> Iterator[dict[s
     if isinstance(made, np.ndarray | Mapping):
         made = [made]
     if not isinstance(made, Iterable) or isinstance(made, str | bytes):
-        raise RefusedError(f"{where}: returns {_kind(made)}, no batches; {YIELD}")
-    batches, end = iter(made), object()
+        raise RefusedError(f"{where}: returns {_kind(made)}, no batches; {WANTED}")
+    with _telling(f"{where}: fails"):
+        batches, end = iter(made), object()
     while True:
         with _telling(f"{where}: fails"):
             item = next(batches, end)
         if item is end:
             return
-        yield _chunk(item, only, where)
+        yield as_arrays(item, only, f"{where}: yields")
 
 
-def _chunk(item: Any, only: str, where: str) -> dict[str, NDArray[Any]]:
+def bounded(
+    chunks: Iterable[Chunk], limit: int | None, where: str, counted: Container[str] | None = None
+) -> Iterator[Chunk]:
+    """The first chunks that make up `limit` samples, the last cut to size; without a limit all, if they end.
+
+    Args:
+        chunks: dictionaries of arrays.
+        limit: of samples.
+        where: what messages begin with.
+        counted: names of arrays whose samples count; None for all.
+
+    Raises:
+        RefusedError: there are more than `limits.GENERATED`, or `EMPTY` chunks in a row without a sample.
+    """
+    left, without = limits.GENERATED if limit is None else limit, 0
+    for chunk in chunks:
+        number = max((len(v) for k, v in chunk.items() if counted is None or k in counted), default=0)
+        without = 0 if number else without + 1
+        if without == EMPTY:
+            raise RefusedError(f"{where}: yields {EMPTY:,} batches in a row without a sample")
+        if limit is None and number > left:
+            raise RefusedError(
+                f"{where}: yields more than {limits.GENERATED:,} samples; let it end, or state how many to use"
+            )
+        yield {k: v[:left] for k, v in chunk.items()}
+        left -= number
+        if left <= 0 and limit is not None:
+            return
+
+
+def as_arrays(item: Any, only: str, where: str) -> dict[str, NDArray[Any]]:
+    """Arrays by name; a bare one is that of the input `only`. A message begins with `where`, what is wrong follows.
+
+    Raises:
+        RefusedError: a value is no array of numbers.
+    """
     given = item if isinstance(item, Mapping) else {only: item}
     arrays = {}
     for name, value in given.items():
         try:
             array = np.asarray(value)
         except Exception as error:
-            raise RefusedError(f"{where}: yields {_kind(item)} that is no array; {YIELD}") from error
+            raise RefusedError(f"{where} {_kind(item)} that is no array; {WANTED}") from error
         if array.ndim == 0 or (not isinstance(value, np.ndarray) and array.dtype.kind not in "biufc"):
             what = f"{_kind(value)} for '{name}'" if given is item else _kind(item)
-            raise RefusedError(f"{where}: yields {what}; {YIELD}")
+            raise RefusedError(f"{where} {what}; {WANTED}")
         arrays[str(name)] = array
     return arrays
 

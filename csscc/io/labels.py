@@ -25,7 +25,10 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
     Raises:
         RefusedError: they are anything else; nothing is rounded, cast or repeated.
     """
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except Exception as error:  # of unequal lengths, say, or what an object's own code raises
+        raise RefusedError(f"{where}: labels (y) are no array ({' '.join(str(error).split())})") from error
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     wanted = f"{where}: labels (y) must be one whole class number for each of the {samples} samples"

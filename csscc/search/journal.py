@@ -16,7 +16,7 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.data import ONLY_INPUT
 from csscc.io.files import replacing
 from csscc.io.finite import strict_json
-from csscc.io.generators import chunks_of, load_function
+from csscc.io.generators import bounded, chunks_of, load_function
 from csscc.io.labels import table_of
 from csscc.io.weights import pieces
 from csscc.passes.canonical.load import read_model
@@ -156,15 +156,10 @@ def _of_folder(folder: Path) -> Iterator[bytes]:
 
 def _yielded(make: Callable[[], Any], samples: int | None) -> Iterator[bytes]:
     """What a function makes, as samples: how they are split into batches does not matter."""
-    seen = 0
     try:
-        for chunk in chunks_of(make, ONLY_INPUT, "data"):
-            number = min(len(array) for array in chunk.values()) if chunk else 0
-            for row in range(number if samples is None else min(number, samples - seen)):
+        for chunk in bounded(chunks_of(make, ONLY_INPUT, "data"), samples, "data"):
+            for row in range(max(map(len, chunk.values()), default=0)):
                 for name in sorted(chunk):
                     yield from _contents(chunk[name][row : row + 1], samples)
-            seen += number
-            if samples is not None and seen >= samples:
-                return
     except RefusedError as error:  # it is refused again, with its place, when the samples are needed
         yield str(error).encode()
