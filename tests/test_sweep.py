@@ -190,6 +190,15 @@ def test_data_of_other_contents_are_other_data(tmp_path: Path, what: str) -> Non
     assert digest(changes_of(tmp_path / "data", what), 4) != first
 
 
+def test_a_folder_that_is_a_class_without_images_counts(tmp_path: Path) -> None:
+    for name in ("b", "c"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "0.png")
+    before = digest(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert digest(tmp_path) != before
+
+
 def test_the_split_of_a_function_is_no_matter_and_its_limit_is() -> None:
     x = np.arange(20.0).reshape(10, 2)
     found = {digest(lambda c=cuts: iter(np.split(x, c)), 8) for cuts in ([], [3], [1, 2, 9])}

@@ -146,10 +146,10 @@ def _of_file(path: Path) -> Iterator[bytes]:
 
 
 def _of_folder(folder: Path) -> Iterator[bytes]:
-    """Names and contents of all files in a folder of images, and the labels that lie in it or above it."""
-    for inner in sorted(p for p in folder.rglob("*") if p.is_file()):
-        yield str(inner.relative_to(folder)).encode()
-        yield from _of_file(inner)
+    """Names of all that is in a folder of images, folders being classes, contents, and labels in it or above it."""
+    for inner in sorted(folder.rglob("*")):
+        yield f"{inner.relative_to(folder)}\0".encode()
+        yield from _of_file(inner) if inner.is_file() else ()
     table = table_of(folder)
     yield from _of_file(table) if table is not None else ()
 
