@@ -88,6 +88,14 @@ def sparse(m: onnx.ModelProto) -> None:
     made.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "indices"))
 
 
+def odd_name(m: onnx.ModelProto) -> None:
+    m.graph.node[1].attribute.append(helper.make_attribute("a\nb", 1))
+
+
+def no_samples(m: onnx.ModelProto) -> None:
+    m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+
+
 FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 4])
 OPTIONAL = helper.make_optional_type_proto(FLOATS)
 MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
@@ -107,6 +115,8 @@ MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
     "a map input": (changed(other_input(MAP)), "'q' is of the kind map"),
     "an empty list": (changed(attribute(1, type=AttributeProto.INTS)), "'axis' of Relu '' is an empty list"),
     "no text": (changed(attribute(1, type=AttributeProto.STRING, s=b"\xff")), "'axis' of Relu '' is no text"),
+    "a name that no attribute has": (changed(odd_name), "has a name that no attribute can have"),
+    "an input of no samples": (changed(no_samples), "takes no data"),
     "an attribute without a type": (changed(attribute(1)), "has no type"),
 }
 
@@ -206,3 +216,20 @@ def test_an_operand_of_lower_rank_that_is_computed(run: Run) -> None:
     { s = Sin(z) a = MatMul(x, w) c = Add(a, s) b = Relu(c) y = MatMul(b, w) }"""
     Path("m.onnx").write_bytes(network(text).SerializeToString())
     assert run("inspect", "m.onnx")[0] in (0, 3)
+
+
+def test_a_constant_of_no_numbers_is_a_shape_of_no_axes(run: Run) -> None:
+    text = """g (float[N,4] x) => (float[N,4] y) { e = Constant <value_ints : ints = []> ()
+    k = Constant <value = float[1] {2}> () s = Reshape(k, e) a = MatMul(x, w) c = Mul(a, s) b = Relu(c)
+    y = MatMul(b, w) }"""
+    model = network(text)
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    assert run(*COMPILE)[0] == 0
+    assert run("verify", "o.onnx", "-q")[0] == 0
+
+
+def test_bounds_of_a_clip_may_differ_in_shape(run: Run) -> None:
+    text = """g (float[N,4] x) => (float[N,4] y) <float lo = {-1}, float[1,1] hi = {2}>
+    { a = MatMul(x, w) b = Clip(a, lo, hi) y = MatMul(b, w) }"""
+    Path("m.onnx").write_bytes(network(text).SerializeToString())
+    assert run(*COMPILE)[0] in (0, 3)

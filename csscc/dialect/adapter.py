@@ -59,14 +59,17 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     return network
 
 
+_CONSTANTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+
+
 def _type_constants(graph: gs.Graph) -> None:
-    """Give ``Constant`` nodes tensors: the library takes their Python numbers for 64-bit floats."""
+    """Give ``Constant`` nodes tensors: the library takes Python's numbers for 64-bit floats, an empty list for none."""
     for node in graph.nodes:
         for subgraph in (v for v in node.attrs.values() if isinstance(v, gs.Graph)):
             _type_constants(subgraph)
-        for attribute in ("value_float", "value_floats"):
+        for attribute, kind in _CONSTANTS.items():
             if node.op == "Constant" and attribute in node.attrs:
-                values = np.asarray(node.attrs[attribute], np.float32)
+                values = np.asarray(node.attrs[attribute], kind)
                 node.attrs = {"value": gs.Constant(f"{node.name}_value", values)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import onnx
 from google.protobuf.message import Message
@@ -85,12 +86,19 @@ def _refuse_types(model: onnx.ModelProto) -> None:
             kind = value.type.WhichOneof("value")
             if what == "input" and kind not in ("tensor_type", "sequence_type", None):
                 raise RefusedError(f"input '{value.name}' is of the kind {kind}; csscc feeds tensors: export it as one")
+            if what == "input" and any(d.HasField("dim_value") and d.dim_value == 0 for d in _sizes(value)):
+                sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in _sizes(value)]
+                raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
             element = value.type.tensor_type.elem_type
             if kind == "tensor_type" and element not in (*_KNOWN, TensorProto.UNDEFINED):
                 raise RefusedError(f"{what} '{value.name}' is of data type {element}, which ONNX does not have")
             if what == "input" and kind == "tensor_type" and element and not _feedable(element):
                 name = TensorProto.DataType.Name(element)
                 raise RefusedError(f"input '{value.name}' is of data type {name}, which NumPy lacks; make it FLOAT")
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[Any]:
+    return list(value.type.tensor_type.shape.dim)
 
 
 def _feedable(element: int) -> bool:
@@ -125,13 +133,14 @@ def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
     field, stated = _LISTS.get(attribute.type), not attribute.ref_attr_name
     if stated and attribute.type == AttributeProto.UNDEFINED:
         raise RefusedError(f"{which} has no type; export the model again")
-    if stated and node.op_type != "Constant":  # which may hold anything
-        if field is not None and not getattr(attribute, field):
-            raise RefusedError(f"{which} is an empty list; leave it out, or give it values")
-        try:
-            b"".join((attribute.s, *attribute.strings)).decode()
-        except UnicodeDecodeError as error:
-            raise RefusedError(f"{which} is no text (it is no UTF-8); export the model again") from error
+    if not attribute.name.isidentifier():
+        raise RefusedError(f"{which} has a name that no attribute can have; export the model again")
+    if stated and field is not None and not getattr(attribute, field) and node.op_type != "Constant":
+        raise RefusedError(f"{which} is an empty list; leave it out, or give it values")
+    try:
+        b"".join((attribute.s, *attribute.strings)).decode()
+    except UnicodeDecodeError as error:
+        raise RefusedError(f"{which} is no text (it is no UTF-8); export the model again") from error
     for tensor in (attribute.t, *attribute.tensors):
         if attribute.type in (AttributeProto.TENSOR, AttributeProto.TENSORS):
             _refuse_tensor(tensor)

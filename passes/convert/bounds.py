@@ -23,5 +23,5 @@ def bound_of(node: gs.Node | None) -> float:
     low, high = constant(node, 1), constant(node, 2)
     if low is None or high is None:
         return math.inf
-    largest = float(np.abs([np.asarray(low), np.asarray(high)]).max())
+    largest = float(max(np.abs(low).max(initial=0.0), np.abs(high).max(initial=0.0)))
     return largest if 0 < largest < float(np.finfo(np.float32).max) else math.inf
