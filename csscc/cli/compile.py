@@ -217,7 +217,7 @@ def _difference(comparison: Comparison) -> str:
     name, error = max(comparison.errors.items(), key=lambda pair: pair[1])
     which = f"'{name}', the worst of {len(comparison.errors)} outputs" if len(comparison.errors) > 1 else "its output"
     if not math.isfinite(error):
-        return f"nobody knows by how much in {which}: values are NaN or infinite"
+        return f"cannot be compared, NaN or infinite values in {which}"
     if name in comparison.labelling:
         return f"in {100 * error:.2g} % of the labels of {which} ({comparison.samples} of these samples)"
     return f"by {100 * error:.2g} % in {which} (RMS, {comparison.samples} of these samples)"

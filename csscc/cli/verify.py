@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -39,15 +40,17 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     images = take_images(options)
     with progress(quiet or as_json) as advance:
         result = verify(model, data, images=images, limit=limit, progress=running_total(advance, "verifying"))
+    outputs = f"outputs differ by {result.output_difference:.2e} of the largest"
+    if not math.isfinite(result.output_difference):
+        outputs = "outputs cannot be compared, since values are NaN or infinite"
     text = (
         f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy "
-        f"({result.samples} samples, {len(result.layers)} layers); outputs differ by {result.output_difference:.2e} "
-        "of the largest"
+        f"({result.samples} samples, {len(result.layers)} layers); {outputs}"
     )
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
         console().print(text)
     if not result.holds:
-        first = next((n for n, d in result.layers.items() if d), "none")
-        raise NotMetError(f"{text}; the first layer that differs is {first}")
+        first = next((f"; the first layer that differs is {n}" for n, d in result.layers.items() if d), "")
+        raise NotMetError(f"{text}{first}")
