@@ -56,7 +56,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "yields text": (lambda: iter(["a"]), "yields a str"),
     "yields a number": (lambda: iter([3.5]), "yields a float"),
     "yields a scalar": (lambda: iter([np.float32(3)]), "yields a float32"),
-    "yields pairs": (lambda: iter([(X, np.arange(3))]), "yields a tuple that is no array"),
+    "yields pairs": (lambda: iter([(X, np.arange(3))]), "yields 3 label(s) for 10 sample(s)"),
+    "yields triples": (lambda: iter([(X, np.arange(3), X)]), "yields a tuple that is no array"),
     "yields objects": (lambda: iter([object()]), "yields an object"),
     "yields objects by name": (lambda: iter([{"x": object()}]), "yields an object for 'x'"),
     "yields no names": (lambda: iter([{3: X}]), "no array for the network's input 'x'; it has ['3']"),
@@ -93,7 +94,7 @@ class Odd:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (Odd(), "iterable: fails (OSError: gone), in test_generators.py"),
+        (Odd(), "Odd: fails (OSError: gone), in test_generators.py"),
         (lambda: Odd(), "iterable: fails (OSError: gone), in test_generators.py"),
         ({"x": Odd()}, "arrays: holds a dict that is no array"),
         ({"x": [[1.0], [1.0, 2.0]]}, "arrays: holds a dict that is no array; wanted are arrays"),

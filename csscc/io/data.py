@@ -1,8 +1,8 @@
-"""Where sample inputs and labels come from: arrays, .npy, .npz, a folder of images, or a Python generator."""
+"""Where sample inputs and labels come from: arrays, .npy, .npz, a folder of images, or a user's code and objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.arrays import read_arrays
 from csscc.io.class_folders import in_turn, labels_of_folders
 from csscc.io.finite import not_finite
-from csscc.io.generators import as_arrays, bounded, chunks_of, load_function
+from csscc.io.generators import Samples, as_arrays, kept, load_function
 from csscc.io.images import ImageOptions as ImageOptions
 from csscc.io.images import image_files, read_images
+from csscc.io.items import LABELS, fits, items_of
+from csscc.io.items import ONLY_INPUT as ONLY_INPUT
 from csscc.io.labels import class_numbers, labels_of_images
 
 Arrays = Mapping[str, NDArray[Any]]
-LABELS = "y"
-ONLY_INPUT = "x"
 IMAGES_AT_ONCE = 16
 
 
@@ -52,18 +52,26 @@ class Source:
     size: int | None = None
     synthetic: bool = False
     classes: tuple[str, ...] = ()
-    _labels: NDArray[np.int64] | None = field(default=None, repr=False)
+    _labels: NDArray[np.int64] | Callable[[], NDArray[np.int64] | None] | None = field(default=None, repr=False)
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """Class numbers, one a sample, or None."""
-        return self._labels
+        """Class numbers, one a sample, or None.
+
+        Raises:
+            RefusedError: a user's code makes labels that are no class numbers; it runs where they are first asked for.
+        """
+        return self._labels() if callable(self._labels) else self._labels
 
     def first(self, samples: int) -> Source:
         """The same source, cut off behind so many samples."""
         chunks = self.chunks
-        labels = None if self._labels is None else self._labels[:samples]
         size = None if self.size is None else min(self.size, samples)
+
+        def labels() -> NDArray[np.int64] | None:
+            all_labels = self.labels
+            return None if all_labels is None else all_labels[:samples]
+
         return replace(self, chunks=lambda: limited(chunks(), samples), size=size, _labels=labels)
 
     @property
@@ -153,13 +161,10 @@ def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str
 
 def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
     wanted = ", ".join(str(d) if d is not None else "?" for d in spec.shape)
-    fits = array.ndim == len(spec.shape) and all(
-        not isinstance(w, int) or w == d for w, d in zip(spec.shape[1:], array.shape[1:], strict=False)
-    )
-    if not fits:
+    if not (array.ndim == len(spec.shape) and fits(spec.shape[1:], array.shape[1:])):
         raise RefusedError(
             f"{where}: input '{spec.name}' takes arrays of shape [{wanted}], but these are {list(array.shape)}; "
-            "pass model-ready samples, batch first"
+            f"{_layout(array.shape, spec) or 'pass model-ready samples, batch first'}"
         )
     target = np.dtype(spec.dtype)
     if array.dtype.kind not in "biuf" or (target.kind in "iub" and array.dtype.kind == "f"):
@@ -176,12 +181,22 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
     return array
 
 
+def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
+    """What to do with images whose channels stand at the wrong end; empty where they do not."""
+    for layout, (has, axes) in {"NCHW": ("last", (0, 3, 1, 2)), "NHWC": ("first", (0, 2, 3, 1))}.items():
+        if len(sizes) == len(spec.shape) == 4 and fits(spec.shape[1:], [sizes[a] for a in axes[1:]]):
+            order = ", ".join(map(str, axes))
+            return f"they have channels {has}: pass x.transpose({order}), of image files --layout {layout}"
+    return ""
+
+
 def open_source(
     data: Any, specs: tuple[InputSpec, ...], *, images: ImageOptions | None = None, limit: int | None = None
 ) -> Source:
-    """A source from what the user gave: a path, an array, a dictionary of arrays, or an iterable of dictionaries.
+    """A source from what the user gave: a path, an array, a dictionary of arrays, or what `items_of` can read.
 
-    One that is open already is given back as it is.
+    Objects are read here, as far as `limit`, and kept; a function is called for every use of the data. A source is
+    given back as it is.
 
     Raises:
         RefusedError: the file is missing, cannot be read or holds no samples.
@@ -191,12 +206,14 @@ def open_source(
         return data
     if isinstance(data, str | Path):
         return _from_path(str(data), specs, images or ImageOptions(), limit)
-    if isinstance(data, np.ndarray):
-        return _from_arrays({specs[0].name: data}, specs, "calibration array", limit)
     if isinstance(data, Mapping):
         return _from_arrays(data, specs, "calibration arrays", limit)
-    if callable(data) or isinstance(data, Iterable):
-        return _from_iterable(data, specs, "calibration iterable", limit)
+    if hasattr(data, "__array__") and hasattr(data, "shape"):  # NumPy's, and tensors of any framework
+        return _from_arrays({specs[0].name: data}, specs, "calibration array", limit)
+    found = data if callable(data) else items_of(data)
+    if found is not None:
+        plain = callable(data) or isinstance(data, Iterator | Sequence)
+        return _from_iterable(found, specs, "calibration iterable" if plain else type(data).__name__, limit)
     raise UsageError(f"calibration data of type {type(data).__name__}: pass an array, a dict of arrays, or an iterable")
 
 
@@ -220,7 +237,7 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
 def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
     labels = arrays.get(LABELS) if LABELS not in {s.name for s in specs} else None
     wanted = {s.name for s in specs} | ({ONLY_INPUT} if len(specs) == 1 else set())
-    present = as_arrays({k: v for k, v in arrays.items() if k in wanted}, specs[0].name, f"{where}: holds")
+    present = as_arrays({k: v for k, v in arrays.items() if k in wanted}, f"{where}: holds")
     first = checked(present or arrays, specs, where)
     inputs = {k: v[:limit] for k, v in first.items()}
     size = len(next(iter(inputs.values())))
@@ -232,15 +249,13 @@ def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit
 
 
 def _from_iterable(data: Any, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
-    counted = {ONLY_INPUT, *(s.name for s in specs)}
-
-    def chunks_from(make: Callable[[], Any]) -> Iterator[Arrays]:
-        return bounded(chunks_of(make, specs[0].name, where), limit, where, counted)
-
+    shapes = {spec.name: spec.shape for spec in specs}
     if callable(data):
-        return Source(specs, lambda: chunks_from(data), where)
-    kept = list(chunks_from(lambda: data))  # an iterator is used up by then, and may have no end
-    return Source(specs, lambda: iter(kept), where)
+        samples = Samples(data, shapes, where, limit)
+        return Source(specs, samples.chunks, where, _labels=samples.labels)
+    batches = kept(data, shapes, where, limit)
+    samples = Samples(lambda: batches, shapes, where, limit)
+    return Source(specs, samples.chunks, where, _labels=samples.labels)
 
 
 def _from_images(folder: Path, specs: tuple[InputSpec, ...], options: ImageOptions, limit: int | None) -> Source:

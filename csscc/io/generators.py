@@ -1,4 +1,4 @@
-"""Samples that a user's own code makes, batch by batch, and what is said where that code goes wrong."""
+"""Samples that a user's own code makes, item by item, and what is said where that code goes wrong."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from csscc import limits
 from csscc.errors import RefusedError
+from csscc.io import items
+from csscc.io.items import LABELS, ONLY_INPUT, NoArrayError, Shapes, array_in, batch_of, flat, items_of
+from csscc.io.labels import class_numbers
 
 Chunk = Mapping[str, NDArray[Any]]
 EMPTY = 1000  # batches without a sample that a generator may yield in a row
@@ -40,26 +43,33 @@ def load_function(file: str, function: str) -> Callable[[], Any]:
     return made
 
 
-def chunks_of(make: Callable[[], Any], only: str, where: str) -> Iterator[dict[str, NDArray[Any]]]:
-    """The batches that `make` returns or yields, as dictionaries of arrays; a bare array is that of the input `only`.
+def chunks_of(make: Callable[[], Any], shapes: Shapes | None, where: str) -> Iterator[dict[str, NDArray[Any]]]:
+    """The batches that `make` returns or yields, as dictionaries of arrays: see `batch_of`.
+
+    Args:
+        make: the user's code.
+        shapes: of the network's inputs, by name; None: all arrays, see `flat`.
+        where: how messages begin.
 
     Raises:
         RefusedError: the code raises, or makes something else.
     """
     with _telling(f"{where}: fails"):
         made = make()
-    if isinstance(made, np.ndarray | Mapping):
-        made = [made]
-    if not isinstance(made, Iterable) or isinstance(made, str | bytes):
-        raise RefusedError(f"{where}: returns {_kind(made)}, no batches; {WANTED}")
-    with _telling(f"{where}: fails"):
-        batches, end = iter(made), object()
+        found = items_of([made] if isinstance(made, np.ndarray | Mapping) else made)
+        batches, end = None if found is None else iter(found), object()
+    if batches is None:
+        raise RefusedError(f"{where}: returns {items.kind_of(made)}, no batches; {WANTED}")
     while True:
         with _telling(f"{where}: fails"):
             item = next(batches, end)
         if item is end:
             return
-        yield as_arrays(item, only, f"{where}: yields")
+        try:
+            batch = flat(item) if shapes is None else batch_of(item, shapes)
+        except NoArrayError as error:
+            raise RefusedError(f"{where}: yields {error}; {WANTED}") from error
+        yield batch
 
 
 def bounded(
@@ -92,29 +102,90 @@ def bounded(
             return
 
 
-def as_arrays(item: Any, only: str, where: str) -> dict[str, NDArray[Any]]:
-    """Arrays by name; a bare one is that of the input `only`. A message begins with `where`, what is wrong follows.
+def as_arrays(given: Mapping[Any, Any], where: str) -> dict[str, NDArray[Any]]:
+    """Arrays by name. A message begins with `where`, what is wrong follows.
 
     Raises:
         RefusedError: a value is no array of numbers.
     """
-    given = item if isinstance(item, Mapping) else {only: item}
-    arrays = {}
-    for name, value in given.items():
-        try:
-            array = np.asarray(value)
-        except Exception as error:
-            raise RefusedError(f"{where} {_kind(item)} that is no array; {WANTED}") from error
-        if array.ndim == 0 or (not isinstance(value, np.ndarray) and array.dtype.kind not in "biufc"):
-            what = f"{_kind(value)} for '{name}'" if given is item else _kind(item)
-            raise RefusedError(f"{where} {what}; {WANTED}")
-        arrays[str(name)] = array
-    return arrays
+    try:
+        return {str(name): array_in(given, value, str(name)) for name, value in given.items()}
+    except NoArrayError as error:
+        raise RefusedError(f"{where} {error}; {WANTED}") from error
 
 
-def _kind(value: Any) -> str:
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+class Samples:
+    """Samples of a user's code, which runs anew for every use of them.
+
+    Labels are read when they are asked for, and compared whenever the code runs again: they must be those of the same
+    samples.
+    """
+
+    def __init__(self, make: Callable[[], Any], shapes: Shapes, where: str, limit: int | None) -> None:
+        self._make, self._shapes, self._where, self._limit = make, shapes, where, limit
+        self._labels: NDArray[np.int64] | None = None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Batches as they come, up to the limit.
+
+        Raises:
+            RefusedError: the code fails, makes something else, does not end, or other labels than before.
+        """
+        done = 0
+        for chunk in bounded(self._whole(), self._limit, self._where, {ONLY_INPUT, *self._shapes}):
+            number = self._number(chunk)
+            if self._labels is not None and not np.array_equal(self._numbers(chunk), self._labels[done:][:number]):
+                raise RefusedError(f"{self._where}: yields other labels each time; do not shuffle the samples")
+            done += number
+            yield chunk
+
+    def _whole(self) -> Iterator[Chunk]:
+        for chunk in chunks_of(self._make, self._shapes, self._where):
+            number = self._number(chunk)
+            if LABELS in chunk and len(chunk[LABELS]) != number:
+                raise RefusedError(f"{self._where}: yields {len(chunk[LABELS])} label(s) for {number} sample(s)")
+            yield chunk
+
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class numbers, one a sample; None where the first batch has none.
+
+        Raises:
+            RefusedError: they are no class numbers, or some batches have none.
+        """
+        if self._labels is None:
+            numbers: list[NDArray[np.int64]] = []
+            for chunk in self.chunks():
+                if LABELS not in chunk and not numbers:
+                    return None
+                numbers.append(self._numbers(chunk))
+            self._labels = np.concatenate(numbers) if numbers else None
+        return self._labels
+
+    def _number(self, chunk: Chunk) -> int:
+        return max((len(v) for k, v in chunk.items() if k == ONLY_INPUT or k in self._shapes), default=0)
+
+    def _numbers(self, chunk: Chunk) -> NDArray[np.int64]:
+        if LABELS not in chunk:
+            raise RefusedError(f"{self._where}: some of its batches have labels and others have none")
+        return class_numbers(chunk[LABELS], self._number(chunk), self._where)
+
+
+def kept(data: Any, shapes: Shapes, where: str, limit: int | None) -> list[Chunk]:
+    """The batches of an object that may be read once only, or in another order each time.
+
+    Raises:
+        RefusedError: as `Samples.chunks`, or they are too large to be kept.
+    """
+    batches, size = list[Chunk](), 0
+    for chunk in Samples(lambda: data, shapes, where, limit).chunks():
+        batches.append({k: v.copy() for k, v in chunk.items()})  # it may fill the same arrays again
+        size += sum(v.nbytes for v in batches[-1].values())
+        if size > limits.ARRAY_BYTES:
+            raise RefusedError(
+                f"{where}: holds more than {limits.ARRAY_BYTES / 2**30:g} GiB, which is kept in memory; use fewer "
+                "samples, or pass a function that makes it anew, without shuffling: such data are read bit by bit"
+            )
+    return batches
 
 
 @contextlib.contextmanager
@@ -132,7 +203,7 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f", in {Path(error.filename).name}, line {error.lineno}: {(error.text or '').strip()}"
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
+    theirs = [f for f in frames if f.filename not in (__file__, items.__file__) and not f.filename.startswith("<")]
     theirs = [f for f in theirs if "site-packages" not in f.filename] or theirs
     if not theirs:
         return ""

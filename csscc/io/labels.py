@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csscc.errors import RefusedError
+from csscc.io.items import as_array
 
 TABLE = "labels.csv"
 _CLASS = re.compile(r"[0-9]{1,18}")
@@ -26,7 +27,7 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
         RefusedError: they are anything else; nothing is rounded, cast or repeated.
     """
     try:
-        array = np.asarray(labels)
+        array = as_array(labels)
     except Exception as error:  # of unequal lengths, say, or what an object's own code raises
         raise RefusedError(f"{where}: labels (y) are no array ({' '.join(str(error).split())})") from error
     if array.ndim == 2 and array.shape[1] == 1:

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 
 from csscc.errors import RefusedError, UsageError
-from csscc.io.data import ONLY_INPUT
 from csscc.io.files import replacing
 from csscc.io.finite import strict_json
-from csscc.io.generators import bounded, chunks_of, load_function
+from csscc.io.generators import Chunk, bounded, chunks_of, load_function
+from csscc.io.items import items_of
 from csscc.io.labels import table_of
 from csscc.io.weights import pieces
 from csscc.passes.canonical.load import read_model
@@ -129,10 +129,10 @@ def _contents(data: Any, samples: int | None) -> Iterator[bytes]:
             yield from _contents(np.asarray(data[name]), samples)
     elif callable(data):
         yield from _yielded(data, samples)
-    elif isinstance(data, Iterable):
-        if iter(data) is data:
+    elif (items := items_of(data)) is not None:
+        if iter(items) is data or hasattr(data, "get_next"):
             raise UsageError("a generator can be read once, a sweep reads data often: pass the function that makes it")
-        yield from _yielded(data.__iter__, samples)
+        yield from _yielded(lambda: items_of(data), samples)
     else:
         yield repr(data).encode()
 
@@ -157,9 +157,15 @@ def _of_folder(folder: Path) -> Iterator[bytes]:
 def _yielded(make: Callable[[], Any], samples: int | None) -> Iterator[bytes]:
     """What a function makes, as samples: how they are split into batches does not matter."""
     try:
-        for chunk in bounded(chunks_of(make, ONLY_INPUT, "data"), samples, "data"):
+        for chunk in bounded(map(_as_batch, chunks_of(make, None, "data")), samples, "data"):
             for row in range(max(map(len, chunk.values()), default=0)):
                 for name in sorted(chunk):
                     yield from _contents(chunk[name][row : row + 1], samples)
     except RefusedError as error:  # it is refused again, with its place, when the samples are needed
         yield str(error).encode()
+
+
+def _as_batch(arrays: Chunk) -> Chunk:
+    """A sample by itself, whose label is one number, has a first axis as well."""
+    single = any(array.ndim == 0 for array in arrays.values())
+    return {name: array[None] for name, array in arrays.items()} if single else arrays
