@@ -106,7 +106,7 @@ def _segment(
 ) -> Segment:
     wanted, inputs = _in_front_of(node, makers, borders)
     nodes = tuple(n for n in model.graph.node if id(n) in wanted)
-    biases = tuple(f"{node.name}_bias_of_{c}" for c in view_of(node).current)
+    biases = tuple(f"{node.name}_bias_{i}_of_{c}" for i, c in enumerate(view_of(node).current, 1))
     return Segment(node, model, nodes, inputs, biases)
 
 

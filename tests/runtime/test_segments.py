@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
+import csscc
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.runtime.segments import LayerRuns, segments
-from tests.helpers import parse, random_feeds, run, spiking
+from tests.helpers import parse, random_feeds, rms, run, spiking
 
 CODING = Coding(T=6, beta=2.0)
 TEXT = """
@@ -96,3 +97,14 @@ def test_trains_are_dropped_behind_their_last_reader():
     held = [set(runs._spikes) for _ in runs]
     assert max(len(h) for h in held) <= 2
     assert not runs._spikes
+
+
+def test_a_neuron_may_hear_one_current_twice():
+    """Attention whose queries are its values: each membrane has a bias of its own."""
+    text = """g (float[N,3,4] x) => (float[N,3,4] y) <float[4,4] w, float[4,4] v, float[4,4] u>
+    { q = MatMul(x, w) k = MatMul(x, v) t = Transpose <perm = [0,2,1]> (k) s = MatMul(q, t) m = Softmax <axis = -1> (s)
+      o = MatMul(m, q) y = MatMul(o, u) }"""
+    model = parse(text)
+    feeds = random_feeds(model, batch=32)
+    logits = run(model, feeds)["y"]
+    assert rms(csscc.compile(model, feeds, T=16).run(feeds["x"]) - logits) < 0.02 * rms(logits)
