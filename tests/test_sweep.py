@@ -316,3 +316,12 @@ def test_without_labels_pictures_show_agreement_and_without_classes_the_error() 
         "disagreement",
     ]
     assert [y.name for _, y in plots.pictures([Row(Setting(), output_error=3.0)])] == ["error", "error"]
+
+
+def test_samples_with_labels_of_a_function_are_contents(tmp_path: Path) -> None:
+    x = np.arange(8.0).reshape(4, 2)
+    found = [
+        digest(lambda a=a, y=y: iter([(a, y)]), 4)
+        for a, y in ((x, np.arange(4)), (x + 1, np.arange(4)), (x, np.arange(4)[::-1].copy()))
+    ]
+    assert len(set(found)) == 3
