@@ -96,9 +96,8 @@ def verify(
             if name not in trace.spikes:
                 continue  # nothing that the network gives out depends on it
             expected = trace.spikes[name]
-            different = all_steps[tensor].reshape(expected.shape) != expected
             carried = _carried(expected, sends.get(name, EVERY_STEP.merged))  # a stream merges none
-            layers[name] += max(int(different.sum()), int((got[tensor].reshape(carried.shape) != carried).sum()))
+            layers[name] += max(_different(all_steps[tensor], expected), _different(got[tensor], carried))
             spikes += expected.size
         expected_outputs = as_arrays(trace.outputs)
         for name, value in as_arrays({n: got[n] for n in outputs}).items():
@@ -117,6 +116,13 @@ def _known(model: onnx.ModelProto) -> list[str]:
         analog = [view.inputs[0]] if view.is_encoder else [*view.biases, *view.parameters]
         read |= dict.fromkeys(name for name in analog if name in made)
     return list(read)
+
+
+def _different(train: NDArray[Any], expected: NDArray[Any]) -> int:
+    """How many spikes of a folded train are not those of ``[T, B, ...]``: all of them where it has another size."""
+    if train.size != expected.size:
+        return max(train.size, expected.size)
+    return int((train.reshape(expected.shape) != expected).sum())
 
 
 def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:
