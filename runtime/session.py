@@ -126,6 +126,8 @@ class Session:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What the inputs take; the first dimension is free."""
+        for other in (i for i in self.inputs if not i.type.startswith("tensor(")):
+            raise RefusedError(f"input '{other.name}' takes {other.type}; csscc feeds tensors")
         return tuple(InputSpec(i.name, (None, *i.shape[1:]), numpy_type(i.type).name) for i in self.inputs)
 
     def random_inputs(self, batch: int, seed: int = 0, sizes: Sizes | None = None) -> dict[str, NDArray[Any]]:

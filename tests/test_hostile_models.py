@@ -233,3 +233,11 @@ def test_bounds_of_a_clip_may_differ_in_shape(run: Run) -> None:
     { a = MatMul(x, w) b = Clip(a, lo, hi) y = MatMul(b, w) }"""
     Path("m.onnx").write_bytes(network(text).SerializeToString())
     assert run(*COMPILE)[0] in (0, 3)
+
+
+def test_sequences_are_not_fed(run: Run) -> None:
+    model = network()
+    model.graph.input.append(helper.make_value_info("q", helper.make_sequence_type_proto(FLOATS)))
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    code, err = run("run", "m.onnx", "--input", "x.npy", "-q")
+    assert (code, "input 'q' takes seq" in err) == (3, True), err
