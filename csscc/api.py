@@ -16,6 +16,7 @@ from csscc.dialect.sizes import Shapes, ask_for, is_free
 from csscc.errors import RefusedError, UsageError
 from csscc.io.data import ImageOptions, InputSpec, Source, open_source
 from csscc.measure.comparison import SAMPLES, Comparison, compare
+from csscc.measure.inputs import input_warnings
 from csscc.options import Options, make_options
 from csscc.passes.base import Pass
 from csscc.passes.convert.find_regions import FindRegions
@@ -140,12 +141,14 @@ def compile(
     else:
         network, source = with_sizes(model, input_shape or {}, run)
     assert network.file is not None
-    comparison = Comparison()
+    comparison, looks = Comparison(), tuple[str, ...]()
     if not isinstance(model, Calibrated):
+        looks = input_warnings(network, source)
+        clock.stop("look at inputs")
         comparison = compare(model, network.file, network, source, check_samples)
         clock.stop("compare")
     facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
-    warnings = (*_missing_data(network, source, facts.calibration), *comparison.warnings)
+    warnings = (*_missing_data(network, source, facts), *looks, *comparison.warnings)
     return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, comparison, warnings))
 
 
@@ -181,12 +184,15 @@ def calibration_source(
     return synthetic_source(network, specs, options.seed)
 
 
-def _missing_data(network: Network, source: Source, origin: str) -> tuple[str, ...]:
-    """A warning where amplitudes had to be observed on synthetic inputs."""
+def _missing_data(network: Network, source: Source, facts: metadata.Facts) -> tuple[str, ...]:
+    """A warning where amplitudes had to be observed on synthetic inputs, and which inputs these allow."""
     if not source.synthetic or network.calibration is None or not network.calibration.histograms:
         return ()
+    tops = [layer.top for layer in facts.layers if layer.kind == "encoder"]
+    unknown = not network.statistics and len(tops) == 1
+    cut = f", so inputs beyond {tops[0]:.2g}, as pixels of 0..255 are, will be cut off" if unknown else ""
     return (
-        f"no calibration data: amplitudes come from {origin}. Accuracy may suffer; "
+        f"no calibration data: amplitudes come from {facts.calibration}{cut}. Accuracy may suffer; "
         "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)",
     )
 

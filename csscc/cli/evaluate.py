@@ -21,6 +21,7 @@ from csscc.cli.common import (
     running_total,
     table,
     take_images,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def evaluate_command(
             energy=costs,
             progress=running_total(advance, "evaluating"),
         )
+    for text in result.warnings:
+        warn(text)
     if as_json:
         print_json(result.as_dict())
     elif not quiet:

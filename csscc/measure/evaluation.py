@@ -24,6 +24,7 @@ from csscc.measure.counts import counting_outputs
 from csscc.measure.difference import refuse_unequal
 from csscc.measure.energy import EnergyEstimate, estimate
 from csscc.measure.energy_costs import EnergyCosts
+from csscc.measure.input_range import InputRange
 from csscc.measure.meter import LayerActivity, Meter, joined
 from csscc.measure.observer import Batch, Observer
 from csscc.measure.opened import open_spiking
@@ -43,7 +44,7 @@ class Evaluation:
     `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`, which say what of it
     is a share of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
     `csscc.measure.costs.Costs`; `native` names the spiking operators that native kernels ran. `energy` is None
-    unless it was asked for.
+    unless it was asked for. `warnings` say what the user should know of the data.
     """
 
     samples: int
@@ -69,6 +70,7 @@ class Evaluation:
     energy: EnergyEstimate | None = None
     labelling: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -117,10 +119,12 @@ def evaluate(
     known = source.labels  # a user's code runs where they are asked for
     compared = Agreement(known, counts, source.classes)
     seconds: list[tuple[float, float]] = []
+    ranges = InputRange(snn_model, facts.coding)
     for feeds in source.batches(_batch(snn_model, facts, at_once)):
         number = len(next(iter(feeds.values())))
         if number % at_once:
             raise RefusedError(f"the networks take {at_once} samples at a time; give a multiple of that, not {number}")
+        ranges.add(feeds)
         expected, ann_seconds = _timed(partial(_run, ann_session, feeds))
         got, snn_seconds = file.run(feeds)
         seconds.append((ann_seconds / number, snn_seconds / number))
@@ -133,6 +137,7 @@ def evaluate(
         if progress is not None:
             progress(compared.samples, source.size)
     result = _evaluation(compared, meter, costs_of(given), seconds, file.kernels.native)
+    result = replace(result, warnings=ranges.warnings)
     return result if energy is None else replace(result, energy=_energy(meter, compared.samples, facts, energy))
 
 

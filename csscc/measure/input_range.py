@@ -1,0 +1,65 @@
+"""Whether samples are of the range that calibration gave to the encoders of a spiking network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from csscc.coding.coding import Coding
+from csscc.dialect.spiking import spiking
+
+BEYOND = 0.01  # share of values that an encoder cuts off, at which it is said
+FACTOR = 1.1  # values as little beyond the range are those of other samples
+SMALL = 1 / 16  # of the range: then most of the steps say nothing
+
+
+class InputRange:
+    """Inputs that encoders read as they are, over all batches.
+
+    Args:
+        model: the spiking network by layer.
+        coding: its coding.
+    """
+
+    def __init__(self, model: onnx.ModelProto, coding: Coding) -> None:
+        constants = {t.name: t for t in model.graph.initializer}
+        inputs = {t.name for t in model.graph.input}
+        encoders = [(n.input[0], v.theta) for n in model.graph.node if (v := spiking(n)) is not None and v.is_encoder]
+        read = [name for name, _ in encoders]
+        self._tops = {
+            name: float(numpy_helper.to_array(constants[theta]).max()) * coding.levels
+            for name, theta in encoders
+            if name in inputs and read.count(name) == 1 and theta in constants
+        }
+        self._largest = dict.fromkeys(self._tops, 0.0)
+        self._beyond = dict.fromkeys(self._tops, 0)
+        self._seen = dict.fromkeys(self._tops, 0)
+
+    def add(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Look at a batch."""
+        for name, top in self._tops.items():
+            values = np.abs(feeds[name])
+            self._largest[name] = max(self._largest[name], float(values.max(initial=0.0)))
+            self._beyond[name] += int(np.count_nonzero(values > FACTOR * top))
+            self._seen[name] += values.size
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One text for each input that was calibrated for another range."""
+        return tuple(filter(None, map(self._warning, self._tops)))
+
+    def _warning(self, name: str) -> str:
+        top, largest = self._tops[name], self._largest[name]
+        share = self._beyond[name] / max(self._seen[name], 1)
+        told = f"input '{name}' reaches {largest:.4g}, and the spiking network was calibrated for up to {top:.4g}"
+        advice = "prepare these samples as those of the calibration, or calibrate with samples such as these"
+        if share > BEYOND:
+            return f"{told}: {share:.1%} of the values are cut off; {advice}"
+        if 0 < largest < SMALL * top:
+            return f"{told}: it hardly sends a spike; {advice}"
+        return ""
