@@ -64,6 +64,7 @@ class Options:
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
     "paper": Options(
+        coding=Coding(halves=True),
         per_channel=False,
         method="percentile",
         bias_on_first_step=False,

@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from csscc.coding.schedule import PRECISION, ROOM, Schedule, bits_of
+from csscc.coding.thresholds import UNIFORM, halves, just_below, least_residual, residual_rms
 
 if TYPE_CHECKING:  # the command line's help reads defaults from here and must not wait for NumPy
     import numpy as np
     from numpy.typing import NDArray
+
+
+NEARLY = 0.01  # as good as a uniform quantiser of theta
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Coding:
         silent: steps each layer listens before it may fire (L).
         negative: whether neurons may send negative spikes; without them they fire at a whole spike, not at half
             of one, since nothing could take back what was sent too early.
+        halves: whether spikes are sent from half of their worth on, as in the paper; else at the thresholds that leave
+            the least, see `csscc.coding.thresholds`.
         signed_input: whether the encoder sends negative spikes; False is the paper's encoder for inputs >= 0.
         linear: time to first spike: a spike at step t is worth ``T + 1 - t`` whatever beta is; one is sent at most.
     """
@@ -43,6 +49,7 @@ class Coding:
     negative: bool = True
     signed_input: bool = True
     linear: bool = False
+    halves: bool = False
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -65,7 +72,8 @@ class Coding:
         signed = self.signed_input
         constant = self.beta == 1 and not self.linear
         whole = self.linear or not signed
-        return Schedule(self._worth, negative=signed, whole=whole, constant=constant, most=self._most)
+        thresholds = self._thresholds(negative=signed, whole=whole)
+        return Schedule(self._worth, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
 
     def neuron(self, silent: int | None = None) -> Schedule:
         """What a neuron does at each step, with `silent` silent steps or those of the coding.
@@ -75,15 +83,28 @@ class Coding:
         whole, they are the digits of one rounding.
         """
         L = self.T if self.linear else self.silent if silent is None else silent
+        whole = self.linear or (not self.negative and self.beta != 1)
         return Schedule(
             self._worth,
             silent=L,
             merged=self._merged(L + 1),
             rounded=self.negative and self.beta in (2, 3) and 2 * L + 1 >= self.T,
             negative=self.negative,
-            whole=self.linear or (not self.negative and self.beta != 1),
+            thresholds=self._thresholds(negative=self.negative, whole=whole),
             most=self._most,
         )
+
+    @property
+    def uniform_levels(self) -> float:
+        """Levels of the uniform quantiser whose rounding error is that of a neuron that hears all before it fires."""
+        schedule = self.neuron()
+        finer = UNIFORM / residual_rms(schedule.worth, schedule.thresholds)
+        return self.levels if math.isclose(finer, 1, rel_tol=NEARLY) else self.levels * finer
+
+    def _thresholds(self, *, negative: bool, whole: bool) -> tuple[float, ...]:
+        if whole:
+            return tuple(just_below(w) for w in self._worth)
+        return least_residual(self._worth) if negative and not self.halves else halves(self._worth)
 
     @property
     def _most(self) -> float:

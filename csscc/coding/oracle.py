@@ -37,18 +37,14 @@ class Firing(NamedTuple):
     residual: FloatArray
 
 
-def fire(
-    potential: FloatArray, worth: float | np.floating, *, negative: bool = True, whole: bool = False
-) -> FloatArray:
-    """The spike that a potential causes where a spike is worth `worth`, in the same units; same shape and dtype.
+def fire(potential: FloatArray, threshold: float | np.floating, *, negative: bool = True) -> FloatArray:
+    """The spike that a potential causes: +1 above the threshold, with negative spikes -1 below minus that, else 0.
 
-    +1 above half of `worth`, with negative spikes -1 below minus half of it, else 0. A `whole` neuron sends +1 from
-    `worth` on, and -1 from ``-worth`` on.
+    The result has the shape and dtype of the potential; the threshold is in its units.
     """
-    least = potential.dtype.type(worth if whole else worth / 2)
-    up, down = (potential >= least, potential <= -least) if whole else (potential > least, potential < -least)
-    spikes = up.astype(potential.dtype)
-    return spikes - down if negative else spikes
+    least = potential.dtype.type(threshold)
+    spikes = (potential > least).astype(potential.dtype)
+    return spikes - (potential < -least) if negative else spikes
 
 
 def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
@@ -60,8 +56,8 @@ def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
-    The membrane starts at ``values / theta``, cut to what a train may say (`Schedule.most`); each step fires and
-    subtracts what the spike is worth, ``q[t]``.
+    The membrane starts at ``values / theta``, cut to what a train may say (`Schedule.most`); each step fires above its
+    threshold and subtracts what the spike is worth, ``q[t]``.
 
     Args:
         values: analog values, any shape.
@@ -77,7 +73,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
         return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
     for t, worth in enumerate(map(dtype, schedule.worth)):
-        spikes[t] = fire(potential, worth, negative=schedule.negative, whole=schedule.whole)
+        spikes[t] = fire(potential, schedule.thresholds[t], negative=schedule.negative)
         potential = potential - worth * spikes[t]
     return spikes
 
@@ -97,11 +93,12 @@ def tsa(
 
     Spike k is sent at t = k + L, of what is still to be sent::
 
-        o = f(h[k+L]) - p[k-1]      S[k] = fire(o, q[k])      p[k] = p[k-1] + q[k] * S[k]
+        o = f(h[k+L]) - p[k-1]      S[k] = fire(o, c[k])      p[k] = p[k-1] + q[k] * S[k]
 
-    where p is what was already sent, ``p[0] = 0``, and f is positively homogeneous. Where the schedule is `rounded`,
-    the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) / 2``, which is above a
-    threshold where o is, and never on the last one: ``S[k] = fire(v, q[k])``, then ``v - q[k] * S[k]`` is left.
+    where p is what was already sent, ``p[0] = 0``, c are the thresholds, and f is positively homogeneous. Where the
+    schedule is `rounded`, the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) /
+    2``, which is above a threshold where o is, and never on the last one: ``S[k] = fire(v, c[k])``, then ``v - q[k] *
+    S[k]`` is left.
 
     Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not finite for what has
     arrived so far, nothing is sent.
@@ -139,7 +136,7 @@ def tsa(
         if schedule.rounded and k == schedule.shared:
             left = np.rint(potential) * dtype(0.5) + potential * dtype(0.5)
         decides = potential if left is None else left
-        spikes.append(fire(decides, q[k - 1], negative=schedule.negative, whole=schedule.whole))
+        spikes.append(fire(decides, schedule.thresholds[k - 1], negative=schedule.negative))
         left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
     return Firing(np.stack(spikes), np.stack(potentials), remaining(target))

@@ -29,8 +29,8 @@ class Algebra(Protocol[Value]):
     def potential(self, target: Value, sent: Value | None) -> Value:
         """What is still to be sent: ``target - sent``."""
 
-    def fire(self, potential: Value, worth: float) -> Value:
-        """The spike that a potential causes."""
+    def fire(self, potential: Value, threshold: float) -> Value:
+        """The spike that a potential causes: above the threshold, or below minus that."""
 
     def pay(self, sent: Value | None, spike: Value, worth: float) -> Value:
         """What was sent, with `spike`: ``sent + worth * spike``."""
@@ -146,7 +146,7 @@ class _Sender(Generic[Value]):
     def send(self, potential: Value, *, pay: bool) -> Value:
         """Decide the next spike; with `pay`, keep up what was sent."""
         worth = self._s.worth[self._count]
-        spike = self._ops.fire(potential, worth)
+        spike = self._ops.fire(potential, self._s.thresholds[self._count])
         self._count += 1
         in_head = self._merged > 1 and self._count <= self._merged
         if pay or in_head:

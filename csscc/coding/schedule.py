@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from csscc.coding.thresholds import halves
+
 ROOM = 8  # bits that merged steps may take from the grid of the weights
 PRECISION = 16  # bits of the grid that merged steps and the levels of a value may take together
 
@@ -27,7 +29,8 @@ class Schedule:
             they say what is still to be sent, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
-        whole: whether a spike is sent only where all of its worth is there, not from half of it on.
+        thresholds: the potential above which each spike is sent, in units of theta; T numbers, half of `worth` if left
+            out.
         constant: of an encoder: it sends the T-th part of its value at each step, not spikes.
         most: the largest magnitude, in units of theta, that is to be sent; what lies above it is cut off.
     """
@@ -37,9 +40,14 @@ class Schedule:
     merged: tuple[float, ...] = (1.0,)
     rounded: bool = False
     negative: bool = True
-    whole: bool = False
+    thresholds: tuple[float, ...] = ()
     constant: bool = False
     most: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Thresholds that are left out are half of what spikes are worth."""
+        if not self.thresholds:
+            object.__setattr__(self, "thresholds", halves(self.worth))
 
     @property
     def T(self) -> int:  # noqa: N802 (the field's name for it)

@@ -111,34 +111,28 @@ class Plain:
         unknown = self._body.add("unknown", f"IsNaN({gap})")
         return self._body.add("potential", f"Where({unknown}, {self._body.number(0.0)}, {known})")
 
-    def fire(self, potential: str, worth: float | str) -> str:
+    def fire(self, potential: str, threshold: float | str) -> str:
         """An int8 spike, see `csscc.coding.oracle.fire`.
 
         QuantizeLinear divides, rounds halves to the even number, and saturates at the bounds of int8. Rounded, ``o /
-        q`` is 0 exactly where ``-q/2 <= o <= q/2``; its sign is the spike. (A Clip between QuantizeLinear and
+        2c`` is 0 exactly where ``-c <= o <= c``; its sign is the spike. (A Clip between QuantizeLinear and
         DequantizeLinear would not survive onnxruntime's optimiser.)
         """
-        q, add = self.worth(worth), self._body.add
-        if self._schedule.negative and not self._schedule.whole and self._opset <= NEWEST_QUANTIZATION:
-            spike = add("spike", f"Sign({add('level', f'QuantizeLinear({potential}, {q}, {self._zero})')})")
+        add = self._body.add
+        if not self._schedule.negative:
+            fired = add("fired", f"Greater({potential}, {self.worth(threshold)})")
         else:
-            spike = add("spike", f"Cast <to = {onnx.TensorProto.INT8}> ({self._fired(potential, q)})")
+            named = isinstance(threshold, str)
+            twice = add("twice", f"Add({threshold}, {threshold})") if named else self.worth(2 * threshold)
+            if self._opset <= NEWEST_QUANTIZATION:
+                spike = add("spike", f"Sign({add('level', f'QuantizeLinear({potential}, {twice}, {self._zero})')})")
+                self._int8.add(spike)
+                return spike
+            level = add("level", f"Div({potential}, {twice})")
+            fired = add("level", f"Sign({add('level', f'Round({level})')})")
+        spike = add("spike", f"Cast <to = {onnx.TensorProto.INT8}> ({fired})")
         self._int8.add(spike)
         return spike
-
-    def _fired(self, potential: str, q: str) -> str:
-        add = self._body.add
-        if self._schedule.negative:
-            level = add("level", f"Div({potential}, {q})")
-            if not self._schedule.whole:
-                return add("level", f"Sign({add('level', f'Round({level})')})")
-            size = add("size", f"Abs({level})")  # at least 1 where all of the spike is there
-            reached = add("reached", f"Sign({add('size', f'Floor({size})')})")
-            return add("level", f"Mul({add('sign', f'Sign({level})')}, {reached})")
-        if self._schedule.whole:
-            return add("fired", f"GreaterOrEqual({potential}, {q})")
-        least = add("least", f"Mul({q}, {self._body.number(0.5)})")
-        return add("fired", f"Greater({potential}, {least})")
 
     def pay(self, sent: str | None, spike: str, worth: float | str) -> str:
         """An Add."""

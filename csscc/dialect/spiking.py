@@ -1,7 +1,8 @@
 """The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
 
-    spikes = Encode <worth, negative, whole, constant, sends> (x, theta)
-    spikes = TSA<Op> <worth, silent, merged, rounded, negative, whole, reads, sends> (z1, bias1, ..., theta, params...)
+    spikes = Encode <worth, negative, thresholds, constant, sends> (x, theta)
+    spikes = TSA<Op> <worth, silent, merged, rounded, negative, thresholds, reads, sends>
+                                                                             (z1, bias1, ..., theta, params...)
     y      = Decode <worth, reads> (z, bias)
     spikes = Merge <worth, merged, reads> (spikes)
 
@@ -27,16 +28,18 @@ from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-DOMAIN_VERSION = 3  # 1: currents in thresholds; 2: beta in place of what spikes are worth, every step heard by itself
+# 1: currents in thresholds; 2: beta in place of what spikes are worth, every step heard by itself; 3: fires
+# above half or all of what spikes are worth
+DOMAIN_VERSION = 4
 STEPS_DOMAIN = "csscc.steps"
-STEPS_DOMAIN_VERSION = 2
+STEPS_DOMAIN_VERSION = 3
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
-STREAM_DOMAIN_VERSION = 1
+STREAM_DOMAIN_VERSION = 2
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
 ATTRIBUTES = frozenset(
-    ["worth", "silent", "merged", "rounded", "negative", "whole", "constant", "most", "reads", "sends"]
+    ["worth", "silent", "merged", "rounded", "negative", "thresholds", "constant", "most", "reads", "sends"]
 )
 
 Tensor = TypeVar("Tensor")
@@ -226,7 +229,7 @@ def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY
         "merged": list(schedule.merged),
         "rounded": int(schedule.rounded),
         "negative": int(schedule.negative),
-        "whole": int(schedule.whole),
+        "thresholds": list(schedule.thresholds),
         "constant": int(schedule.constant),
         "most": schedule.most,
         "reads": reads,
@@ -253,8 +256,8 @@ def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
 
 
 _STATED = {
-    ENCODE: ("worth", "negative", "whole", "constant", "most", "sends"),
-    NEURON: ("worth", "silent", "merged", "rounded", "negative", "whole", "most", "reads", "sends"),
+    ENCODE: ("worth", "negative", "thresholds", "constant", "most", "sends"),
+    NEURON: ("worth", "silent", "merged", "rounded", "negative", "thresholds", "most", "reads", "sends"),
     DECODE: ("worth", "reads"),
     MERGE: ("worth", "merged", "reads"),
 }
@@ -282,7 +285,7 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
             merged=(merged := numbers(given.get("merged", [1.0]))),
             rounded=bool(given.get("rounded", 0)),
             negative=bool(given.get("negative", 1)),
-            whole=bool(given.get("whole", 0)),
+            thresholds=numbers(given.get("thresholds", ())),
             constant=bool(given.get("constant", 0)),
             most=float(given.get("most", float("inf"))),
         )
@@ -290,6 +293,8 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
     except (TypeError, ValueError, OverflowError) as error:
         raise RefusedError(f"node '{name}' ({op}) states no coding: {error}; compile the network again") from error
     stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WORTH
+    if len(schedule.thresholds) != schedule.T:
+        raise RefusedError(f"node '{name}' ({op}) states {len(schedule.thresholds)} thresholds for {schedule.T} steps")
     if not 1 <= schedule.T <= most or max(stated) > most:
         raise RefusedError(f"node '{name}' ({op}) states more steps than {most}, or none; compile the network again")
     return Spiking(name, op, inputs, schedule, reads, sends, stepped)

@@ -1,11 +1,11 @@
 """The ANN with the resolution of spikes but not their timing: what a spiking network would compute at best.
 
     before:  h = Conv(x)  y = Relu(h)
-    after:   h = Conv(x)  h' = h - mean(h) + mean of the ANN's h  y = Relu(h')  y' = theta * clip(round(y / theta))
+    after:   h = Conv(x)  h' = h - mean(h) + mean of the ANN's h  y = Relu(h')  y' = step * clip(round(y / step))
 
-With a silent step or two a layer is a uniform quantiser of sum(q) levels, so this network, which costs one T-th of the
-spiking one, says what accuracy to expect. The means, per channel over the batch, stand for the bias correction; the
-ANN's means over the same batch are inputs. It may do without, as a spiking network does.
+With a silent step or two a layer is as good as a uniform quantiser (`Coding.uniform_levels`), so this network, which
+costs one T-th of the spiking one, says what accuracy to expect. The means, per channel over the batch, stand for the
+bias correction; the ANN's means over the same batch are inputs. It may do without, as a spiking network does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from csscc.coding.coding import Coding
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant_tensor, is_output, rank_of, replace_readers, shape_of, unique_name
 from csscc.passes.convert.channels import channel_axis
@@ -43,7 +44,7 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
     for name in heard_tensors(network) if centred else ():
         _centre(graph, tensors[name], mean_name(name))
     for name in amplitude_names(ann, network.regions):
-        _quantise(graph, tensors[name], network.amplitudes[name], network.coding.levels)
+        _quantise(graph, tensors[name], network.amplitudes[name], network.coding)
     graph.cleanup().toposort()
     return graph
 
@@ -80,9 +81,9 @@ def _centre(graph: gs.Graph, tensor: gs.Tensor, mean: str) -> None:
     _add(graph, "Sub", [tensor, shift], value)
 
 
-def _quantise(graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], levels: float) -> None:
-    value = _behind(graph, tensor)
-    unit = constant_tensor(graph, f"{tensor.name}_theta", theta)
+def _quantise(graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], coding: Coding) -> None:
+    value, levels = _behind(graph, tensor), coding.uniform_levels
+    unit = constant_tensor(graph, f"{tensor.name}_theta", theta * (coding.levels / levels))
     bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-levels, levels)]
     steps = _add(graph, "Clip", [_add(graph, "Round", [_add(graph, "Div", [tensor, unit])]), *bounds])
     _add(graph, "Mul", [steps, unit], value)

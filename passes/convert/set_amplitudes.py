@@ -73,16 +73,17 @@ class SetAmplitudes(BasePass):
         assert network.regions is not None
         assert network.calibration is not None
         calibration, levels, name = network.calibration, network.coding.levels, tensor.name
+        fine = network.coding.uniform_levels
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
         encoded = name in network.regions.encoded
         if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            tops = choose_tops(fitted, apart, histogram, levels, bound_of(producer(tensor)))
+            tops = choose_tops(fitted, apart, histogram, fine, bound_of(producer(tensor)))
             tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
         else:
             method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
             headroom = 1.0 if encoded or method == "percentile" else HEADROOM
-            tops = not_too_small(self.tops(histogram, method, levels), levels, headroom)
+            tops = not_too_small(self.tops(histogram, method, fine), levels, headroom)
             if self.method == "auto" and not encoded:
                 tops = np.minimum(tops, bound_of(producer(tensor)))
         theta, axis = tops / levels, calibration.axes[name]

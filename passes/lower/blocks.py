@@ -120,25 +120,25 @@ class Blocks:
         """An Add."""
         return target if sent is None else self._body.add("potential", f"Add({target}, {sent})")
 
-    def fire(self, potential: str, worth: float) -> str:
+    def fire(self, potential: str, threshold: float) -> str:
         """See `csscc.coding.oracle.fire`.
 
-        Where a float32 is close enough to ``1 / worth``, a potential is multiplied by it, and rounded by an addition.
-        Elsewhere its distance to each threshold is made larger than any spike, and cut off. So is it where potentials
-        are never negative: what such a spike pays needs no spike.
+        Where a float32 is close enough to ``1 / 2c`` for a threshold c, a potential is multiplied by it, and rounded by
+        an addition. Elsewhere its distance to each threshold is made larger than any spike, and cut off. So is it where
+        potentials are never negative: what such a spike pays needs no spike.
         """
-        per_worth, negative = reciprocal(worth), self._schedule.negative
-        if potential in self._positive and not self._schedule.whole and worth < SHARP:  # or float32 would overflow
+        threshold = float(np.float32(threshold))
+        per_twice, negative = reciprocal(2 * threshold), self._schedule.negative
+        if potential in self._positive and threshold < SHARP / 2:  # or float32 would overflow
             spike = self._body.name("spike")
-            self._first[spike] = potential, worth / 2
+            self._first[spike] = potential, threshold
             return spike
-        if negative and not self._schedule.whole and per_worth is not None:
-            return self._rounded(potential, per_worth, 1.0)
-        threshold = np.nextafter(np.float32(worth), np.float32(0)) if self._schedule.whole else np.float32(worth / 2)
-        positive = self._above(potential, float(threshold), 1.0)
+        if negative and per_twice is not None:
+            return self._rounded(potential, per_twice, 1.0)
+        positive = self._above(potential, threshold, 1.0)
         if not negative:
             return positive
-        below = self._convolve.clip(self._convolve.affine(potential, SHARP, float(threshold) * SHARP), -1.0, 0.0)
+        below = self._convolve.clip(self._convolve.affine(potential, SHARP, threshold * SHARP), -1.0, 0.0)
         return self._body.add("spike", f"Add({positive}, {below})")
 
     def pay(self, sent: str | None, spike: str, worth: float) -> str:
@@ -196,15 +196,15 @@ class Blocks:
         return self._convolve.affine(raised, 1.0, -MAGIC)
 
 
-def reciprocal(worth: float) -> float | None:
-    """A float32 whose rounded product with a float32 is above 1/2 exactly where that is above half of `worth`.
+def reciprocal(twice: float) -> float | None:
+    """A float32 whose rounded product with a float32 is above 1/2 exactly where that is above half of `twice`.
 
     Products grow with what is multiplied, so the two numbers next to the threshold decide. None if there is no such
-    number: the floats are then too coarse about ``1 / worth``.
+    number: the floats are then too coarse about ``1 / twice``.
     """
-    half = np.float32(worth / 2)
+    half = np.float32(twice / 2)
     above = np.nextafter(half, np.float32(np.inf))
-    nearest = np.float32(1 / worth)
+    nearest = np.float32(1 / twice)
     for number in (nearest, np.nextafter(nearest, np.float32(0)), np.nextafter(nearest, np.float32(np.inf))):
         if half * number <= np.float32(0.5) < above * number:
             return float(number)

@@ -19,7 +19,7 @@ from csscc.dialect.plain import NeuronSignature, Plain
 from csscc.dialect.spiking import DOMAIN, Spiking, attributes
 from csscc.dialect.text import Body, parse
 
-MUTE = float(np.finfo(np.float32).max)  # a spike worth this much is never sent
+MUTE = float(np.finfo(np.float32).max) / 4  # a spike with this threshold is never sent
 
 
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,7 +53,7 @@ def scanned_function(
     body = Body()
     if signature is None:
         units = Plain(body, node.schedule, opset).units()
-        train, inputs = _digits(body, node, opset, units, node.schedule.worth), ["x", "theta"]
+        train, inputs = _digits(body, node, opset, units, 1), ["x", "theta"]
     else:
         train, inputs = _neuron(body, node, signature, opset), signature.names
     row = body.add("row", f"Shape <start = 2> ({train})")
@@ -86,49 +86,54 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     inner = Plain(step, s, opset, signature)
     heard = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
     potential = inner.potential(inner.target(heard), "p")
-    spike = inner.fire(potential, "q")
+    spike = inner.fire(potential, "c")
     paid = inner.pay("p", spike, "q")
     # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
-    early: list[float] = [MUTE] * (s.T - m + 1)
-    early[len(early) - s.shared : -1] = s.worth[: s.shared - 1]
+    mute, early = [MUTE] * (s.T - m + 1 - s.shared), slice(s.shared - 1)
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
     scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
-    scanned |= {"u": body.vector(s.worth[m - 1 :]), "q": body.vector(early)}
+    scanned |= {"u": body.vector(s.worth[m - 1 :])}
+    scanned |= {n: body.vector([*mute, *v[early], MUTE]) for n, v in (("q", s.worth), ("c", s.thresholds))}
     made = [f"total{i}" for i in range(1, signature.inputs + 1)]
     body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*heard, paid, spike], step, {spike}))
     rest = outer.potential(outer.target(made), "sent")
     if s.rounded:
         whole = outer.whole(rest, 1.0, sum(s.worth[s.shared - 1 :]))
-        late = _digits(body, node, opset, between(outer, rest, whole), s.worth[s.shared - 1 :])
+        late = _digits(body, node, opset, between(outer, rest, whole), s.shared)
     else:
-        late = _late(body, node, signature, opset, outer.target(made), s.worth[s.shared - 1 :])
+        late = _late(body, node, signature, opset, outer.target(made))
     if s.shared == 1:
         return late
-    start, end = body.integers(len(early) - s.shared), body.integers(len(early) - 1)
+    start, end = body.integers(len(mute)), body.integers(len(mute) + s.shared - 1)
     return body.add("train", f"Concat <axis = 0> ({body.add('early', f'Slice(answered, {start}, {end})')}, {late})")
 
 
-def _digits(body: Body, node: Spiking[str], opset: int, value: str, worth: Sequence[float]) -> str:
-    """Spikes ``[steps, B, ...]``, int8, that say one value."""
+def _digits(body: Body, node: Spiking[str], opset: int, value: str, first: int) -> str:
+    """Spikes ``[steps, B, ...]``, int8, from number `first` on, that say one value."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset)
-    spike = ops.fire("o", "q")
+    spike = ops.fire("o", "c")
     left = ops.left("o", spike, "q")
     made = [body.name("over"), body.name("digits")]
-    body.lines.append(_scan(made, {"o": value}, {"q": body.vector(worth)}, [left, spike], step, {spike}))
+    body.lines.append(_scan(made, {"o": value}, _numbers(body, node, first), [left, spike], step, {spike}))
     return made[1]
 
 
-def _late(
-    body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str, worth: Sequence[float]
-) -> str:
+def _numbers(body: Body, node: Spiking[str], first: int) -> dict[str, str]:
+    """What the spikes from number `first` on are worth, and their thresholds."""
+    s = node.schedule
+    return {"q": body.vector(s.worth[first - 1 :]), "c": body.vector(s.thresholds[first - 1 :])}
+
+
+def _late(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str) -> str:
     """Spikes ``[steps, B, ...]``, int8, that share a target."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset, signature)
-    spike = ops.fire(ops.potential(target, "p"), "q")
+    spike = ops.fire(ops.potential(target, "p"), "c")
     paid = ops.pay("p", spike, "q")
     made = [body.name("over"), body.name("late")]
-    body.lines.append(_scan(made, {"p": "sent"}, {"q": body.vector(worth)}, [paid, spike], step, {spike}))
+    numbers = _numbers(body, node, node.schedule.shared)
+    body.lines.append(_scan(made, {"p": "sent"}, numbers, [paid, spike], step, {spike}))
     return made[1]
 
 

@@ -94,7 +94,7 @@ def unstack_function(slabs: int, opset: int) -> onnx.FunctionProto:
 def encoder_in_steps(node: Spiking[str], opset: int) -> onnx.FunctionProto:
     """The encoder, see `csscc.dialect.functions`."""
     body = Body()
-    slabs = encoded(body, Plain(body, node.schedule, opset), node)
+    slabs = _head_apart(body, node, encoded(body, Plain(body, node.schedule, opset), node))
     return _define(node.op, ["x", "theta"], body, slabs, attributes(node.schedule, node.op), opset)
 
 
@@ -125,6 +125,7 @@ def neuron_in_steps(node: Spiking[str], signature: NeuronSignature, opset: int, 
         currents = [_apart(body, z) for z in given]
         plain = Plain(body, s, opset, signature, likeness=given[0][0])
         slabs, _ = neuron(plain, s, node.sends, currents, signature.biases, reads=node.reads)
+        slabs = _head_apart(body, node, slabs)
     return _define(node.op, [*inputs, "theta", *signature.parameter_names], body, slabs, names, opset)
 
 
@@ -136,6 +137,11 @@ def _apart(body: Body, slabs: list[str]) -> list[str]:
     """
     shape = body.add("shape", f"Shape({slabs[0]})")
     return [body.add("apart", f"Reshape({slab}, {shape})") for slab in slabs]
+
+
+def _head_apart(body: Body, node: Spiking[str], slabs: list[str]) -> list[str]:
+    """Slabs of a train, the sum of its first steps apart from the division that made it, for the same reason."""
+    return slabs if node.sends.steps == 1 else [*_apart(body, slabs[:1]), *slabs[1:]]
 
 
 def _define(

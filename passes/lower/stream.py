@@ -121,8 +121,8 @@ def step_function(
         if s.constant:
             made = [ops.plus(None, units, now(0, *[1 / s.T] * s.T, 0))]
         else:
-            q, rest = now(MUTE, *s.worth, MUTE), choose("Equal", 1, units, "rest")
-            spike = ops.fire(rest, q)
+            q, rest = now(0, *s.worth, 0), choose("Equal", 1, units, "rest")
+            spike = ops.fire(rest, now(MUTE, *s.thresholds, MUTE))
             made = [ops.step(spike), ops.left(rest, spike, q)]
     else:
         inputs, hears = signature.names, now(0, *s.merged, *s.worth[m:], *[0.0] * (L + 1))
@@ -130,12 +130,12 @@ def step_function(
         for state, z, bias in zip(states, signature.currents, signature.biases, strict=False):
             heard = ops.plus(state, z, hears)
             membranes.append(choose("Equal", m, ops.plus(bias, heard, s.worth[m - 1]), heard))
-        q, potential = now(*[MUTE] * (L + 1), *s.worth, MUTE), ops.potential(ops.target(membranes), "sent")
+        q, potential = now(*[0.0] * (L + 1), *s.worth, 0), ops.potential(ops.target(membranes), "sent")
         if s.rounded:  # `sent` is then what is left of the rounded value
             whole = ops.whole(potential, 1.0, sum(s.worth[s.shared - 1 :]))
             rest = choose("Equal", s.shared + L, between(ops, potential, whole), "sent")
             potential = choose("GreaterOrEqual", s.shared + L, rest, potential)
-        spike = ops.fire(potential, q)
+        spike = ops.fire(potential, now(*[MUTE] * (L + 1), *s.thresholds, MUTE))
         sent = ops.pay("sent", spike, q)
         if s.rounded:
             sent = choose("GreaterOrEqual", s.shared + L, ops.left(potential, spike, q), sent)

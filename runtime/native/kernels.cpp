@@ -122,16 +122,16 @@ float top_of(const Coding& coding, std::size_t shared) {
 
 Coding coding_of(const ort::KernelInfo* info) {
   const bool negative = attribute<int64_t>(info, "negative", 1) != 0;
-  const bool whole = attribute<int64_t>(info, "whole", 0) != 0;
   const auto positive = [](float q) { return std::isfinite(q) && q > 0; };
   const auto finite = [](float q) { return std::isfinite(q); };
-  const std::vector<float> worth = attributes<float>(info, "worth");
+  const std::vector<float> worth = attributes<float>(info, "worth"), given = attributes<float>(info, "thresholds", {});
   require(!worth.empty() && worth.size() <= kMostSteps && all(worth, positive), "it needs one worth a step, positive, 512 at most");
+  require(given.empty() || (given.size() == worth.size() && all(given, positive)), "thresholds, one a step, positive");
   Coding coding;
-  for (const float q : worth) coding.spikes.emplace_back(q, negative, whole);
+  for (std::size_t k = 0; k < worth.size(); ++k)
+    coding.spikes.emplace_back(worth[k], given.empty() ? worth[k] / 2 : given[k], negative);
   coding.silent = count(info, "silent", 0, worth.size());
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
-  coding.whole = whole;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
   coding.most = attribute<float>(info, "most", coding.most);
   coding.merged = attributes<float>(info, "merged", {1.0f});

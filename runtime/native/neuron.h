@@ -34,9 +34,9 @@ struct Spike {
   bool begins = true;  // whether it is the first of its slab
 
   Spike() = default;
-  Spike(float q, bool negative, bool whole) : q(q) {
+  Spike(float q, float threshold, bool negative) : q(q) {
     constexpr float infinity = std::numeric_limits<float>::infinity();
-    highest = whole ? q : std::nextafter(q / 2, infinity);  // above half of it
+    highest = std::nextafter(threshold, infinity);  // above it
     lowest = negative ? -highest : -infinity;
     below = negative ? -1.0f : 0.0f;
   }
@@ -65,7 +65,6 @@ inline float cut(float value, float most) { return value > most ? most : value <
 struct Coding {
   int silent = 0;
   bool rounded = false;       // spikes decided behind the last input say together a number rounded to a whole one
-  bool whole = false;         // a spike is sent where all of it is there
   bool constant = false;      // rate coding: the encoder sends the same current at each step
   std::vector<Spike> spikes;  // of step t = 1..T, at index t - 1
   std::vector<float> merged;  // weights of the first steps, which are heard as one sum
@@ -224,12 +223,6 @@ void fire_one(const Spike* from, const Target& given, float* sent, std::size_t s
   }
 }
 
-// A neuron that sends whole spikes sends none of what is no number.
-inline void nothing_unknown(float* value, std::size_t size) {
-#pragma omp simd
-  for (std::size_t j = 0; j < size; ++j) value[j] = value[j] == value[j] ? value[j] : 0.0f;
-}
-
 constexpr std::size_t kChunk = 64;  // elements whose numbers stay in registers from spike to spike
 
 constexpr std::size_t whole_chunks(std::size_t size) { return (size + kChunk - 1) / kChunk * kChunk; }
@@ -361,7 +354,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   float* membrane[2] = {scratch, scratch + space};
   float* sent = scratch + 2 * space;
   float* value = scratch + 3 * space;
-  const bool number = coding.top > 0 && block.residual == nullptr && !coding.whole;
+  const bool number = coding.top > 0 && block.residual == nullptr;
   std::fill_n(sent, out, 0.0f);
   const Spike* next = coding.spikes.data();
   const Spike* const last = next + coding.T() - 1;
@@ -375,7 +368,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     const Spike* const end = t == coding.T() ? last + 1 : next + (t > coding.silent);  // of those decided now
     const bool ends = t == coding.T(), rounds = ends && coding.rounded, shown = ends && block.residual != nullptr;
     if constexpr (!F::window) {
-      if (end == next + 1 && !shown && !rounds && !coding.whole) {
+      if (end == next + 1 && !shown && !rounds) {
         const auto one = next->begins ? fire_one<F::partial, true, Step<F>> : fire_one<F::partial, false, Step<F>>;
         one(next, step, sent, out, block.slabs[next->slab] + block.at);
         next = end;
@@ -402,7 +395,6 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     }
     float* before = membrane[0];  // which nothing reads any more
     if (shown) std::copy_n(value, out, block.residual);
-    if (coding.whole) nothing_unknown(value, out);
     if (rounds) {
 #pragma omp simd
       for (std::size_t j = 0; j < out; ++j) {
@@ -427,7 +419,6 @@ inline void encode(const Coding& coding, const float* x, const float* theta, std
                    std::size_t at, float* potential) {
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = cut(x[j] / theta[j], coding.most);
-  if (coding.whole && !coding.constant) nothing_unknown(potential, size);
   const float part = static_cast<float>(1.0 / coding.T());
   for (const Spike& spike : coding.spikes) {
     float* slab = slabs[spike.slab] + at;

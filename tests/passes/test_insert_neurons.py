@@ -189,12 +189,14 @@ def test_the_count_and_the_coding():
     network = calibrated(parse(RESIDUAL), Coding(T=5, beta=1.25, silent=2, negative=False, signed_input=False))
     assert amplitude_names(network.graph, network.regions) == ["x", "r0", "r1", "q"]
     assert InsertNeurons().apply(network) == 4
+    whole = tuple(float(np.nextafter(np.float32(1.25**k), np.float32(0))) for k in range(4, -1, -1))
     for _, view in spiking_nodes(network.graph):
         np.testing.assert_array_equal(view.schedule.worth, np.float32(1.25) ** np.arange(4, -1, -1))
         if view.is_neuron:
-            assert (view.schedule.silent, view.schedule.negative, view.schedule.whole) == (2, False, True)
+            assert (view.schedule.silent, view.schedule.negative) == (2, False)
+            assert view.schedule.thresholds == whole
         if view.is_encoder:
-            assert (view.schedule.negative, view.schedule.whole) == (False, True)
+            assert (view.schedule.negative, view.schedule.thresholds) == (False, whole)
 
 
 def test_what_is_added_comes_in_parts():

@@ -520,9 +520,10 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
 
 
 def near_thresholds(coding: Coding) -> Array:
-    """Numbers next to half and to all of what a spike of any step is worth, both signs, and huge ones."""
+    """Numbers next to the thresholds, to half and to all of what a spike is worth, both signs, and huge ones."""
     worth = np.array([coding.beta ** (coding.T - t) for t in range(1, coding.T + 1)], np.float32)
-    near = np.concatenate([worth / 2, worth, worth * np.float32(1.5), [0.0]]).astype(np.float32)
+    stated = [*coding.neuron().thresholds, *coding.encoder.thresholds]
+    near = np.concatenate([stated, worth / 2, worth, worth * np.float32(1.5), [0.0]]).astype(np.float32)
     for _ in range(3):
         near = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))])
     near = np.concatenate([near, f32(200 * worth[0], 1e30, np.inf)])
@@ -616,7 +617,8 @@ def test_the_coding_a_node_states_is_the_one_it_was_given(beta: float) -> None:
     coding = Coding(7, beta, signed_input=False)
     model = encode_model(coding, 0)
     stated = view_of(model.graph.node[0]).schedule
-    assert (stated.worth, stated.negative, stated.whole) == (numbers(coding.weights), False, True)
+    assert (stated.worth, stated.negative) == (numbers(coding.weights), False)
+    assert stated.thresholds == tuple(np.nextafter(np.float32(coding.weights), 0))
 
 
 PARTIAL = (

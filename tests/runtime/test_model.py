@@ -17,13 +17,16 @@ from csscc.errors import RefusedError
 from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 3]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 4]>
 g (float[N,4] x) => (float[N,4] y)
 <float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
 {
-    [enc] s = csscc.Encode <worth = [2.197, 1.69, 1.3, 1.0], negative = 0, whole = 1> (x, tx)
-    [a] s1 = csscc.TSARelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0, whole = 1> (s, zero, ty)
-    [b] s2 = csscc.TSAPRelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0, whole = 1> (s1, zero, ty, slope)
+    [enc] s = csscc.Encode <worth = [2.197, 1.69, 1.3, 1.0], negative = 0, thresholds = [2.0, 1.6, 1.2, 0.9]> (x, tx)
+    [a] s1 = csscc.TSARelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
+        thresholds = [2.0, 1.6, 1.2, 0.9]> (s, zero, ty)
+    [b] s2 = csscc.TSAPRelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
+        thresholds = [2.0, 1.6, 1.2, 0.9]>
+        (s1, zero, ty, slope)
     [dec] y = csscc.Decode <worth = [2.197, 1.69, 1.3, 1.0]> (s2, zero)
 }
 """
@@ -43,8 +46,9 @@ def test_nodes_by_kind(model: onnx.ModelProto) -> None:
 def test_schedules_of_nodes(model: onnx.ModelProto) -> None:
     encoder, neuron, _, readout = (view for _, view in spiking_nodes(model.graph))
     coding = Coding(4, 1.3, 2, negative=False, signed_input=False)
-    assert neuron.schedule == replace(coding.neuron(), worth=numbers(coding.weights))
-    assert encoder.schedule == replace(coding.encoder, worth=numbers(coding.weights))
+    stated = {"worth": numbers(coding.weights), "thresholds": numbers((2.0, 1.6, 1.2, 0.9))}
+    assert neuron.schedule == replace(coding.neuron(), **stated)
+    assert encoder.schedule == replace(coding.encoder, **stated)
     assert (readout.schedule.T, readout.schedule.worth[0]) == (4, np.float32(1.3**3))
 
 
@@ -63,7 +67,7 @@ def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.Mo
 def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
     del model.opset_import[1]
     models.define_operators(model)
-    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 3}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 4}
     onnx.checker.check_model(model, full_check=True)
 
 

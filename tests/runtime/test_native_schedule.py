@@ -19,7 +19,7 @@ from csscc.runtime import native
 
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
-VERSIONS = {"csscc": 3, "csscc.steps": 2}
+VERSIONS = {"csscc": 4, "csscc.steps": 3}
 F32 = np.float32
 
 
@@ -38,6 +38,7 @@ class Schedule:
     sends: int = 1
     negative: bool = True
     whole: bool = False
+    fires: float = 0.5
     rounded: bool = False
 
     def weights(self, count: int) -> list[float]:
@@ -49,12 +50,16 @@ class Schedule:
         return (self.beta ** np.arange(self.T - 1, -1, -1, dtype=np.float64)).astype(F32)
 
     @property
+    def thresholds(self) -> Array:
+        return np.nextafter(self.worth, F32(0)) if self.whole else self.worth * F32(self.fires)
+
+    @property
     def attributes(self) -> dict[str, Any]:
         return {
             "worth": self.worth.tolist(),
             "silent": self.silent,
             "negative": int(self.negative),
-            "whole": int(self.whole),
+            "thresholds": self.thresholds.tolist(),
             "rounded": int(self.rounded),
             "merged": self.weights(self.heard),
             "reads": self.reads,
@@ -65,7 +70,8 @@ class Schedule:
 def fire(o: Array, q: np.float32, schedule: Schedule) -> Array:
     if schedule.whole:
         return (o >= q).astype(F32)
-    return (o > q / F32(2)).astype(F32) - ((o < -q / F32(2)) & schedule.negative).astype(F32)
+    least = q * F32(schedule.fires)
+    return (o > least).astype(F32) - ((o < -least) & schedule.negative).astype(F32)
 
 
 def added(spikes: Array, weights: Sequence[float]) -> Array:
@@ -293,7 +299,7 @@ def test_encoder() -> None:
         for k in range(schedule.T):
             spikes.append(fire(o, q[k], schedule))
             o = o - q[k] * spikes[-1]
-        names = ("worth", "negative", "whole", "sends")
+        names = ("worth", "negative", "thresholds", "sends")
         attributes = {name: schedule.attributes[name] for name in names}
         (train,) = run("Encode", {"x": x, "theta": np.array(theta)}, ["s"], attributes)
         np.testing.assert_array_equal(train, folded(added(np.stack(spikes), schedule.weights(schedule.sends))))
@@ -301,7 +307,7 @@ def test_encoder() -> None:
 
 def test_a_constant_current() -> None:
     x = np.linspace(-1, 1, 31, dtype=F32)[None, :]
-    attributes = {"worth": [1.0] * 5, "negative": 1, "whole": 0, "constant": 1}
+    attributes = {"worth": [1.0] * 5, "negative": 1, "constant": 1}
     (train,) = run("Encode", {"x": x, "theta": np.array(F32(0.3))}, ["s"], attributes)
     np.testing.assert_array_equal(train, np.repeat(x / F32(0.3) * F32(1 / 5), 5, axis=0))
 
@@ -335,7 +341,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
         nodes.append(helper.make_node("TSARelu", inputs, [names[i + 1]], domain="csscc", **schedule.attributes))
     ins = [helper.make_tensor_value_info(n, number, dims) for n, dims in (("z", [10, 700]), ("b", []))]
     outs = [helper.make_tensor_value_info("y", number, None)]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 3)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 4)]
     model = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=imports, ir_version=10)
     (y,) = session(model.SerializeToString(), 2).run(None, {"z": folded(z), "b": zero})
     np.testing.assert_array_equal(y, folded(expected))

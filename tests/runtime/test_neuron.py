@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from csscc.coding import oracle
 from csscc.coding.coding import Coding
+from csscc.coding.thresholds import just_below
 
 FloatArray = NDArray[np.float64]
 SLACK = 1e-9
@@ -91,7 +92,7 @@ def test_tsa_is_algorithm_1(seed: int, T: int, beta: float, L: int) -> None:
     z = currents(seed, T)
     spikes, membrane, nearest = algorithm_1(z, beta, L)
     assume(nearest > SLACK)
-    firing = tsa([z], lambda x: x, Coding(T, beta, L))
+    firing = tsa([z], lambda x: x, Coding(T, beta, L, halves=True))
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, membrane / beta**L, rtol=1e-7, atol=1e-7)
 
@@ -102,7 +103,7 @@ def test_tsa_relu_is_appendix_a6(seed: int, T: int, beta: float, L: int) -> None
     z = currents(seed, T)
     spikes, residual, nearest = appendix_a6(z, beta, L)
     assume(nearest > SLACK)
-    firing = tsa([z], relu, Coding(T, beta, L))
+    firing = tsa([z], relu, Coding(T, beta, L, halves=True))
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, residual, rtol=1e-7, atol=1e-7)
 
@@ -114,7 +115,7 @@ def test_a_bias_is_what_the_membrane_holds_before_the_first_step(seed: int, T: i
     bias = np.random.default_rng(seed + 1).normal(0, 5, z.shape[1])
     spikes, residual, nearest = appendix_a6(z, beta, L, bias / beta**T)
     assume(nearest > SLACK)
-    firing = tsa([z], relu, Coding(T, beta, L), [bias])
+    firing = tsa([z], relu, Coding(T, beta, L, halves=True), [bias])
     np.testing.assert_array_equal(firing.spikes, spikes)
     np.testing.assert_allclose(firing.residual, residual, rtol=1e-7, atol=1e-7)
 
@@ -177,12 +178,12 @@ def test_theta_can_be_absorbed_where_f_is_homogeneous(seed: int, T: int, beta: f
     np.testing.assert_allclose(absorbed.potentials, explicit.potentials, rtol=1e-6, atol=1e-6)
 
 
-def test_fire_is_symmetric_and_fires_above_half_of_what_a_spike_is_worth() -> None:
+def test_fire_is_symmetric_and_fires_above_the_threshold() -> None:
     potential = 3 * np.array([-7.0, -0.500001, -0.5, -0.2, 0.0, 0.5, 0.500001, 0.999999, 1.0, 7.0])
-    np.testing.assert_array_equal(oracle.fire(potential, 3.0), [-1, -1, 0, 0, 0, 0, 1, 1, 1, 1])
-    np.testing.assert_array_equal(oracle.fire(-potential, 3.0), -oracle.fire(potential, 3.0))
-    np.testing.assert_array_equal(oracle.fire(potential, 3.0, negative=False), [0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
-    whole = oracle.fire(potential, 3.0, negative=False, whole=True)
+    np.testing.assert_array_equal(oracle.fire(potential, 1.5), [-1, -1, 0, 0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(oracle.fire(-potential, 1.5), -oracle.fire(potential, 1.5))
+    np.testing.assert_array_equal(oracle.fire(potential, 1.5, negative=False), [0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
+    whole = oracle.fire(potential, just_below(3.0), negative=False)
     np.testing.assert_array_equal(whole, [0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
 
 
@@ -190,14 +191,14 @@ def test_fire_is_symmetric_and_fires_above_half_of_what_a_spike_is_worth() -> No
 def test_fire_is_division_rounding_to_even_and_a_clamp(dtype: type[np.floating]) -> None:
     """What QuantizeLinear computes, one IEEE operation after the other, for numbers next to every threshold."""
     for beta in (1.0, 1.1, 1.3, 1.5, 2.0, 2.7, 3.0):
-        for worth in Coding(40, beta).weights.astype(dtype):
+        for worth in 2 * np.array(Coding(40, beta).neuron().thresholds).astype(dtype):
             near = np.array([worth / 2, worth, worth * 3 / 2, 0.0], dtype)
             for _ in range(3):
                 near = np.concatenate([near, np.nextafter(near, dtype(0)), np.nextafter(near, dtype(np.inf))])
             near = np.concatenate([near, np.array([1e30, np.inf], dtype)])
             potential = np.concatenate([near, -near])
             expected = np.clip(np.rint(potential / worth), -1, 1)
-            np.testing.assert_array_equal(oracle.fire(potential, worth), expected)
+            np.testing.assert_array_equal(oracle.fire(potential, worth / 2), expected)
             assert {-1.0, 0.0, 1.0} == set(expected)
 
 

@@ -403,7 +403,7 @@ def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, s
     weights |= {"theta": np.ones(()), "none": np.zeros(())}
     initializers = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
     graph = helper.make_graph(nodes, "g", [image], [result], initializers, value_info=inner)
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 3)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 4)]
     return define_operators(helper.make_model(graph, opset_imports=imports, ir_version=10)), "n"
 
 
@@ -492,7 +492,7 @@ def test_a_kernel_says_what_is_wrong_with_its_inputs(kernels: frozenset[str]) ->
     values = {n: np.zeros((2, 16, 1, 1) if n == "z2" else (1, 16, 1, 1), np.float32) for n in names}
     inputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names]
     outputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in lone.output]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(STEPS_DOMAIN, 2)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(STEPS_DOMAIN, 3)]
     model = helper.make_model(helper.make_graph([lone], "g", inputs, outputs), opset_imports=imports, ir_version=10)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
