@@ -38,8 +38,8 @@ class Schedule:
     sends: int = 1
     negative: bool = True
     whole: bool = False
-    fires: float = 0.5
     rounded: bool = False
+    fires: float = 0.5  # from which share of its worth on a spike is sent, where not from all of it on
 
     def weights(self, count: int) -> list[float]:
         base = self.beta if self.beta == 1.5 else round(self.beta)  # of few bits, so that sums are exact
@@ -239,6 +239,7 @@ def schedules() -> Iterator[Schedule]:
             yield Schedule(T, beta, silent, heard, reads, sends, negative, whole, rounded)
         most = min(4, T)
         yield Schedule(T, beta, most - 1, most, most, most, rounded=beta in (2.0, 3.0))
+        yield Schedule(T, beta, most - 1, most, most, most, fires=0.8)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.op for c in CASES])
