@@ -45,9 +45,15 @@ class Schedule:
     most: float = math.inf
 
     def __post_init__(self) -> None:
-        """Thresholds that are left out are half of what spikes are worth."""
+        """Thresholds that are left out are half of what spikes are worth.
+
+        Raises:
+            ValueError: there is not one threshold a step.
+        """
         if not self.thresholds:
             object.__setattr__(self, "thresholds", halves(self.worth))
+        if len(self.thresholds) != len(self.worth):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.worth)} steps")
 
     @property
     def T(self) -> int:  # noqa: N802 (the field's name for it)

@@ -1,8 +1,7 @@
 """The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
 
     spikes = Encode <worth, negative, thresholds, constant, sends> (x, theta)
-    spikes = TSA<Op> <worth, silent, merged, rounded, negative, thresholds, reads, sends>
-                                                                             (z1, bias1, ..., theta, params...)
+    spikes = TSA<Op> <worth, silent, merged, rounded, negative, thresholds, reads, sends> (z1, bias1, ..., theta, ...)
     y      = Decode <worth, reads> (z, bias)
     spikes = Merge <worth, merged, reads> (spikes)
 
@@ -28,9 +27,7 @@ from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-# 1: currents in thresholds; 2: beta in place of what spikes are worth, every step heard by itself; 3: fires
-# above half or all of what spikes are worth
-DOMAIN_VERSION = 4
+DOMAIN_VERSION = 4  # 1: currents in thresholds; 2: beta, no worth; 3: fires above half or all of the worth
 STEPS_DOMAIN = "csscc.steps"
 STEPS_DOMAIN_VERSION = 3
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
@@ -38,9 +35,7 @@ STREAM_DOMAIN_VERSION = 2
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
-ATTRIBUTES = frozenset(
-    ["worth", "silent", "merged", "rounded", "negative", "thresholds", "constant", "most", "reads", "sends"]
-)
+ATTRIBUTES = frozenset("worth silent merged rounded negative thresholds constant most reads sends".split())
 
 Tensor = TypeVar("Tensor")
 
@@ -293,8 +288,6 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
     except (TypeError, ValueError, OverflowError) as error:
         raise RefusedError(f"node '{name}' ({op}) states no coding: {error}; compile the network again") from error
     stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WORTH
-    if len(schedule.thresholds) != schedule.T:
-        raise RefusedError(f"node '{name}' ({op}) states {len(schedule.thresholds)} thresholds for {schedule.T} steps")
     if not 1 <= schedule.T <= most or max(stated) > most:
         raise RefusedError(f"node '{name}' ({op}) states more steps than {most}, or none; compile the network again")
     return Spiking(name, op, inputs, schedule, reads, sends, stepped)
