@@ -49,14 +49,11 @@ def run_command(
     import onnx
 
     from csscc.dialect.macs import samples_at_once
-    from csscc.dialect.metadata import PREFIX
     from csscc.dialect.model import other_version
     from csscc.io.arrays import refuse_names, write_arrays
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.io.outputs import as_arrays
-    from csscc.measure.opened import open_spiking
-    from csscc.passes.canonical.load import read_model
     from csscc.passes.lower.kernels import open_session
     from csscc.passes.lower.targets import by_layer
     from csscc.runtime.reference import ReferenceRuntime
@@ -64,9 +61,7 @@ def run_command(
     images = take_images(options)
     if output is not None:
         refuse_unwritable(output, model, data)
-    proto = read_model(model)
-    if other_version(proto) is None and any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
-        open_spiking(proto, model)
+    proto = _read(model)
     session = open_session(proto, native=native)
     if output is not None:
         refuse_names(session.output_names)
@@ -99,6 +94,19 @@ def run_command(
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
         console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}")
+
+
+def _read(path: str) -> Any:
+    """The model; if it is a spiking network, one whose metadata are those of its nodes."""
+    from csscc.dialect.metadata import PREFIX
+    from csscc.dialect.model import other_version
+    from csscc.measure.opened import open_spiking
+    from csscc.passes.canonical.load import read_model
+
+    model = read_model(path)
+    if other_version(model) is None and any(p.key == f"{PREFIX}T" for p in model.metadata_props):
+        open_spiking(model, path)
+    return model
 
 
 def _steps(model: Any) -> int:

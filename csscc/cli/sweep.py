@@ -95,14 +95,11 @@ def sweep_command(
     its --shard, concatenate their settings.jsonl, and run the command without --shard.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.errors import RefusedError
-    from csscc.search.journal import WRITTEN
     from csscc.search.settings import grid
     from csscc.search.sweep import Job, sweep
 
     images = take_images(options)
-    for name in WRITTEN:
-        if (Path(output) / name).exists():
-            refuse_unwritable(Path(output) / name, model, data, calibration)
+    _refuse_written(Path(output), model, data, calibration)
     job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
     settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])[shard[0] - 1 :: shard[1]]
     finished = 0
@@ -128,6 +125,15 @@ def sweep_command(
     if rows and all(row.error for row in rows):
         raise RefusedError(f"no setting could be measured: {rows[0].error}")
     return 0
+
+
+def _refuse_written(folder: Path, *inputs: str | None) -> None:
+    """Refuse a folder whose files are inputs of the command, or cannot be replaced."""
+    from csscc.search.journal import WRITTEN
+
+    for path in (folder / name for name in WRITTEN):
+        if path.exists():
+            refuse_unwritable(path, *inputs)
 
 
 def _plotted(rows: list[Row], folder: Path) -> list[Path]:

@@ -35,7 +35,6 @@ STREAM_DOMAIN_VERSION = 2
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
-ATTRIBUTES = frozenset("worth silent merged rounded negative thresholds constant most reads sends".split())
 
 Tensor = TypeVar("Tensor")
 
@@ -256,6 +255,7 @@ _STATED = {
     DECODE: ("worth", "reads"),
     MERGE: ("worth", "merged", "reads"),
 }
+ATTRIBUTES = frozenset(name for names in _STATED.values() for name in names)
 
 
 def _set(node: onnx.NodeProto | gs.Node, name: str, value: Any) -> None:
