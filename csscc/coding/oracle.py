@@ -95,10 +95,9 @@ def tsa(
 
         o = f(h[k+L]) - p[k-1]      S[k] = fire(o, c[k])      p[k] = p[k-1] + q[k] * S[k]
 
-    where p is what was already sent, ``p[0] = 0``, c are the thresholds, and f is positively homogeneous. Where the
-    schedule is `rounded`, the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) /
-    2``, which is above a threshold where o is, and never on the last one: ``S[k] = fire(v, c[k])``, then ``v - q[k] *
-    S[k]`` is left.
+    where p is what was already sent, ``p[0] = 0``, c are thresholds, and f is positively homogeneous. If the schedule
+    is `rounded`, the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) / 2``, which
+    is above a threshold where o is and never on the last: ``S[k] = fire(v, c[k])``, then ``v - q[k] * S[k]`` is left.
 
     Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not finite for what has
     arrived so far, nothing is sent.
