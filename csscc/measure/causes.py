@@ -16,6 +16,7 @@ LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "resolution": 0.05}
 JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by more than this share of its signal
 JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
+LARGER_TOPS = 1.25  # with more levels, amplitudes cover more of what is rare, so theta falls a little less than levels rise
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
@@ -113,7 +114,7 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
     if coding.beta == 1:  # theta falls as 1/T
         enough = max(coding.T + 1, math.ceil(coding.T * coarsest))
     else:  # as beta**-T
-        enough = coding.T + max(1, math.ceil(math.log(coarsest, coding.beta)))
+        enough = coding.T + max(1, math.ceil(math.log(LARGER_TOPS * coarsest, coding.beta)))
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that the layers hear more before they speak.",
