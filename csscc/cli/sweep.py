@@ -127,13 +127,13 @@ def sweep_command(
     return 0
 
 
-def _refuse_written(folder: Path, *inputs: str | None) -> None:
+def _refuse_written(folder: Path, model: str, *data: str | None) -> None:
     """Refuse a folder whose files are inputs of the command, or cannot be replaced."""
     from csscc.search.journal import WRITTEN
 
     for path in (folder / name for name in WRITTEN):
         if path.exists():
-            refuse_unwritable(path, *inputs)
+            refuse_unwritable(path, model, *data)
 
 
 def _plotted(rows: list[Row], folder: Path) -> list[Path]:

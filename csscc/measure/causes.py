@@ -16,7 +16,7 @@ LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "resolution": 0.05}
 JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by more than this share of its signal
 JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
-LARGER_TOPS = 1.25  # with more levels, amplitudes cover more of what is rare, so theta falls a little less than levels rise
+LARGER_TOPS = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
