@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from csscc.measure.comparison import Comparison
     from csscc.snn import SNN
 
+NOT_COMPARED = "not compared"
 SHOWN = 3  # nodes that a note names
 
 
@@ -59,7 +60,10 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.command("compile")
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
-@click.option("--calibration", metavar="DATA", help="Sample inputs: .npy, .npz, a folder of images, file.py:function.")
+@click.option(
+    "--calibration", type=click.Path(), metavar="DATA",
+    help="Sample inputs: .npy, .npz, a folder of images, file.py:function.",
+)  # fmt: skip
 @click.option(
     "--coding", type=click.Choice(list(CODINGS)), default="css", show_default=True,
     help=f"{'; '.join(f'{name}: {scheme.use}' for name, scheme in CODINGS.items())}.",
@@ -135,7 +139,7 @@ def compile_command(
             **options,
         )
     files = snn.save(output)
-    for text in snn.report.warnings:
+    for text in dict.fromkeys(snn.report.warnings):
         warn(text)
     if as_json:
         print_json(summary(snn, files))
@@ -173,7 +177,9 @@ def show(snn: SNN, files: list[Path]) -> None:
     from csscc.dialect.sizes import of_samples
 
     facts = summary(snn, files)
-    rows = table(f"{files[0]}: a spiking network", "", "")
+    far = _difference(snn.report.comparison)
+    rows = table("", "", "")
+    rows.show_header = False
     coding = f"T={facts['T']}, beta={facts['beta']:g}, {steps_text(snn.silent)} a layer"
     rows.add_row("coding", coding)
     rows.add_row("latency", f"{facts['latency']} time steps")
@@ -185,12 +191,16 @@ def show(snn: SNN, files: list[Path]) -> None:
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
-    rows.add_row("differs from the ANN", _difference(snn.report.comparison))
+    rows.add_row("differs from the ANN", far)
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
     rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB{beside}")
     rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")
     out = console()
-    out.print(rows)
+    out.print(
+        f"{files[0]}: a spiking network of {facts['T']} coding steps, latency {facts['latency']} time steps; "
+        + (far if far == NOT_COMPARED else f"differs from the ANN {far}"),
+        rows,
+    )
     notes = [e for e in snn.report.events if e.source != "adjust-amplitudes"]
     raised = len(snn.report.events) - len(notes)
     if raised:
@@ -213,7 +223,7 @@ def grouped(events: Iterable[Event]) -> list[str]:
 
 def _difference(comparison: Comparison) -> str:
     if not comparison.errors:
-        return "not compared"
+        return NOT_COMPARED
     name, error = max(comparison.errors.items(), key=lambda pair: pair[1])
     which = f"'{name}', the worst of {len(comparison.errors)} outputs" if len(comparison.errors) > 1 else "its output"
     if not math.isfinite(error):

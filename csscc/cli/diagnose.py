@@ -29,8 +29,9 @@ BARS = " ▁▂▃▄▅▆▇█"
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
-    "--data", required=True, metavar="DATA", help="Samples: .npy, .npz, a folder of images, file.py:function."
-)
+    "--data", required=True, type=click.Path(), metavar="DATA",
+    help="Samples: .npy, .npz, a folder of images, file.py:function.",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), default=64, show_default=True, help="Use at most so many samples.")
 @image_options
 @json_option
@@ -76,11 +77,7 @@ def show(result: Diagnosis) -> None:
             bars(by_step),
             style=style,
         )
-    out = console()
-    out.print(spikes)
-    out.print(errors)
-    for sentence in result.sentences:
-        out.print(sentence)
+    console().print(*result.sentences[:1], spikes, errors, *result.sentences[1:])
 
 
 def bars(values: Sequence[float]) -> str:

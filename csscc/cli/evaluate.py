@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
-    "--data", required=True, metavar="DATA",
+    "--data", required=True, type=click.Path(), metavar="DATA",
     help="Samples and labels: .npz (x, y), folders of images named after their classes, images with labels.csv, ...",
 )  # fmt: skip
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
@@ -130,12 +130,23 @@ def show(result: Evaluation) -> None:
             "" if layer.kind == "encoder" else f"{layer.largest:.2f}",
         )
     out = console()
-    out.print(layers)
-    out.print(rows)
+    out.print(_summary(result), layers, rows)
     if result.energy is not None:
         _show_energy(result.energy)
     if result.native:
         out.print("native kernels ran " + ", ".join(result.native))
+
+
+def _summary(result: Evaluation) -> str:
+    """What matters, in one line."""
+    told = [f"{name} differs by {error:.2%}" for name, error in result.output_error.items() if math.isfinite(error)][:1]
+    if result.agreement is not None:
+        told = [f"same class for {result.agreement:.2f} %"]
+    if result.ann_accuracy is not None:
+        accuracies = f"ANN {result.ann_accuracy:.2f} %, SNN {result.snn_accuracy:.2f} %"
+        told = [f"{accuracies}, loss {result.loss:+.2f} points"]
+    told += [f"latency {result.latency} time steps, {result.spikes_per_neuron:.2f} spikes a neuron"]
+    return f"{result.samples} samples: {'; '.join(told)}"
 
 
 def _show_energy(made: EnergyEstimate) -> None:

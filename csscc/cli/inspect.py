@@ -61,20 +61,21 @@ def _show_ann(
     if as_json:
         print_json(result.as_dict())
     else:
-        rows = table(f"{model}: what becomes of each node", "node", "operator", "class", "becomes", "why")
+        rows = table("what becomes of each node", "node", "operator", "class", "becomes", "why")
         for column in rows.columns[1:]:
             column.justify = "left"
         for node in result.nodes:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
-        out.print(rows)
+        share = f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking"
         if result.refusal:
-            out.print(*result.refusal.splitlines())
+            out.print(f"{model}: {result.refusal.splitlines()[0]}", rows, *result.refusal.splitlines()[1:])
             raise click.exceptions.Exit(RefusedError.exit_code)
+        out.print(f"{model}: {share}; latency {result.latency} time steps", rows)
         if result.quantised:
             out.print(result.quantised)
         out.print(
-            f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking",
+            share,
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
             f"{result.state_bytes / 1e6:.2f} MB of state a {sample}",
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
@@ -100,16 +101,16 @@ def _show_snn(model: str, as_json: bool) -> None:
     coding = snn.facts.coding
     counted = f", for one sample{of_samples(snn.facts.sizes)}" if snn.facts.sizes else ""
     columns = ("layer", "sends", "neurons", "depth", "theta (mean)", "largest value")
-    rows = table(f"{model}: a spiking network{counted}", *columns)
+    rows = table(f"layers{counted}", *columns)
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
         top = f"{layer.top:.4g}" if layer.top else ""
         rows.add_row(layer.name, layer.kind, f"{layer.neurons:,}", str(layer.depth), theta, top)
-    out = console()
-    out.print(rows)
     source = snn.facts.source
-    out.print(
-        f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps",
+    steps = f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps"
+    console().print(
+        f"{model}: a spiking network, {steps}",
+        rows,
         _costs(costs.interval, costs.passes, coding.T),
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",

@@ -26,7 +26,7 @@ from csscc.cli.streams import echo
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
-    "--data", required=True, metavar="DATA",
+    "--data", required=True, type=click.Path(), metavar="DATA",
     help="Samples and labels: .npz (x, y), folders of images named after their classes, images with labels.csv, ...",
 )  # fmt: skip
 @click.option("-o", "--output", required=True, type=click.Path(), help="HTML file to write.")

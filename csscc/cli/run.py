@@ -24,8 +24,9 @@ from csscc.cli.common import (
 @click.command("run")
 @model_argument
 @click.option(
-    "--input", "data", required=True, metavar="DATA", help=".npy, .npz, a folder of images, file.py:function."
-)
+    "--input", "data", required=True, type=click.Path(), metavar="DATA",
+    help=".npy, .npz, a folder of images, file.py:function.",
+)  # fmt: skip
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
 @click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time.  [default: 32, fewer of large images]")

@@ -43,8 +43,11 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 
 @click.command("sweep")
 @model_argument
-@click.option("--data", required=True, metavar="DATA", help="Samples and labels: .npz (x, y), images, ...")
-@click.option("--calibration", metavar="DATA", help="Sample inputs that set the amplitudes.")
+@click.option(
+    "--data", required=True, type=click.Path(), metavar="DATA",
+    help="Samples and labels: .npz (x, y), images, ...",
+)  # fmt: skip
+@click.option("--calibration", type=click.Path(), metavar="DATA", help="Sample inputs that set the amplitudes.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for results and plots.")
 @click.option("--T", "T", default="4,6,8,12", show_default=True, callback=numbers(int), help="Coding steps.")
 @click.option("--beta", default="1.5,2", show_default=True, callback=numbers(float), help="Amplifications.")
@@ -163,9 +166,13 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
     ann = next((row.ann_accuracy for row in rows if row.ann_accuracy is not None), None)
     if ann is not None:
         out.print(f"accuracy of the ANN: {ann:.2f} %")
+    refused: dict[str, list[Setting]] = {}
     for row in rows:
         if row.error:
-            out.print(f"refused, {row.setting}: {row.error}")
+            refused.setdefault(row.error, []).append(row.setting)
+    for error, settings in refused.items():
+        more = f" and {len(settings) - 1} more" if len(settings) > 1 else ""
+        out.print(f"refused, {settings[0]}{more}: {error}")
     out.print("β: amplification, L: silent steps; SNN, same, error: %; SynOps: millions")
     if ablations:
         out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -20,10 +21,18 @@ class Terminal(Console):
         super().__init__(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's; every text is a line of its own."""
-        shown = (printable(value) if isinstance(value, str) else value for value in objects)
-        with printing(sys.stderr if self.stderr else sys.stdout):
-            super().print(*shown, **{"sep": "\n", **options})
+        """As rich's; every text is a line of its own, broken in terminals only. Elsewhere no line ends in blanks."""
+        stream = sys.stderr if self.stderr else sys.stdout
+        with printing(stream):
+            for value in objects:
+                shown = printable(value) if isinstance(value, str) else value
+                if self.is_terminal or not isinstance(value, str | Text | Table):
+                    super().print(shown, **options)
+                    continue
+                with self.capture() as captured:
+                    super().print(shown, **{"soft_wrap": not isinstance(value, Table), **options})
+                self.file.write(re.sub(r"[ ]+$", "", captured.get(), flags=re.MULTILINE))
+                self.file.flush()
 
     def on_broken_pipe(self) -> None:
         """Nobody reads any more, which is no error: what is printed from now on goes nowhere."""

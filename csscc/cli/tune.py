@@ -37,7 +37,10 @@ _MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.i
 @click.command("tune", epilog=f"\b\nWhat --objective makes small:\n{_MEANINGS}")
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
-@click.option("--calibration", required=True, metavar="DATA", help="Samples that choose everything, best with labels.")
+@click.option(
+    "--calibration", required=True, type=click.Path(), metavar="DATA",
+    help="Samples that choose everything, best with labels.",
+)  # fmt: skip
 @click.option("--max-loss", type=budget, metavar="FLOAT", required=True, help="Points of accuracy that may be lost.")
 @click.option(
     "--objective", type=click.Choice(list(OBJECTIVES)), default="steps", show_default=True,
@@ -116,18 +119,17 @@ def _show(result: Tuning, output: str) -> None:
     for candidate in result.candidates:
         if candidate.error is not None:
             rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
-    out = console()
-    out.print(rows)
     chosen = result.chosen
-    out.print("Without a confirmed loss: tried on a part of the samples, and others erred less there.")
-    out.print("Bold: no other setting is better in steps, latency and loss together (the Pareto front).")
     steps = f"{chosen.silent} silent step(s) a layer{_flags(chosen.changes)}"
-    out.print(
+    console().print(
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
         f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
         f"{passes_of(chosen.passes or 0.0, chosen.T)} convolution passes, "
         f"{(chosen.synaptic_operations or 0.0) / 1e6:.2f} M synaptic operations; "
         f"expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
+        rows,
+        "Without a confirmed loss: tried on a part of the samples, and others erred less there.",
+        "Bold: no other setting is better in steps, latency and loss together (the Pareto front).",
     )
 
 

@@ -22,7 +22,7 @@ from csscc.cli.common import (
 
 @click.command("verify")
 @model_argument
-@click.option("--data", metavar="DATA", help="Sample inputs; seeded random ones without.")
+@click.option("--data", type=click.Path(), metavar="DATA", help="Sample inputs; seeded random ones without.")
 @click.option(
     "--samples", "limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use at most so many."
 )
