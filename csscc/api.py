@@ -40,11 +40,13 @@ class Calibrated:
         network: behind the passes that know nothing of the coding.
         source: the calibration data; adjusting amplitudes runs on it.
         options: what the calibration was asked for.
+        warnings: what the user should know of the data.
     """
 
     network: Network
     source: Source
     options: Options
+    warnings: tuple[str, ...] = ()
 
     def copy_for(self, options: Options) -> Network:
         """A copy of the network, to be made spiking.
@@ -84,7 +86,8 @@ def calibrate(
         run_pipeline(network, calibration_passes(chosen, source, progress))
         return source
 
-    return Calibrated(*with_sizes(model, input_shape or {}, run), chosen)
+    network, source = with_sizes(model, input_shape or {}, run)
+    return Calibrated(network, source, chosen, input_warnings(network, source))
 
 
 def compile(
@@ -141,8 +144,10 @@ def compile(
     else:
         network, source = with_sizes(model, input_shape or {}, run)
     assert network.file is not None
-    comparison, looks = Comparison(), tuple[str, ...]()
-    if not isinstance(model, Calibrated):
+    comparison = Comparison()
+    if isinstance(model, Calibrated):
+        looks = model.warnings
+    else:
         looks = input_warnings(network, source)
         clock.stop("look at inputs")
         comparison = compare(model, network.file, network, source, check_samples)

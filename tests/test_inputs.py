@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import csscc
+import csscc.api
 from csscc import cli
 from csscc.measure.evaluation import evaluate
 from csscc.measure.inputs import Fit
@@ -148,6 +149,14 @@ def test_without_data_it_is_said_which_inputs_are_cut_off(imagenet: onnx.ModelPr
     assert f"synthetic inputs, so inputs beyond {top:.2g}, as pixels of 0..255 are, will be cut off. Accuracy" in text
     (text,) = csscc.compile(imagenet, T=4, check_samples=0).report.warnings
     assert "cut off" not in text
+
+
+def test_a_calibrated_network_brings_its_warning_along(imagenet: onnx.ModelProto) -> None:
+    ann = csscc.api.calibrate(imagenet, pixels(1))
+    assert "--preprocess imagenet) fits" in ann.warnings[0]
+    for T in (3, 4):
+        assert csscc.compile(ann, T=T).report.warnings == ann.warnings
+    assert csscc.api.calibrate(imagenet, normalised(pixels(1))).warnings == ()
 
 
 def test_evaluate_tells_samples_of_another_range_than_the_calibrations(

@@ -103,6 +103,8 @@ def tune_command(
         from csscc.search.plots import plot_front
 
         plot_front(result, plot)
+    for text in result.snn.report.warnings:
+        warn(text)
     if as_json:
         print_json({"output": output, **result.as_dict()})
     elif not quiet:

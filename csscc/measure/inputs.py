@@ -70,10 +70,15 @@ class Fit:
 def input_warnings(network: Network, source: Source) -> tuple[str, ...]:
     """What is said of the samples of `source` beside what the ANN in `network` remembers; nothing where they fit.
 
-    A network with several inputs of floats, or none, is not looked at.
+    A network with several inputs, or none of floats, is not looked at.
+
+    Args:
+        network: a calibrated ANN, or the spiking network that it became.
+        source: samples for it.
     """
+    network = replace(network, graph=network.graph if network.ann is None else network.ann)
     floats = [spec for spec in source.specs if np.dtype(spec.dtype).kind == "f"]
-    if network.ann is None or source.synthetic or len(floats) != 1 or len(source.specs) != 1:
+    if source.synthetic or len(floats) != 1 or len(source.specs) != 1:
         return ()
     one = next(source.first(1).batches(1))[floats[0].name]
     number = max(1, min(SAMPLES, NUMBERS // max(one.size, 1)))
@@ -235,9 +240,8 @@ def _rms(values: NDArray[np.float64]) -> float:
 
 def _first_remembered(network: Network) -> list[str]:
     """Tensors whose statistics a BatchNormalization remembers, with no other such tensor in front of them."""
-    assert network.ann is not None
     behind, first = set[str](), list[str]()
-    for node in network.ann.toposort().nodes:
+    for node in network.graph.toposort().nodes:
         inherits = any(t.name in behind for t in node.inputs)
         for tensor in node.outputs:
             known = tensor.name in network.statistics and tensor.shape is not None and len(tensor.shape) >= 2
@@ -250,8 +254,7 @@ def _first_remembered(network: Network) -> list[str]:
 
 def _first_layer(network: Network) -> gs.Node | None:
     """The first layer with weights; None where the network scales or shifts its inputs itself."""
-    assert network.ann is not None
-    for node in network.ann.toposort().nodes:
+    for node in network.graph.toposort().nodes:
         if is_weighted(node):
             return node
         if node.op in ("Add", "Sub", "Mul", "Div"):
@@ -263,8 +266,7 @@ class _Runner:
     """The part of the ANN that makes some tensors, as a function of its one input."""
 
     def __init__(self, network: Network, names: Sequence[str], spec: InputSpec) -> None:
-        assert network.ann is not None
-        graph = network.ann.copy()
+        graph = network.graph.copy()
         tensors = graph.tensors()
         graph.outputs = [tensors[name] for name in names]
         for tensor in graph.outputs:
