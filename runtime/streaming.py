@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.model import attributes_of
 from csscc.dialect.spiking import DECODE, DELAY, NEXT, STEP, STREAM_DOMAIN
+from csscc.errors import RefusedError
 from csscc.runtime.session import Session
 
 
@@ -44,9 +45,12 @@ class Streaming(Session):
         self.outputs = [o for o in self.outputs if o.name.removesuffix(NEXT) not in self._states]
         self.steps = 0
         self._trains: dict[str, range] = {}
-        for node in [n for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]:
-            stated = attributes_of(node)
+        nodes = [(n, attributes_of(n)) for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]
+        most = sum(len(stated["worth"]) + 1 for _, stated in nodes)  # what is behind all others waits no longer
+        for node, stated in nodes:
             begin = stated["depth"] + stated.get("silent", 0) + 1
+            if begin > most:
+                raise RefusedError(f"{node.op_type} '{node.name}' begins in run {begin:,}, too late for its layers")
             train = range(begin, begin + len(stated["worth"]))
             self.steps = max(self.steps, train[-1])
             if node.op_type != DECODE:

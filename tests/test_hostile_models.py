@@ -241,3 +241,14 @@ def test_sequences_are_not_fed(run: Run) -> None:
     Path("m.onnx").write_bytes(model.SerializeToString())
     code, err = run("run", "m.onnx", "--input", "x.npy", "-q")
     assert (code, "input 'q' takes seq" in err) == (3, True), err
+
+
+def test_a_type_that_the_graph_library_cannot_read(run: Run) -> None:
+    text = "g (float[N,4] x) => (float[N,4] y) { c = Cast <to = 1> (x) a = MatMul(c, w) b = Relu(a) y = MatMul(b, w) }"
+    model = network(text)
+    value = model.graph.value_info.add(name="unused")
+    value.type.tensor_type.elem_type = 255
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    for command in COMMANDS[:2]:
+        code, err = run(*command)
+        assert code in (0, 3), err

@@ -39,8 +39,11 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     Args:
         model: the model.
         weights: values of initializers that `model` lacks; they get the types that it gives them.
+
+    Raises:
+        RefusedError: the graph library cannot read the model.
     """
-    network = Network(graph=gs.import_onnx(model))
+    network = Network(graph=_imported(model))
     given = weights or {}
     for graph in (network.graph, *(g for node in network.graph.nodes for g in subgraphs(node))):
         for name, declared in graph.tensors().items():
@@ -57,6 +60,14 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
         if kept:
             network.node_metadata[node.name] = kept
     return network
+
+
+def _imported(model: onnx.ModelProto) -> gs.Graph:
+    try:
+        return gs.import_onnx(model)
+    except (LookupError, UnboundLocalError) as error:  # its own, on types and attributes that onnx lets pass
+        what = f"{type(error).__name__}: {error}"
+        raise RefusedError(f"the model is not valid ONNX: a type or an attribute cannot be read ({what})") from error
 
 
 _CONSTANTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}

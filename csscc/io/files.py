@@ -21,7 +21,7 @@ from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, with_weights_beside
 
 DIGITS = 16  # of the digest in the name of a second file
-_replaced = threading.Lock()  # held while finished files take their places
+_replaced = threading.Lock()  # held while finished files take their places and older ones go
 
 
 def save_model(model: onnx.ModelProto, path: str | Path) -> list[Path]:
@@ -160,9 +160,9 @@ def _complete(path: str | Path, *targets: Path) -> Iterator[Sequence[Path]]:
                     _flush(temporary)
                 for temporary, target in zip(temporaries, targets, strict=True):
                     temporary.replace(target)
-            _flush(folder)
-            second = rf"{re.escape(last.name)}\.[0-9a-f]{{{DIGITS}}}\.data"
-            _remove_others(folder, second, {target.name for target in targets})
+                _flush(folder)
+                second = rf"{re.escape(last.name)}\.[0-9a-f]{{{DIGITS}}}\.data"
+                _remove_others(folder, second, {target.name for target in targets})
         except OSError as error:
             raise RefusedError(f"{path}: cannot be written ({error.strerror}); give another path") from error
         finally:

@@ -20,7 +20,7 @@ from csscc.measure.verify import verify
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.stream import back, down
 from csscc.passes.lower.targets import by_layer
-from tests.helpers import corrupted, parse, random_feeds, run, session
+from tests.helpers import corrupted, parse, random_feeds, run, session, small_classifier
 
 Steps = list[dict[str, NDArray[Any]]]
 
@@ -239,3 +239,14 @@ def test_tools_take_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = evaluate(ann, path, str(tmp_path / "d.npz"), native=False)
     assert found.snn_accuracy == folded.snn_accuracy
     assert found.spikes_per_neuron == folded.spikes_per_neuron
+
+
+def test_a_file_that_states_too_late_a_run_is_refused() -> None:
+    model, data = small_classifier(4)
+    file = csscc.compile(model, data["x"], T=4, form="stream", check_samples=0).file
+    node = next(
+        n for n in file.graph.node if n.domain == "csscc.stream" and any(a.name == "depth" for a in n.attribute)
+    )
+    next(a for a in node.attribute if a.name == "depth").i = 10**6
+    with pytest.raises(csscc.RefusedError, match="begins in run 1,000"):
+        open_session(file)

@@ -1,0 +1,203 @@
+"""Spiking networks that were tampered with: refused, or measured as they are."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from tests.fuzz.case import Case
+from tests.fuzz.ground import FORMS, ground
+from tests.fuzz.models import FLOATS, INTEGERS, change_field, changed_bytes
+
+SWAPPED = {
+    "Add": "Sub",
+    "Sub": "Add",
+    "Mul": "Add",
+    "Relu": "Neg",
+    "Greater": "Less",
+    "Max": "Min",
+    "Sign": "Identity",
+    "Sum": "Max",
+}
+JUNK = (
+    "nan",
+    "inf",
+    "-1",
+    "1e999",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "[null]",
+    '"x"',
+    "[[1]]",
+    '{"a":1}',
+    "9" * 30,
+    "0",
+    "1_0",
+    " 4 ",
+    "",
+)
+
+
+def _function_number(rng: random.Random, model: onnx.ModelProto) -> None:
+    found = [
+        a for f in model.functions for n in f.node for a in n.attribute if a.name in ("value_float", "value_floats")
+    ]
+    if not found:
+        return
+    attribute = rng.choice(found)
+    value = rng.choice((0.0, -1.0, 1e9, float("nan"), 3.7, 0.5))
+    if attribute.floats:
+        attribute.floats[rng.randrange(len(attribute.floats))] = value
+    else:
+        attribute.f = value
+
+
+def _function_operator(rng: random.Random, model: onnx.ModelProto) -> None:
+    nodes = [n for f in model.functions for n in f.node if n.op_type in SWAPPED]
+    if nodes:
+        node = rng.choice(nodes)
+        node.op_type = SWAPPED[node.op_type]
+
+
+def _function_inputs(rng: random.Random, model: onnx.ModelProto) -> None:
+    nodes = [n for f in model.functions for n in f.node if len(n.input) > 1]
+    if nodes:
+        node = rng.choice(nodes)
+        node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+def _weights(rng: random.Random, model: onnx.ModelProto) -> None:
+    tensors = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    tensor = rng.choice(tensors)
+    values = numpy_helper.to_array(tensor)
+    factor = rng.choice((-1.0, 0.5, 2.0, 1.1, 0.0, math.nan))
+    changed = np.roll(values, 1) if rng.random() < 0.2 else values * np.float32(factor)
+    tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
+
+
+def _metadata(rng: random.Random, model: onnx.ModelProto) -> None:
+    at = rng.randrange(len(model.metadata_props))
+    entry = model.metadata_props[at]
+    how, value = rng.randrange(6), entry.value
+    if how == 0:
+        del model.metadata_props[at]
+    elif how == 1:
+        entry.value = rng.choice(JUNK)
+    elif how == 2:
+        entry.value = value.replace("1", "2")
+    elif how == 3:
+        entry.value = value[: rng.randrange(len(value) + 1)]
+    elif how == 4:
+        entry.value = value * 2
+    elif value:
+        i = rng.randrange(len(value))
+        entry.value = value[:i] + chr(rng.randrange(32, 127)) + value[i + 1 :]
+
+
+def _attributes(rng: random.Random, model: onnx.ModelProto) -> None:
+    found = [a for n in model.graph.node if n.domain.startswith("csscc") for a in n.attribute]
+    if not found:
+        return
+    attribute = rng.choice(found)
+    if attribute.floats:
+        attribute.floats[rng.randrange(len(attribute.floats))] *= 2
+    elif attribute.type == onnx.AttributeProto.INT:
+        attribute.i = rng.choice((attribute.i + 1, attribute.i - 1, *INTEGERS))
+    else:
+        attribute.f = rng.choice((attribute.f + 1, *FLOATS))
+
+
+def _nodes(rng: random.Random, model: onnx.ModelProto) -> None:
+    node, how = rng.choice(model.graph.node), rng.randrange(5)
+    if how == 0 and node.input:
+        node.input[rng.randrange(len(node.input))] = rng.choice(("", "nowhere", model.graph.node[0].output[0]))
+    elif how == 1 and node.input:
+        del node.input[rng.randrange(len(node.input))]
+    elif how == 2 and node.attribute:
+        del node.attribute[rng.randrange(len(node.attribute))]
+    elif how == 3:
+        node.op_type = rng.choice(
+            ("TSARelu", "TSAMaxPool", "TSAFoo", "Encode", "Decode", "Merge", "Delay", "Stack", "Relu")
+        )
+    else:
+        node.domain = rng.choice(("", "csscc", "csscc.steps", "csscc.stream"))
+
+
+def _versions(rng: random.Random, model: onnx.ModelProto) -> None:
+    rng.choice(model.opset_import).version += rng.choice((1, -1, 2**31))
+
+
+def _anything(rng: random.Random, model: onnx.ModelProto) -> None:
+    change_field(rng, model)
+
+
+EDITS: tuple[Callable[[random.Random, onnx.ModelProto], None], ...] = (
+    _function_number, _function_operator, _function_inputs, _weights, _metadata, _metadata, _attributes, _nodes,
+    _versions,
+    _anything,
+)  # fmt: skip
+
+
+def of_spiking(rng: random.Random) -> Case:
+    """Functions, weights, metadata, nodes and bytes; what `evaluate` says is compared with onnxruntime."""
+    g = ground()
+    classifies, form = rng.random() < 0.7, rng.choice(FORMS)
+    content = (g.spiking if classifies else g.others)[form]
+    if rng.random() < 0.1:
+        content = changed_bytes(rng, content)
+    else:
+        model = onnx.ModelProto.FromString(content)
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            rng.choice(EDITS)(rng, model)
+        content = model.SerializeToString()
+    with open("s.onnx", "wb") as file, open("m.onnx", "wb") as ann:
+        file.write(content)
+        ann.write(g.classifier if classifies else g.networks["attention"])
+    if classifies:
+        np.savez("d.npz", x=g.samples, y=g.labels)
+    else:
+        np.savez("d.npz", x=g.data["attention"])
+    evaluated = Case(
+        ("evaluate", "m.onnx", "s.onnx", "--data", "d.npz", "--json"),
+        check=_told_truly(content, form) if classifies else lambda out: "",
+    )
+    others = (
+        Case(("inspect", "s.onnx")),
+        Case(("verify", "s.onnx", "--samples", "2", "-q")),
+        Case(("diagnose", "m.onnx", "s.onnx", "--data", "d.npz")),
+        Case(("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz")),
+    )
+    return evaluated if rng.random() < 0.6 else rng.choice(others)
+
+
+def _told_truly(content: bytes, form: str) -> Callable[[str], str]:
+    def check(out: str) -> str:
+        said = json.loads(out)["snn_accuracy"]
+        true = None if form == "stream" else accuracy(content, ground().samples, ground().labels)
+        return (
+            ""
+            if true is None or (said is not None and abs(true - said) < 1e-9)
+            else f"says {said} %, and it is {true} %"
+        )
+
+    return check
+
+
+def accuracy(content: bytes, samples: np.ndarray, labels: np.ndarray) -> float:
+    """What stock onnxruntime makes of a file: percent of samples whose class is right; NaN is no class."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    logits = session.run(None, {session.get_inputs()[0].name: samples})[0]
+    classes = np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
+    return 100 * float((classes == labels).mean())

@@ -1,0 +1,101 @@
+"""A short run of the fuzzer, and that it notices what it is to notice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from csscc import cli
+from tests.fuzz.case import Case, Outcome, judged, outcomes
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "fields", "constants", "data", "options", "tampered"])
+def test_some_cases_of_each_class(kind: str) -> None:
+    """Other seeds and numbers by hand: ``python -m tests.fuzz --seed S --cases N``."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seed", "2026", "--cases", "15", "--class", kind]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def leaves(name: str) -> int:
+    Path(name).write_text("left")
+    return 0
+
+
+def makes_a_child() -> int:
+    if os.fork() == 0:
+        os._exit(0)
+    return 0
+
+
+def sleeps() -> int:
+    time.sleep(60)
+    return 0
+
+
+def fails() -> int:
+    raise ValueError("inside")
+
+
+def takes() -> int:
+    return len(bytearray(2**33)) * 0
+
+
+ENDS: dict[str, tuple[Callable[[], object], str]] = {
+    "abort": (os.abort, r"ended the process \(-6\)"),
+    "exit code": (lambda: 70, "exit code 70"),
+    "exception": (fails, "uncaught: ValueError: inside"),
+    "another file": (lambda: leaves("other"), "'other' was changed"),
+    "a file beside": (lambda: leaves("../beside"), "written beside the working folder"),
+    "a file of an input": (lambda: leaves("m.onnx"), "'m.onnx' was changed"),
+    "a temporary file": (lambda: leaves("../tmp/left"), "left in the folder of temporary files"),
+    "a child": (makes_a_child, "a child process was left"),
+    "no words": (lambda: 3, "without a word"),
+    "memory": (takes, "uncaught: MemoryError"),
+    "too long": (sleeps, "took more than 1 s"),
+}
+
+
+def made(index: int) -> Case:
+    Path("m.onnx").write_text("model")
+    return Case(("inspect", "m.onnx"))
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_does_not_hold_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    does, told = ENDS[name]
+
+    def main() -> None:
+        sys.exit(does())
+
+    monkeypatch.setattr(cli, "main", main)
+    results = list(outcomes(made, [0, 1], tmp_path, seconds=1.0))
+    assert [r.index for r in results] == [0, 1]
+    for result in results:
+        with pytest.raises(AssertionError, match=told):
+            assert_holds(result)
+
+
+def assert_holds(result: Outcome) -> None:
+    assert not result.wrong, result.wrong
+
+
+def test_what_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cli, "main", lambda: sys.exit(leaves("out.onnx")))
+    results = list(outcomes(made, range(45), tmp_path))
+    assert [(r.index, r.code, r.wrong) for r in results] == [(i, 0, "") for i in range(45)]
+
+
+def test_how_a_command_may_end() -> None:
+    assert judged(Case(()), 3, "", "Error: the model is refused\n") == ""
+    assert "a traceback" in judged(Case(()), 3, "Traceback (most recent call last):", "words")
+    assert "command a terminal" in judged(Case(()), 3, "", "Error: \x1b[2J")
+    assert judged(Case((), check=lambda out: f"says {out}"), 0, "100 %", "") == "says 100 %"
