@@ -8,7 +8,7 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.dialect.verifier import verify_spiking
-from csscc.errors import PassError
+from csscc.errors import PassError, RefusedError
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.linear import LINEAR, WEIGHTED
 from tests.helpers import network_of, node_of, parse, spiking
@@ -44,8 +44,16 @@ def test_unknown_operator(network):
 @pytest.mark.parametrize("change", [lambda worth: worth[1:], lambda worth: [2 * w for w in worth]])
 def test_another_coding(network, op, change):
     node = node_of(network, op)
-    node.attrs["worth"] = change(node.attrs["worth"])
+    for name in {"worth", "thresholds"} & node.attrs.keys():
+        node.attrs[name] = change(node.attrs[name])
     _broken(network, "are worth")
+
+
+def test_one_threshold_a_step(network):
+    node = node_of(network, "TSARelu")
+    node.attrs["thresholds"] = node.attrs["thresholds"][1:]
+    with pytest.raises(RefusedError, match="3 thresholds for 4 steps"):
+        verify_spiking(network, LINEAR, WEIGHTED)
 
 
 @pytest.mark.parametrize(
