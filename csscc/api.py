@@ -144,17 +144,24 @@ def compile(
     else:
         network, source = with_sizes(model, input_shape or {}, run)
     assert network.file is not None
-    comparison = Comparison()
-    if isinstance(model, Calibrated):
-        looks = model.warnings
-    else:
-        looks = input_warnings(network, source)
-        clock.stop("look at inputs")
-        comparison = compare(model, network.file, network, source, check_samples)
-        clock.stop("compare")
+    comparison, looks = _looked_at(model, network, source, check_samples, clock)
     facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
     warnings = (*_missing_data(network, source, facts), *looks, *comparison.warnings)
     return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, comparison, warnings))
+
+
+def _looked_at(
+    model: str | Path | onnx.ModelProto | Calibrated, network: Network, source: Source, samples: int, clock: _Clock
+) -> tuple[Comparison, tuple[str, ...]]:
+    """How far the result is from the ANN, and what its inputs look like; a calibrated network's were looked at."""
+    if isinstance(model, Calibrated):
+        return Comparison(), model.warnings
+    assert network.file is not None
+    looks = input_warnings(network, source)
+    clock.stop("look at inputs")
+    comparison = compare(model, network.file, network, source, samples)
+    clock.stop("compare")
+    return comparison, looks
 
 
 def input_specs(model_inputs: Any) -> tuple[InputSpec, ...]:

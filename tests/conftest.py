@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from csscc import cli
 from csscc.runtime.session import set_threads
 from tests.helpers import WORKERS
 
@@ -36,3 +39,23 @@ def _cache_without_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Runs csscc in a folder that has samples ``x.npy``, ``[8, 4]``; gives exit code and errors, no traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CSSCC_TRACEBACK", raising=False)
+    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        assert "Traceback" not in out.out + out.err
+        return int(stop.value.code or 0), out.err
+
+    return call

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from numpy.lib import format as npy
 
 import csscc
-from csscc import cli, limits
+from csscc import limits
 from csscc.errors import RefusedError
 from csscc.io.arrays import read_arrays
 from csscc.io.data import InputSpec, open_source
@@ -30,19 +29,9 @@ SPECS = (InputSpec("x", (None, 4), "float32"),)
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CSSCC_TRACEBACK", raising=False)
+def run(command: Run) -> Run:
     onnx.save(parse(NETWORK), "m.onnx")
-    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), capsys.readouterr().err
-
-    return call
+    return command
 
 
 def header(*shape: int, dtype: str = "<f4") -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from csscc import cli
 from csscc.models import digits_data, digits_model
 
 Run = Callable[..., tuple[int, str]]
@@ -21,20 +19,8 @@ COMMANDS = (*ANN_COMMANDS, ("run", "m.onnx", "--input", "x.npy", "-q"), ("verify
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CSSCC_TRACEBACK", raising=False)
-    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr()
-        assert "Traceback" not in out.out + out.err
-        return int(stop.value.code or 0), out.err
-
-    return call
+def run(command: Run) -> Run:
+    return command
 
 
 def weights(*shape: int) -> onnx.TensorProto:

@@ -18,7 +18,6 @@ import onnx
 import pytest
 
 import csscc
-from csscc import cli
 from csscc.errors import RefusedError
 from csscc.io import weights
 from csscc.io.files import replacing, save_model
@@ -35,20 +34,9 @@ def network(seed: int = 0) -> onnx.ModelProto:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
+def run(command: Run) -> Run:
     onnx.save(network(), "m.onnx")
-    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr()
-        assert "Traceback" not in out.out + out.err
-        return int(stop.value.code or 0), out.err
-
-    return call
+    return command
 
 
 COMPILE = ("compile", "m.onnx", "--calibration", "x.npy", "--T", 3, "-q", "-o")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import onnx.parser
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from csscc import cli, limits
+from csscc import limits
 from csscc.errors import RefusedError
 from csscc.io import trial
 from csscc.io.guard import refuse_hostile
@@ -122,18 +121,8 @@ MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CSSCC_TRACEBACK", raising=False)
-    np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return int(stop.value.code or 0), capsys.readouterr().err
-
-    return call
+def run(command: Run) -> Run:
+    return command
 
 
 COMPILE = ("compile", "m.onnx", "--calibration", "x.npy", "--T", 3, "-q", "-o", "o.onnx")
