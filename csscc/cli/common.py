@@ -255,15 +255,3 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
             yield advance
         finally:
             disappear()
-
-
-def running_total(advance: Callable[[str, int, int | None], None], stage: str) -> Callable[[int, int | None], None]:
-    """A progress function that is told the samples done so far, and advances the display by what is new."""
-    done = 0
-
-    def report(samples: int, total: int | None) -> None:
-        nonlocal done
-        advance(stage, samples - done, total)
-        done = samples
-
-    return report

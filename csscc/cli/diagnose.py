@@ -14,10 +14,10 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
-    running_total,
     table,
     take_images,
 )
+from csscc.measure.running import running_total
 
 if TYPE_CHECKING:
     from csscc.measure.diagnose import Diagnosis

@@ -18,11 +18,11 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
-    running_total,
     table,
     take_images,
     warn,
 )
+from csscc.measure.running import running_total
 
 if TYPE_CHECKING:
     from csscc.measure.energy import EnergyEstimate

@@ -15,9 +15,9 @@ from csscc.cli.common import (
     print_json,
     progress,
     quiet_option,
-    running_total,
     take_images,
 )
+from csscc.measure.running import running_total
 
 
 @click.command("verify")

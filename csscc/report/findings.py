@@ -19,6 +19,7 @@ from csscc.measure.diagnose import Diagnosis, diagnose
 from csscc.measure.energy_costs import EnergyCosts
 from csscc.measure.evaluation import Evaluation, evaluate
 from csscc.measure.inspection import NodeFate, inspect_ann
+from csscc.measure.running import running_total
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.targets import by_layer
 from csscc.report.confusion import Confusion, ConfusionCounter
@@ -120,11 +121,11 @@ def gather(
     confusion, kept = ConfusionCounter(), KeptSamples(FIRST, DIFFERENT)
     evaluation = evaluate(
         ann, snn, data, images=images, limit=limit, native=native, energy=costs or EnergyCosts(),
-        observers=(reading, confusion, kept), progress=_newly(told, "evaluating"),
+        observers=(reading, confusion, kept), progress=running_total(told, "evaluating"),
     )  # fmt: skip
     first = min(limit or DIAGNOSED, DIAGNOSED)
     diagnosis = diagnose(
-        ann, snn, data, images=images, limit=first, both=both, progress=_newly(told, "diagnosing")
+        ann, snn, data, images=images, limit=first, both=both, progress=running_total(told, "diagnosing")
     )  # fmt: skip
     told("layers of single samples", 0, len(kept.samples))
     return Findings(
@@ -141,18 +142,6 @@ def gather(
         trains=trains_of(both, kept.samples),
         origin=_origin(ann, snn, data),
     )
-
-
-def _newly(told: Progress, stage: str) -> Callable[[int, int | None], None]:
-    """A function that is called with the samples done so far, and passes on those that are new."""
-    before = 0
-
-    def advance(done: int, total: int | None) -> None:
-        nonlocal before
-        told(stage, done - before, total)
-        before = done
-
-    return advance
 
 
 def _origin(ann: str | Path, snn: str | Path, data: str) -> Origin:
