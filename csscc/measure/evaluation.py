@@ -118,8 +118,7 @@ def evaluate(
     meter = Meter(snn_model, native, {name for observer in observers for name in observer.tensors})
     known = source.labels  # a user's code runs where they are asked for
     compared = Agreement(known, counts, source.classes)
-    seconds: list[tuple[float, float]] = []
-    ranges = InputRange(snn_model, facts.coding)
+    ranges, seconds = InputRange(snn_model, facts.coding), list[tuple[float, float]]()
     for feeds in source.batches(_batch(snn_model, facts, at_once)):
         number = len(next(iter(feeds.values())))
         if number % at_once:
@@ -136,9 +135,9 @@ def evaluate(
         compared.add(expected, got, number)
         if progress is not None:
             progress(compared.samples, source.size)
-    result = _evaluation(compared, meter, costs_of(given), seconds, file.kernels.native)
-    result = replace(result, warnings=ranges.warnings)
-    return result if energy is None else replace(result, energy=_energy(meter, compared.samples, facts, energy))
+    found = _evaluation(compared, meter, costs_of(given), seconds, file.kernels.native)
+    spent = None if energy is None else _energy(meter, compared.samples, facts, energy)
+    return replace(found, warnings=ranges.warnings, energy=spent)
 
 
 def _energy(meter: Meter, samples: int, facts: Facts, costs: EnergyCosts) -> EnergyEstimate:
