@@ -232,12 +232,98 @@ def test_sequences_are_not_fed(run: Run) -> None:
     assert (code, "input 'q' takes seq" in err) == (3, True), err
 
 
-def test_a_type_that_the_graph_library_cannot_read(run: Run) -> None:
-    text = "g (float[N,4] x) => (float[N,4] y) { c = Cast <to = 1> (x) a = MatMul(c, w) b = Relu(a) y = MatMul(b, w) }"
-    model = network(text)
-    value = model.graph.value_info.add(name="unused")
-    value.type.tensor_type.elem_type = 255
-    Path("m.onnx").write_bytes(model.SerializeToString())
+def no_outputs(m: onnx.ModelProto) -> None:
+    """A node that makes nothing, in a domain that nobody knows."""
+    node = m.graph.node[1]
+    node.domain = "reflect"
+    node.ClearField("output")
+    m.opset_import.add(domain="reflect", version=1)
+
+
+def window(m: onnx.ModelProto) -> None:
+    """Raising the opset infers a type that the graph library does not know."""
+    m.opset_import[0].version = 17
+    m.graph.node[1].op_type = "BlackmanWindow"
+    m.graph.node[1].attribute.append(helper.make_attribute("output_datatype", 255))
+
+
+def cast(m: onnx.ModelProto) -> None:
+    m.graph.node[1].output[0] = "q"
+    m.graph.node.insert(2, helper.make_node("Cast", ["q"], ["none"], to=0))
+    m.graph.node.insert(3, helper.make_node("Cast", ["none"], ["b"], to=1))
+
+
+def opaque(m: onnx.ModelProto) -> None:
+    m.graph.output[0].type.opaque_type.domain = "own"
+
+
+def branch(m: onnx.ModelProto) -> onnx.GraphProto:
+    """Put an If in place of the activation; one of its branches."""
+    node = m.graph.node[1]
+    truth = numpy_helper.from_array(np.array(True), "truth")
+    m.graph.initializer.append(truth)
+    inner = [helper.make_node("MatMul", ["a", "v"], ["c"])]
+    weights = numpy_helper.from_array(np.eye(4, dtype=np.float32), "v")
+    graph = helper.make_graph(inner, "inner", [], [helper.make_empty_tensor_value_info("c")], [weights])
+    node.op_type, node.input[0] = "If", "truth"
+    node.attribute.extend(helper.make_attribute(f"{which}_branch", graph) for which in ("then", "else"))
+    return node.attribute[0].g
+
+
+def weights_of_a_branch(m: onnx.ModelProto) -> None:
+    branch(m).initializer[0].dims[0] = 99
+
+
+def sparse_weights_of_a_branch(m: onnx.ModelProto) -> None:
+    sparse(m)
+    branch(m).sparse_initializer.append(m.graph.sparse_initializer[0])
+    m.graph.ClearField("sparse_initializer")
+
+
+def sparse_constant(m: onnx.ModelProto) -> None:
+    sparse(m)
+    m.graph.node.insert(0, helper.make_node("Constant", [], ["s"], sparse_value=m.graph.sparse_initializer[0]))
+    m.graph.ClearField("sparse_initializer")
+
+
+UNREADABLE: dict[str, tuple[Change, str]] = {
+    "a node that makes nothing": (no_outputs, "not valid ONNX"),
+    "an inferred type that is none": (window, "cannot be inferred|not valid ONNX"),
+    "a cast to no type": (cast, "cannot be inferred|not valid ONNX"),
+    "an output that is no tensor": (opaque, "output 'y' is of the kind opaque_type"),
+    "weights in a branch": (weights_of_a_branch, "'v' of shape [99, 4] takes 1,584 bytes"),
+    "sparse weights in a branch": (sparse_weights_of_a_branch, "sparse tensor"),
+    "a sparse constant": (sparse_constant, "sparse tensor"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_no_reader_expects_is_refused(run: Run, name: str) -> None:
+    change, told = UNREADABLE[name]
+    Path("m.onnx").write_bytes(changed(change).SerializeToString())
     for command in COMMANDS[:2]:
         code, err = run(*command)
-        assert code in (0, 3), err
+        assert code == 3, err
+        assert any(words in err for words in told.split("|")), err
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT8E4M3FN, 255])
+@pytest.mark.parametrize("inner", [False, True])
+def test_odd_types_that_are_said_of_tensors_inside_are_no_matter(run: Run, kind: int, inner: bool) -> None:
+    model = network()
+    graph = branch(model) if inner else model.graph
+    graph.value_info.add(name="unused").type.tensor_type.elem_type = kind
+    graph.value_info.add(name="odd").type.optional_type.SetInParent()
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    code, err = run(*COMPILE)
+    assert code == 0, err
+
+
+def test_a_defect_with_a_valid_model_stays_one(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    def broken(model: onnx.ModelProto) -> None:
+        raise LookupError("nowhere")
+
+    monkeypatch.setattr("csscc.passes.canonical.load.refuse_unknown_operators", broken)
+    Path("m.onnx").write_bytes(network().SerializeToString())
+    code, err = run(*COMPILE)
+    assert (code, "failed inside (LookupError: nowhere)" in err) == (70, True), err

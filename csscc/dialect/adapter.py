@@ -30,6 +30,7 @@ G_LOGGER.severity = G_LOGGER.ERROR
 MIN_OPSET = 20
 TRACEBACK = 'File "'  # of Python, which exporters write to nodes: it tells the folders of the machine they ran on
 SHAPE_OF_INPUT = frozenset(["GroupNormalization", "Imputer", "Binarizer"])  # onnx infers nothing for these
+ODD = (ValueError, TypeError, IndexError, RuntimeError)  # what else the inference raises, on types that are none, say
 FLOATS_OF_INPUT = frozenset(["Scaler", "Normalizer"])  # nor for these, which make floats of any numbers
 
 
@@ -39,11 +40,8 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
     Args:
         model: the model.
         weights: values of initializers that `model` lacks; they get the types that it gives them.
-
-    Raises:
-        RefusedError: the graph library cannot read the model.
     """
-    network = Network(graph=_imported(model))
+    network = Network(graph=gs.import_onnx(model))
     given = weights or {}
     for graph in (network.graph, *(g for node in network.graph.nodes for g in subgraphs(node))):
         for name, declared in graph.tensors().items():
@@ -60,14 +58,6 @@ def import_model(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]
         if kept:
             network.node_metadata[node.name] = kept
     return network
-
-
-def _imported(model: onnx.ModelProto) -> gs.Graph:
-    try:
-        return gs.import_onnx(model)
-    except (LookupError, UnboundLocalError) as error:  # its own, on types and attributes that onnx lets pass
-        what = f"{type(error).__name__}: {error}"
-        raise RefusedError(f"the model is not valid ONNX: a type or an attribute cannot be read ({what})") from error
 
 
 _CONSTANTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
@@ -184,7 +174,7 @@ def infer_shapes(network: Network) -> None:
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         # Not at once: checking types makes the inference tolerate operators whose shapes it cannot infer.
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, *ODD) as error:
         raise RefusedError(
             f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"
         ) from error

@@ -58,13 +58,23 @@ class Grid:
         return np.array_equal(self.scale, other.scale)
 
 
-def grid_of(tensor: gs.Tensor, known: Mapping[str, Grid] = MappingProxyType({})) -> Grid | None:
+def grid_of(
+    tensor: gs.Tensor, known: Mapping[str, Grid] = MappingProxyType({}), found: dict[int, Grid | None] | None = None
+) -> Grid | None:
     """The grid on which the values of a tensor lie, since a quantiser made them, or what selects from one's.
 
     Args:
         tensor: of an ANN's graph.
         known: grids by the name of the tensor, where the graph does not show them.
+        found: grids by the id of the tensor, of a graph that does not change; what is found here is added.
     """
+    found = {} if found is None else found
+    if id(tensor) not in found:
+        found[id(tensor)] = _grid_of(tensor, known, found)
+    return found[id(tensor)]
+
+
+def _grid_of(tensor: gs.Tensor, known: Mapping[str, Grid], found: dict[int, Grid | None]) -> Grid | None:
     node = producer(tensor)
     if node is None or tensor.name in known:
         return known.get(tensor.name)
@@ -75,7 +85,7 @@ def grid_of(tensor: gs.Tensor, known: Mapping[str, Grid] = MappingProxyType({}))
         return _dequantised(node)
     if node.op not in SELECTIONS or (node.op == "Pad" and np.any(constant(node, 2))):
         return None
-    grids = [grid_of(t, known) for t in node.inputs[: SELECTIONS[node.op] or len(node.inputs)]]
+    grids = [grid_of(t, known, found) for t in node.inputs[: SELECTIONS[node.op] or len(node.inputs)]]
     first = grids[0]
     if first is None or first.scale.ndim or any(g is None or not g.same_as(first) for g in grids):
         return None

@@ -46,14 +46,12 @@ def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
         _refuse_types(model)
         spiking = any(n.domain.startswith("csscc") for n in model.graph.node)
         _refuse_too_many(model, limits.SPIKING_NODES if spiking else limits.NODES)
+        _refuse_weights(model.graph)
         for node in _nodes(model.graph.node, *(f.node for f in model.functions)):
             for attribute in node.attribute:
                 _refuse_attribute(attribute, node)
-        for tensor in model.graph.initializer:
-            _refuse_tensor(tensor)
-        if model.graph.sparse_initializer:
-            name = model.graph.sparse_initializer[0].values.name
-            raise RefusedError(f"its weights '{name}' are stored as a sparse tensor; export them as an initializer")
+                for graph in (attribute.g, *attribute.graphs):
+                    _refuse_weights(graph)
         if tried:
             try_out(model, runs=not spiking)
     except RefusedError as error:
@@ -84,8 +82,10 @@ def _refuse_types(model: onnx.ModelProto) -> None:
     for what, values in (("input", model.graph.input), ("output", model.graph.output)):
         for value in values:
             kind = value.type.WhichOneof("value")
-            if what == "input" and kind not in ("tensor_type", "sequence_type", None):
-                raise RefusedError(f"input '{value.name}' is of the kind {kind}; csscc feeds tensors: export it as one")
+            if kind not in ("tensor_type", "sequence_type", None):
+                verb = "feeds" if what == "input" else "reads"
+                told = f"{what} '{value.name}' is of the kind {kind}; csscc {verb} tensors: export it as one"
+                raise RefusedError(told)
             if what == "input" and any(d.HasField("dim_value") and d.dim_value == 0 for d in _sizes(value)):
                 sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in _sizes(value)]
                 raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
@@ -128,6 +128,14 @@ def _refuse_too_many(model: onnx.ModelProto, most: int) -> None:
     count(model.graph.node, 0)
 
 
+def _refuse_weights(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        _refuse_tensor(tensor)
+    for sparse in graph.sparse_initializer:
+        name = sparse.values.name
+        raise RefusedError(f"its weights '{name}' are stored as a sparse tensor; export them as an initializer")
+
+
 def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
     which = f"attribute '{attribute.name}' of {node.op_type} '{node.name}'"
     field, stated = _LISTS.get(attribute.type), not attribute.ref_attr_name
@@ -141,6 +149,8 @@ def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
         b"".join((attribute.s, *attribute.strings)).decode()
     except UnicodeDecodeError as error:
         raise RefusedError(f"{which} is no text (it is no UTF-8); export the model again") from error
+    if attribute.type in (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS):
+        raise RefusedError(f"{which} is a sparse tensor; export it as a tensor")
     for tensor in (attribute.t, *attribute.tensors):
         if attribute.type in (AttributeProto.TENSOR, AttributeProto.TENSORS):
             _refuse_tensor(tensor)

@@ -6,7 +6,8 @@
 Labels that both operands and the result have are axes of both matrix stacks; one label that only the first has becomes
 its rows, one that only the second has its columns, and others stack further, an axis of one repeated along the other's.
 Several summed labels become one axis by a Reshape. It does not fire where a label stands twice in an operand, or is
-summed over in one operand alone, for more than two operands, or where a Reshape would have to state free sizes.
+summed over in one operand alone, for more than two operands, where a Reshape would have to state free sizes, or where
+the result has no axes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def _rewrite(graph: gs.Graph, node: gs.Node) -> int:
     if parsed is None:
         return 0
     operands, result = parsed
+    if not result:
+        return 0
     if len(operands) == 1 and sorted(operands[0]) == sorted(result):
         node.op, node.attrs = "Transpose", {"perm": [operands[0].index(x) for x in result]}
         return 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -15,7 +16,7 @@ from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
 from csscc.dialect.sizes import Sizes, encoded, fix_sizes
-from csscc.errors import RefusedError
+from csscc.errors import CssccError, RefusedError
 from csscc.io.guard import refuse_hostile
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
@@ -43,6 +44,17 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
     _refuse_spiking(given)
     model, weights = without_weights(given)
     _refuse_large_constants(model)
+    with _refused_if_invalid(model):
+        return _loaded(source, model, weights, shapes)
+
+
+def _loaded(
+    source: str | Path | onnx.ModelProto,
+    model: onnx.ModelProto,
+    weights: dict[str, onnx.TensorProto],
+    shapes: Sizes | None,
+) -> Network:
+    """Network of a model that lacks the values of `weights`; `source` is where it comes from."""
     origin = {
         "name": "model" if isinstance(source, onnx.ModelProto) else Path(source).name,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))),
@@ -63,6 +75,21 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
     if any(is_foreign(n.domain) for n in network.graph.nodes):
         learn_shapes(network)
     return network
+
+
+@contextlib.contextmanager
+def _refused_if_invalid(model: onnx.ModelProto) -> Iterator[None]:
+    """What reads a model may rely on it being valid ONNX: where it fails, ONNX's checker says whose fault that is."""
+    try:
+        yield
+    except (CssccError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except Exception as verdict:
+            raise RefusedError(f"the model is not valid ONNX: {_first_line(verdict)}; export it again") from error
+        raise
 
 
 def _refuse_spiking(model: onnx.ModelProto) -> None:
@@ -115,6 +142,7 @@ def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> N
     """
     from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
+    _forget_odd_types(model)
     try:
         network = import_model(model, weights)
         in_file_order = list(network.graph.nodes)
@@ -131,6 +159,20 @@ def _unname_free_sizes(model: onnx.ModelProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if (dim.HasField("dim_value") and dim.dim_value == -1) or dim.dim_param == "?":
                 dim.Clear()
+
+
+def _forget_odd_types(model: onnx.ModelProto) -> None:
+    """Forget what is said of tensors inside that are of no type, or of one that is not read; it is inferred anew."""
+    known, graphs = frozenset(onnx.TensorProto.DataType.values()), [model.graph]
+    for graph in graphs:
+        graphs.extend(g for n in graph.node for a in n.attribute for g in (a.g, *a.graphs) if g.node)
+        infos = list(graph.value_info)
+        plain = [v for v in infos if v.type.WhichOneof("value") in ("tensor_type", "sequence_type", None)]
+        plain = [v for v in plain if v.type.tensor_type.elem_type in known]
+        if len(plain) < len(infos):
+            kept = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in plain]
+            del graph.value_info[:]
+            graph.value_info.extend(kept)
 
 
 def _refuse_empty_inputs(model: onnx.ModelProto) -> None:

@@ -172,8 +172,8 @@ def cones(graph: gs.Graph, last: gs.Node, allowed: Callable[[gs.Node], bool]) ->
     nodes: list[gs.Node] = []
     open_tensors: list[gs.Tensor] = [last.outputs[0]]
     cones = []
+    order = {id(n): i for i, n in enumerate(graph.nodes)} if allowed(last) else {}
     while open_tensors and len(nodes) < MAX_NODES:
-        order = {id(n): i for i, n in enumerate(graph.nodes)}
         # Expand the open tensor that is made last, so that the set of open tensors stays a cut.
         open_tensors.sort(key=lambda t: order.get(id(t.inputs[0]), -1) if t.inputs else -1)
         tensor = open_tensors.pop()

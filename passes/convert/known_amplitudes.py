@@ -24,8 +24,12 @@ def known_grids(network: Network) -> dict[str, Grid]:
     """Grids of what encoders and neurons send, by the name of the ANN's tensor, where quantisers say them."""
     assert network.regions is not None
     graph = network.ann or network.graph
-    tensors = graph.tensors()
-    grids = ((name, grid_of(tensors[name], network.grids)) for name in amplitude_names(graph, network.regions))
+    tensors, found = graph.tensors(), dict[int, Grid | None]()
+    for node in graph.nodes:  # in order, so that no grid is looked for far away
+        for tensor in node.outputs:
+            grid_of(tensor, network.grids, found)
+    names = amplitude_names(graph, network.regions)
+    grids = ((name, grid_of(tensors[name], network.grids, found)) for name in names)
     return {name: grid for name, grid in grids if grid is not None}
 
 

@@ -84,3 +84,13 @@ def test_declines_or_stays_right(equation, result, last):
     EinsumToMatMul().apply(network)
     assert_same_network(model, network)
     assert EinsumToMatMul().apply(network) == 0
+
+
+@pytest.mark.parametrize("text", [
+    """g (float x) => (float y) { a = Abs(x) e = Einsum <equation = ""> (a) z = Relu(e) y = Abs(z) }""",
+    """g (float[N] x) => (float y) { a = Abs(x) e = Einsum <equation = "n,n->"> (a, a) z = Relu(e) y = Abs(z) }""",
+])  # fmt: skip
+def test_results_without_axes_stay(text):
+    network = network_of(parse(text))
+    assert EinsumToMatMul().apply(network) == 0
+    assert "Einsum" in ops(network)
