@@ -20,6 +20,7 @@ from tests.fuzz.ground import ground
 from tests.fuzz.models import of_bytes, of_constants, of_fields
 from tests.fuzz.options import of_options
 from tests.fuzz.spiking import of_spiking
+from tests.fuzz.structures import of_structures
 
 TRIAL_SECONDS = 5.0  # in place of csscc's own limit: many cases are endless, and each would take all of it
 CLASSES: dict[str, Callable[[random.Random], Case]] = {
@@ -29,6 +30,7 @@ CLASSES: dict[str, Callable[[random.Random], Case]] = {
     "data": of_data,
     "options": of_options,
     "tampered": of_spiking,
+    "structures": of_structures,
 }
 
 
