@@ -1,6 +1,6 @@
 """Every limit of csscc, in one place: what is beyond one is refused with a sentence, before it takes time or memory.
 
-docs/guide.md lists them.
+docs/limits.md lists them.
 """
 
 from __future__ import annotations
