@@ -100,6 +100,7 @@ CODINGS: dict[str, Scheme] = {
     "rate": Scheme("every spike is worth the same", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
     "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0}, waits=True),
     "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
+    "tsc": Scheme("temporal switch coding, two spikes at most", {**TTFS, "switched": True}, waits=True),
 }
 
 
@@ -152,6 +153,8 @@ def check_coding(coding: Coding) -> None:
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if coding.linear and coding.silent != coding.T:
-        raise UsageError(f"with one spike at most a layer hears all T={coding.T} steps first; leave --silent out")
+        raise UsageError(f"where time is the value a layer hears all T={coding.T} steps first; leave --silent out")
+    if coding.switched and not coding.negative:
+        raise UsageError("temporal switch coding ends a value by a spike of the other sign; leave --no-negative out")
     if not 0 <= coding.silent <= coding.T:
         raise UsageError(f"silent steps must be from 0 to {coding.T} (T), not {coding.silent}; 1 is usual")

@@ -212,7 +212,8 @@ def test_free_sizes_and_several_outputs_contradict_nothing(tmp_path: Path) -> No
         "  z = Gemm <transB = 1> (f, v) }"
     )
     x = np.random.default_rng(0).standard_normal((4, 3, 6, 7)).astype(np.float32)
-    for options in ({}, {"coding": "rate", "T": 8}, {"coding": "fs"}, {"coding": "ttfs", "T": 6}, {"preset": "paper"}):
+    codings = ({"coding": "rate", "T": 8}, {"coding": "fs"}, {"coding": "ttfs", "T": 6}, {"coding": "tsc", "T": 6})
+    for options in ({}, *codings, {"preset": "paper"}):
         csscc.compile(model, x, check_samples=0, **options).save(tmp_path / "snn.onnx")
         csscc.load(tmp_path / "snn.onnx")
 

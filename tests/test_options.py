@@ -64,7 +64,7 @@ def test_codings() -> None:
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_codings_that_hear_everything_first_need_all_steps_unless_a_number_is_stated(preset: str) -> None:
-    for coding, steps in (("fs", 6), ("ttfs", 9)):
+    for coding, steps in (("fs", 6), ("ttfs", 9), ("tsc", 9)):
         for options in (make_options(preset, coding, T=steps), make_options(preset, coding, T=steps, silent="auto")):
             assert options.coding.silent == steps
             assert not options.choose_silence

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csscc.coding.coding import Coding
-from csscc.coding.schedule import PRECISION, ROOM, bits_of, resolution
+from csscc.coding.schedule import PRECISION, ROOM, Head, resolution
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_merged_sum_fits_into_the_bits_it_is_given(beta: float, silent: int) -
     every = itertools.product((-1, 0, 1), repeat=len(merged))
     levels = [sum(w * s for w, s in zip(merged, spikes, strict=True)) / resolution(merged) for spikes in every]
     assert all(level == round(level) for level in levels)
-    assert max(levels) == pytest.approx(2 ** bits_of(merged))
+    assert max(levels) == pytest.approx(2 ** Head(merged).bits)
     assert max(levels) <= 2**ROOM
 
 

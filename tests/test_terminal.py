@@ -71,7 +71,7 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
     [
         (["compil"], "No such command 'compil'. Did you mean 'compile'?"),
         (["compile", "m.onnx", "--calibratoin", "x"], "No such option '--calibratoin'. Did you mean '--calibration'?"),
-        (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs'"),
+        (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],
 )
 def test_what_was_meant_is_suggested(arguments: list[str], told: str) -> None:

@@ -1,10 +1,12 @@
 """The weights of a spike train: how much a spike at each step is worth.
 
-Four codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
+Five codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
 layer, as in few-spikes coding: a silent period of all T steps, so that a layer hears everything before it speaks. Rate
 coding: beta = 1, no silent period; every spike is worth the same, and the neuron is the signed integrate-and-fire
 neuron with soft reset and an initial potential of half a threshold. Time to first spike: what a spike is worth falls
-from T to 1, one step at a time, and a neuron that has heard everything sends one spike or none.
+from T to 1, one step at a time, and a neuron that has heard everything sends one spike or none. Temporal switch coding
+(Han and Roy 2020): the same weights, but two spikes whose distance in time is the value, the first one at once and the
+second of the other sign.
 
 `T` coding steps, amplification `beta`; a spike at step t (1..T) is worth ``q[t] = beta**(T-t)`` units of the
 layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (paper, Eq. 8).
@@ -16,8 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from csscc.coding.schedule import PRECISION, ROOM, Schedule, bits_of
-from csscc.coding.thresholds import UNIFORM, halves, just_below, least_residual, residual_rms
+from csscc.coding.schedule import PRECISION, ROOM, Head, Schedule
+from csscc.coding.thresholds import UNIFORM, at_nearest, halves, just_below, least_residual, residual_rms
 
 if TYPE_CHECKING:  # the command line's help reads defaults from here and must not wait for NumPy
     import numpy as np
@@ -41,6 +43,7 @@ class Coding:
             the least, see `csscc.coding.thresholds`.
         signed_input: whether the encoder sends negative spikes; False is the paper's encoder for inputs >= 0.
         linear: time to first spike: a spike at step t is worth ``T + 1 - t`` whatever beta is; one is sent at most.
+        switched: with `linear`, temporal switch coding: two spikes, at the first step and when the value is reached.
     """
 
     T: int = 12
@@ -50,6 +53,7 @@ class Coding:
     signed_input: bool = True
     linear: bool = False
     halves: bool = False
+    switched: bool = False
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -69,10 +73,9 @@ class Coding:
 
         Spikes of equal worth have no order in which to say a value: rate-coded networks are fed a constant current.
         """
-        signed = self.signed_input
+        signed = self.signed_input or self.switched
         constant = self.beta == 1 and not self.linear
-        whole = self.linear or not signed
-        thresholds = self._thresholds(negative=signed, whole=whole)
+        thresholds = self._thresholds(negative=signed, whole=not signed)
         return Schedule(self._worth, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
 
     def neuron(self, silent: int | None = None) -> Schedule:
@@ -83,7 +86,7 @@ class Coding:
         whole, they are the digits of one rounding.
         """
         L = self.T if self.linear else self.silent if silent is None else silent
-        whole = self.linear or (not self.negative and self.beta != 1)
+        whole = not self.negative and self.beta != 1
         return Schedule(
             self._worth,
             silent=L,
@@ -102,13 +105,15 @@ class Coding:
         return self.levels if math.isclose(finer, 1, rel_tol=NEARLY) else self.levels * finer
 
     def _thresholds(self, *, negative: bool, whole: bool) -> tuple[float, ...]:
+        if self.linear:
+            return at_nearest(self._worth, at_once=self.switched)
         if whole:
             return tuple(just_below(w) for w in self._worth)
         return least_residual(self._worth) if negative and not self.halves else halves(self._worth)
 
     @property
     def _most(self) -> float:
-        """Of a value of up to T, a spike leaves less than the last one is worth, so no second one follows."""
+        """A value of up to T needs one spike, or two of a sign each; a larger one would be sent another."""
         return float(self.T) if self.linear else math.inf
 
     @property
@@ -128,4 +133,4 @@ class Coding:
         room = min(ROOM, PRECISION - math.log2(self.levels))
         least = self.T if self.linear else 2  # a shorter head does not fall to 1
         lengths = range(min(most, self.T), least - 1, -1) if self.beta > 1 or self.linear else ()
-        return next((w for w in map(self._falling, lengths) if bits_of(w) <= room), (1.0,))
+        return next((w for w in map(self._falling, lengths) if Head(w, self._most).bits <= room), (1.0,))

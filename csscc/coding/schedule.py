@@ -70,6 +70,34 @@ class Schedule:
         """Largest encodable value in units of theta, ``sum(worth)`` or `most`."""
         return min(float(sum(self.worth)), self.most)
 
+    def head(self, merged: tuple[float, ...] | None = None) -> Head:
+        """The first steps of a neuron's input that it reads as one sum: those of `merged`, or fewer."""
+        weights = self.merged if merged is None else merged
+        return Head(weights, self.most / self.worth[len(weights) - 1])
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first steps of a train as one sum.
+
+    Attributes:
+        weights: of the spikes of each step, see `Schedule.merged`.
+        most: the largest magnitude that the sum can have, if that is less than the sum of all weights.
+    """
+
+    weights: tuple[float, ...]
+    most: float = math.inf
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of the sum."""
+        return min(sum(self.weights), self.most)
+
+    @property
+    def bits(self) -> float:
+        """Bits, not rounded up, that the sum takes: of its magnitude over its resolution."""
+        return math.log2(self.largest / resolution(self.weights))
+
 
 def resolution(weights: Sequence[float]) -> float:
     """The largest power of two of which every number is a whole multiple."""
@@ -77,8 +105,3 @@ def resolution(weights: Sequence[float]) -> float:
     common = max(denominator for _, denominator in parts)
     whole = math.gcd(*(numerator * (common // denominator) for numerator, denominator in parts))
     return float(whole & -whole) / common
-
-
-def bits_of(weights: Sequence[float]) -> float:
-    """Bits, not rounded up, that a sum of spikes times `weights` takes: of its magnitude over its resolution."""
-    return math.log2(sum(weights) / resolution(weights))

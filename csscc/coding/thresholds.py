@@ -41,6 +41,16 @@ def just_below(worth: float) -> float:
     return float(np.nextafter(np.float32(worth), np.float32(0)))
 
 
+def at_nearest(worth: Sequence[float], *, at_once: bool) -> tuple[float, ...]:
+    """Thresholds of a spike whose time is the value, rounded: one is sent of what is nearest, and leaves half at most.
+
+    With `at_once`, the first spike of any value that is not nothing is sent at the first step; the second, of the other
+    sign, takes back what that said too much.
+    """
+    nearest = tuple(w - HALF for w in worth)
+    return (HALF, *nearest[1:]) if at_once else nearest
+
+
 @cache
 def least_residual(worth: tuple[float, ...]) -> tuple[float, ...]:
     """Thresholds of the spikes of a ternary train, in the unit of `worth`, for the least mean squared residual.

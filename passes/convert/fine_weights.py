@@ -103,7 +103,7 @@ def _low(graph: gs.Graph, current: gs.Tensor, view: Spiking[gs.Tensor]) -> gs.Te
     graph.nodes.append(low)
     weights, parts = np.asarray(constant(node, 1 - data), np.float64), spike_parts(node.inputs[data])
     assert parts is not None
-    step = along(step_for([Term(node, parts)], view.schedule.merged), rank, rule.output_axis(node))
+    step = along(step_for([Term(node, parts)], view.schedule.head()), rank, rule.output_axis(node))
     assert step is not None
     rule.snap(graph, node, 2 * step)  # sums of rounded weights may be larger, and their grid coarser
     set_constant(graph, low, 1 - data, weights - np.asarray(constant(node, 1 - data), np.float64))

@@ -24,7 +24,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.schedule import ROOM, bits_of, resolution
+from csscc.coding.schedule import ROOM, Head, Schedule, resolution
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant, producer, rank_of, set_constant, values_of
 from csscc.dialect.spiking import DOMAIN, neurons, set_schedule, spiking
@@ -64,9 +64,10 @@ class SnapWeights(BasePass):
                 except _InexactError as error:
                     inexact = error
                     network.report(self.name, node.name, LEFT.format(op=error.op))
-            merged = (1.0,) if inexact else _mergeable(view.schedule.merged, [terms for _, terms in currents])
-            set_schedule(node, replace(view.schedule, merged=merged))
-            snapped += sum(_snap(network.graph, current, terms, merged) for current, terms in currents)
+            terms = [found for _, found in currents]
+            head = view.schedule.head((1.0,)) if inexact else _mergeable(view.schedule, terms)
+            set_schedule(node, replace(view.schedule, merged=head.weights))
+            snapped += sum(_snap(network.graph, current, found, head) for current, found in currents)
         release()  # weights before rescaling, behind it, and in between
         return snapped
 
@@ -169,16 +170,18 @@ def _magnitude(node: gs.Node | None) -> Factor:
     return np.asarray(sum(np.abs(operand_factor(node, i)) for i in _operands(node)))
 
 
-def _mergeable(merged: tuple[float, ...], currents: list[list[Term]]) -> tuple[float, ...]:
+def _mergeable(schedule: Schedule, currents: list[list[Term]]) -> Head:
     """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
 
     What averages of spikes take of the grid is not there for merged steps. Weights that are whole numbers stay what
     they are: as many steps are merged as their sums leave room for.
     """
     if all(_is_whole(term.node) for terms in currents for term in terms):
-        return next((w for w in _tails(merged) if all(_keeps_whole(terms, w) for terms in currents)), (1.0,))
+        heads = [schedule.head(schedule.merged[start:]) for start in range(len(schedule.merged))]
+        return next((h for h in heads if all(_keeps_whole(terms, h) for terms in currents)), heads[-1])
     finest = min((t.parts.finest / t.parts.largest for terms in currents for t in terms), default=1.0)
-    return merged if bits_of(merged) - np.log2(finest) <= ROOM else (1.0,)
+    head = schedule.head()
+    return head if head.bits - np.log2(finest) <= ROOM else schedule.head((1.0,))
 
 
 def _is_whole(node: gs.Node | None) -> bool:
@@ -186,18 +189,13 @@ def _is_whole(node: gs.Node | None) -> bool:
     return node is None or all(np.array_equal(v, np.rint(v)) for v in _constants(node) if v.dtype.kind == "f")
 
 
-def _tails(merged: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """The numbers with which fewer and fewer steps are merged, all of them first."""
-    return [merged[start:] for start in range(len(merged))]
+def _keeps_whole(terms: list[Term], head: Head) -> bool:
+    """Whether sums of whole weights are exact for steps merged so."""
+    return bool((step_for(terms, head) <= 1).all())
 
 
-def _keeps_whole(terms: list[Term], merged: tuple[float, ...]) -> bool:
-    """Whether sums of whole weights are exact for steps merged with these numbers."""
-    return bool((step_for(terms, merged) <= 1).all())
-
-
-def _snap(graph: gs.Graph, current: gs.Tensor, terms: list[Term], merged: tuple[float, ...]) -> bool:
-    rank, step = rank_of(current), step_for(terms, merged)
+def _snap(graph: gs.Graph, current: gs.Tensor, terms: list[Term], head: Head) -> bool:
+    rank, step = rank_of(current), step_for(terms, head)
     changed = False
     for node in (term.node for term in terms if term.node is not None):
         before = _constants(node)
@@ -206,15 +204,15 @@ def _snap(graph: gs.Graph, current: gs.Tensor, terms: list[Term], merged: tuple[
     return changed
 
 
-def step_for(terms: list[Term], merged: tuple[float, ...]) -> Factor:
+def step_for(terms: list[Term], head: Head) -> Factor:
     """What weights have to be multiples of, so that their sums are exact: per output channel, or for all of them."""
     if all(t.aligned for t in terms):
         total = sum((_magnitude(t.node) * t.parts.largest for t in terms), ZERO)
     else:
         total = np.asarray(sum(_magnitude(t.node).max() * t.parts.largest for t in terms))
     total = np.where(total > 0, total, 1.0)
-    finest = resolution(merged) * min(t.parts.finest for t in terms)
-    step: Factor = 2.0 ** (np.ceil(np.log2(total * sum(merged))) - MANTISSA_BITS) / finest
+    finest = resolution(head.weights) * min(t.parts.finest for t in terms)
+    step: Factor = 2.0 ** (np.ceil(np.log2(total * head.largest)) - MANTISSA_BITS) / finest
     return step
 
 

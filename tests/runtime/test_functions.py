@@ -364,6 +364,7 @@ def test_what_was_sent_and_what_is_left_is_the_value_of_the_operator(index: int,
 def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case: Case) -> None:
     others = [(9, 1.0, 0, False), (9, 1.0, 1, True)]  # rate coding
     others += [(4, 2.0, 4, True), (9, 1.0, 9, True, True, True)]  # a silent period of all steps; time to first spike
+    others += [(9, 1.0, 9, True, True, True, False, True)]  # temporal switch coding
     for number, setting in enumerate((*SETTINGS[index % len(SETTINGS)], *others)):
         coding = Coding(*setting)
         unrolled = neuron_model(case, coding)

@@ -142,8 +142,9 @@ def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> Non
 
 @pytest.mark.parametrize("negative", [True, False])
 def test_other_codings(kernels: frozenset[str], negative: bool) -> None:
-    """The other codings of `csscc.coding.coding`: equal worth, a silent period of all steps, one spike at most."""
-    for coding in (Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative), Coding(9, 1.0, 9, negative, linear=True)):
+    """The other codings of `csscc.coding.coding`: equal worth, all steps silent, one spike at most, or two."""
+    codings = [Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative), Coding(9, 1.0, 9, negative, linear=True)]
+    for coding in (*codings, Coding(9, 1.0, 9, linear=True, switched=True)):
         for op in ("Relu", "Sqrt", "ReluMaxPool"):
             case = Case(op, {"kernel_shape": [2, 2]} if op == "ReluMaxPool" else {}, positive=op == "Sqrt")
             assert_same(shown(neuron_model(case, coding)), feeds_for(case, coding, 3, 6))

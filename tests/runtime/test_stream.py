@@ -49,6 +49,7 @@ CODINGS: dict[str, dict[str, Any]] = {
     "rate without negative spikes": {"coding": "rate", "T": 9, "negative": False},
     "without negative spikes": {"T": 7, "beta": 1.3, "silent": 2, "negative": False, "signed_input": False},
     "time to first spike": {"coding": "ttfs", "T": 9},
+    "temporal switch": {"coding": "tsc", "T": 9},
     "no silence": {"T": 6, "silent": 0},
     "one step": {"T": 1, "silent": 1},
     "paper": {"preset": "paper", "T": 8},
