@@ -1,13 +1,18 @@
-"""Tables of the documentation that are made from the code, in place of a mark such as ``<!-- table: neurons -->``."""
+"""Parts of the documentation that are made from the code, in place of a mark such as ``<!-- table: neurons -->``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+import click
+
+from csscc.cli import cli
 from csscc.coding.activations import ACTIVATIONS, Activation
 from csscc.passes.linear import LINEAR, WEIGHTED
 
+WIDTH = 100  # of the help
+Pairs = Iterator[tuple[str, str]]
 MARK = re.compile(r"<!-- table: (\w+) -->")
 
 
@@ -54,4 +59,20 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"linear": linear, "neurons": neurons}
+def commands() -> str:
+    """The help of each command, as it is printed."""
+    heads = ((path, "#" * max(2, 1 + path.count(" ")), text) for path, text in _helps(cli))
+    return "\n\n".join(f"{head} {path}\n\n```text\n{text}\n```" for path, head, text in heads)
+
+
+def _helps(command: click.Command, above: click.Context | None = None, name: str = "csscc") -> Pairs:
+    settings = command.context_settings | {"terminal_width": WIDTH}
+    context = click.Context(command, parent=above, info_name=name, **settings)
+    yield context.command_path, command.get_help(context)
+    for inner in command.list_commands(context) if isinstance(command, click.Group) else ():
+        part = command.get_command(context, inner)
+        assert part is not None
+        yield from _helps(part, context, inner)
+
+
+TABLES: dict[str, Callable[[], str]] = {"linear": linear, "neurons": neurons, "commands": commands}

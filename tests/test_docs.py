@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from csscc.cli import cli
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.coding import Coding
 from csscc.coding.oracle import tsa
@@ -52,6 +53,15 @@ def test_the_tables_have_a_row_for_each_operator() -> None:
     assert sorted(rows(tables.neurons())) == sorted(ACTIVATIONS)
     assert tables.linear() in page
     assert tables.neurons() in page
+
+
+def test_the_reference_has_every_command_and_option() -> None:
+    page = tables.filled((ROOT / "docs" / "cli.md").read_text())
+    for name, command in cli.commands.items():
+        start = page.index(f"## csscc {name}\n")
+        part = page[start : page.find("\n## ", start)]
+        options = [option for parameter in command.params for option in parameter.opts if option.startswith("-")]
+        assert [option for option in options if option not in part] == [], name
 
 
 def test_a_table_states_what_the_code_does() -> None:
