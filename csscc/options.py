@@ -97,7 +97,7 @@ class Scheme:
 
 CODINGS: dict[str, Scheme] = {
     "css": Scheme("canonic signed spikes"),
-    "rate": Scheme("every spike is worth the same", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
+    "rate": Scheme("all spikes have the same weight", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
     "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0}, waits=True),
     "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
     "tsc": Scheme("temporal switch coding, two spikes at most", {**TTFS, "switched": True}, waits=True),
@@ -153,7 +153,7 @@ def check_coding(coding: Coding) -> None:
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if coding.linear and coding.silent != coding.T:
-        raise UsageError(f"where time is the value a layer hears all T={coding.T} steps first; leave --silent out")
+        raise UsageError(f"where time is the value a layer waits for all T={coding.T} steps; leave --silent out")
     if coding.switched and not coding.negative:
         raise UsageError("temporal switch coding ends a value by a spike of the other sign; leave --no-negative out")
     if not 0 <= coding.silent <= coding.T:

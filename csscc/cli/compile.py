@@ -70,11 +70,13 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 )  # fmt: skip
 @click.option("--T", "T", type=int, help=f"Coding steps.  {_defaults('T')}")
 @click.option(
-    "--beta", type=number, metavar="FLOAT", help=f"A spike is worth beta times the next one.  {_defaults('beta')}"
-)
+    "--beta", type=number, metavar="FLOAT",
+    help=f"The weight of a spike divided by that of the next one.  {_defaults('beta')}",
+)  # fmt: skip
 @click.option(
     "--silent", type=auto_or_number, metavar="auto|N",
-    help=f"Steps each layer listens before it may fire; auto: as many as it needs.  {_defaults('silent')}",
+    help="Silent steps: how long each layer receives input before it may fire; auto: as long as it needs.  "
+    f"{_defaults('silent')}",
 )  # fmt: skip
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
@@ -87,7 +89,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--percentile", type=number, metavar="FLOAT", help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
 @click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
-@click.option("--bias-on-first-step/--bias-spread", default=None, help="When a neuron learns its bias.")
+@click.option("--bias-on-first-step/--bias-spread", default=None, help="Add biases on the first step, or in T parts.")
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
@@ -97,7 +99,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--seed", type=click.IntRange(min=0), help="Of synthetic inputs, without --calibration.  [default: 0]")
 @input_shape_option
 @image_options
-@click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network behind every pass to this folder.")
+@click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network after every pass to this folder.")
 @json_option
 @quiet_option
 def compile_command(

@@ -117,7 +117,7 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         enough = coding.T + max(1, math.ceil(math.log(LARGER_TOPS * coarsest, coding.beta)))
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
-        "timing": f"Change: --silent {coding.silent + 1}, so that the layers hear more before they speak.",
+        "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
         "resolution": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['resolution']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; its samples make this layer larger than these do.",

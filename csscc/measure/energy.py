@@ -31,7 +31,7 @@ ASSUMPTIONS = (
 )
 LEFT_OUT = (
     "static power, clocks, control, and the routing of spikes between cores",
-    "reading the input and writing the output; operators in front of the first and behind the last layer",
+    "reading the input and writing the output; operators before the first and after the last layer",
     "biases, and pooling and other sums of spikes without weights",
     "silent steps merged into one, which save passes where time is simulated",
     "fewer synaptic operations at the border of padded convolutions",

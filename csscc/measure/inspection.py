@@ -36,7 +36,7 @@ _BECOMES = {
     "linear": ("passed", "linear: acts on spikes"),
     "neuron": ("converted", "becomes a neuron"),
     "prologue": ("analog", "before the first layer: stays as it is, on values"),
-    "epilogue": ("analog", "behind the last layer: stays as it is, on decoded values"),
+    "epilogue": ("analog", "after the last layer: stays as it is, on decoded values"),
 }
 
 

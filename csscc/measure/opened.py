@@ -81,7 +81,7 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
     coding, schedule = facts.coding, view.schedule
     wanted = coding.encoder if view.is_encoder else coding.neuron(schedule.silent)
     if schedule.worth != tuple(numbers(wanted.worth)):
-        return f"the spikes of '{view.name}' are not worth what beta={coding.beta:g} says"
+        return f"the spike weights of '{view.name}' are not those of beta={coding.beta:g}"
     if view.is_readout:
         return ""
     if (schedule.negative, schedule.constant, schedule.most) != (wanted.negative, wanted.constant, wanted.most):

@@ -49,7 +49,7 @@ def errors(findings: Findings) -> Iterator[Picture]:
         traces.append(line(numbers, [100 * v for v in values], told, symbol, dash, text=names, hovertemplate=hover))
     yield Picture(
         "errors",
-        "Error by layer, and its causes",
+        "Error of each layer, and its causes",
         "RMS, in percent of the layer's signal. A bar is the error that the layer adds by itself, divided among its "
         "causes by their squares. The solid line is all error of the layer, with that of earlier layers.",
         figure(traces, "layer", "error, % of the signal", barmode="stack"),
@@ -159,7 +159,7 @@ def wave(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "wave",
         "Spikes of all layers over time",
-        "All layers work at once, each a few steps behind the one before. Spikes per neuron, of both signs.",
+        "All layers work at once, each a few steps later than the one before. Spikes per neuron, of both signs.",
         figure([heat], "time step", "layer", min(900, 180 + 18 * len(rows)), yaxis_autorange="reversed"),
     )
 
