@@ -82,6 +82,11 @@ def test_the_words_are_those_of_the_field(page: str) -> None:
     assert not found, "\n".join(found)
 
 
+def test_help_has_the_same_words() -> None:
+    help = [line.strip() for line in tables.commands().splitlines() if PRIVATE.search(line)]
+    assert not help, "\n".join(help)
+
+
 def test_words_in_code_are_names() -> None:
     text = "A neuron hears.\n`worth` is [a name](behind.md).\n```text\nsaid\n```\nLayer by layer, top-1.\nby\nlayer.\n"
     assert PRIVATE.findall(prose(text)) == ["hears"]

@@ -121,7 +121,7 @@ def compile_command(
     csscc compile model.onnx --calibration images/ --image-size 224 --preprocess imagenet -o snn.onnx
 
     A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
-    BatchNormalization layers remember, or synthetic inputs, and says so.
+    BatchNormalization layers remember, or synthetic inputs, and warns.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc import api
 

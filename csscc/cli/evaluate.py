@@ -63,8 +63,8 @@ def evaluate_command(
     """Compare the spiking network SNN with the ANN it came from.
 
     Accuracy of both, agreement, output error, spikes, synaptic operations, time steps, passes through the weights,
-    time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta), which says that
-    the layer is encoded.
+    time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta): of
+    these neurons the value is encoded.
     """
     from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs

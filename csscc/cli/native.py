@@ -34,7 +34,7 @@ def build_command(as_json: bool) -> None:
 @native_command.command("status")
 @json_option
 def status_command(as_json: bool) -> None:
-    """Say whether the library is there and which operators it runs."""
+    """Show whether the library is there and which operators it runs."""
     from csscc.runtime import native
 
     why, names = native.reason(), sorted(native.operators())

@@ -50,7 +50,7 @@ def report_command(
 ) -> None:
     """Write a report on the spiking network SNN beside the ANN it came from: one HTML file, for a browser.
 
-    It shows what evaluate, diagnose and inspect say, and more: the output read at each time step, spikes of single
+    It shows what evaluate, diagnose and inspect print, and more: the output read at each time step, spikes of single
     neurons and the values that they build up, activations against activations, classes mistaken, and an estimate of
     energy. The file needs nothing beside itself. To make it: pip install 'csscc[report]'
     """
