@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from csscc.api import compile
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
+    from csscc.measure.diagnose import diagnose
     from csscc.measure.evaluation import evaluate
     from csscc.snn import SNN, load
 
@@ -21,6 +22,7 @@ _HOMES = {
     "SNN": "csscc.snn",
     "compile": "csscc.api",
     "load": "csscc.snn",
+    "diagnose": "csscc.measure.diagnose",
     "evaluate": "csscc.measure.evaluation",
     "CssccError": "csscc.errors",
     "NotMetError": "csscc.errors",
@@ -28,6 +30,7 @@ _HOMES = {
     "RefusedModelError": "csscc.errors",
     "UsageError": "csscc.errors",
 }
+_MODULES = {"native": "csscc.runtime.native", "pytorch": "csscc.pytorch"}
 
 __all__ = [
     "SNN",
@@ -37,6 +40,7 @@ __all__ = [
     "RefusedModelError",
     "UsageError",
     "compile",
+    "diagnose",
     "evaluate",
     "load",
 ]
@@ -46,6 +50,6 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that ``import csscc`` and ``csscc --help`` stay fast."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name == "native":
-        return import_module("csscc.runtime.native")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'csscc' has no attribute '{name}'")

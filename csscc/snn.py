@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from csscc.dialect.macs import samples_at_once
 from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.network import Event
 from csscc.dialect.spiking import neurons
@@ -21,8 +22,12 @@ from csscc.measure.costs import Costs, costs_of
 from csscc.measure.opened import open_spiking
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
+from csscc.runtime.batches import run_in_batches
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
+from csscc.tables import Tabular
+
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-class SNN:
+class SNN(Tabular):
     """A spiking network and what is known of it.
 
     Attributes:
@@ -56,6 +61,9 @@ class SNN:
         self.facts = facts
         self.report = report or Report()
         self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.headline}>"
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -77,13 +85,24 @@ class SNN:
         """Encoders, neurons and readouts, in order."""
         return self.facts.layers
 
+    @property
+    def headline(self) -> str:
+        """The coding, latency and size."""
+        coding, neurons = self.facts.coding, sum(layer.neurons for layer in self.layers if layer.kind != "readout")
+        setting = f"T={coding.T} beta={coding.beta:g}, latency {self.latency} time steps"
+        return f"spiking network, {setting}, {neurons:,} neurons in {len(self.layers)} layers"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The layers."""
+        return [asdict(layer) for layer in self.layers]
+
     @cached_property
     def silent(self) -> tuple[int, ...]:
         """Silent steps of each layer of neurons, in order."""
         return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
 
     def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
-        """Outputs for a batch of inputs.
+        """Outputs for any number of samples; onnxruntime takes as many at a time as fit into memory.
 
         Args:
             x: an array for the only input, or a dictionary of arrays by input name.
@@ -98,8 +117,12 @@ class SNN:
         else:
             if self._session is None:
                 self._session = open_session(self.file)
-            outputs = self._session.run(feeds)
+            outputs = run_in_batches(self._session, feeds, self._at_once)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    @cached_property
+    def _at_once(self) -> int:
+        return samples_at_once(self.file, self.facts.coding.T, BATCH)
 
     def trace(self, x: Any, *, dtype: Any = np.float32) -> Trace:
         """Outputs, spike trains, potentials and residuals of every layer, by the NumPy reference."""

@@ -130,23 +130,11 @@ def show(result: Evaluation) -> None:
             "" if layer.kind == "encoder" else f"{layer.largest:.2f}",
         )
     out = console()
-    out.print(_summary(result), layers, rows)
+    out.print(result.headline, layers, rows)
     if result.energy is not None:
         _show_energy(result.energy)
     if result.native:
         out.print("native kernels ran " + ", ".join(result.native))
-
-
-def _summary(result: Evaluation) -> str:
-    """What matters, in one line."""
-    told = [f"{name} differs by {error:.2%}" for name, error in result.output_error.items() if math.isfinite(error)][:1]
-    if result.agreement is not None:
-        told = [f"same class for {result.agreement:.2f} %"]
-    if result.ann_accuracy is not None:
-        accuracies = f"ANN {result.ann_accuracy:.2f} %, SNN {result.snn_accuracy:.2f} %"
-        told = [f"{accuracies}, loss {result.loss:+.2f} points"]
-    told += [f"latency {result.latency} time steps, {result.spikes_per_neuron:.2f} spikes a neuron"]
-    return f"{result.samples} samples: {'; '.join(told)}"
 
 
 def _show_energy(made: EnergyEstimate) -> None:

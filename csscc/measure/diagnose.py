@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -19,13 +19,19 @@ from csscc.measure.agreement import Agreement
 from csscc.measure.both import BothNetworks
 from csscc.measure.causes import judged, sentences
 from csscc.measure.layers import Cause, LayerDiagnosis, LayerSums
+from csscc.measure.opened import SpikingFile
+from csscc.measure.plots import bars
 from csscc.passes.convert.samples import BATCH_BYTES
+from csscc.tables import Tabular
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BATCH = 16
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Tabular):
     """What is wrong, where first, and what to change.
 
     Attributes:
@@ -50,6 +56,21 @@ class Diagnosis:
     sentences: tuple[str, ...]
     faults: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """The first of the sentences."""
+        return self.sentences[0]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The layers, without what each step sent."""
+        return [{k: v for k, v in asdict(layer).items() if not k.endswith("_by_step")} for layer in self.layers]
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """What each layer adds to the mean squared error, by cause, as bars in matplotlib; a figure without `axes`."""
+        causes = ("range", "timing", "resolution")
+        parts = {cause: [100 * getattr(layer, cause) ** 2 for layer in self.layers] for cause in causes}
+        return bars([layer.name for layer in self.layers], parts, "squared error, % of the signal's square", axes)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
@@ -57,7 +78,7 @@ class Diagnosis:
 
 def diagnose(
     ann: str | Path | onnx.ModelProto,
-    snn: str | Path | onnx.ModelProto,
+    snn: SpikingFile,
     data: Any,
     *,
     images: ImageOptions | None = None,
@@ -71,7 +92,7 @@ def diagnose(
 
     Args:
         ann: the source network.
-        snn: the spiking network made from it.
+        snn: the spiking network made from it, or its file.
         data: samples.
         images: how image files become inputs.
         limit: use at most so many samples.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -27,18 +28,23 @@ from csscc.measure.energy_costs import EnergyCosts
 from csscc.measure.input_range import InputRange
 from csscc.measure.meter import LayerActivity, Meter, joined
 from csscc.measure.observer import Batch, Observer
-from csscc.measure.opened import open_spiking
+from csscc.measure.opened import SpikingFile, open_spiking
+from csscc.measure.plots import bars
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.runtime import native as library
 from csscc.runtime.session import Session
+from csscc.tables import Tabular
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Tabular):
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
     `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`, which say what of it
@@ -72,6 +78,27 @@ class Evaluation:
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """Accuracies, else agreement, else an output's error; latency and spikes."""
+        found = [f"{n} differs by {error:.2%}" for n, error in self.output_error.items() if math.isfinite(error)][:1]
+        if self.agreement is not None:
+            found = [f"same class for {self.agreement:.2f} %"]
+        if self.ann_accuracy is not None:
+            accuracies = f"ANN {self.ann_accuracy:.2f} %, SNN {self.snn_accuracy:.2f} %"
+            found = [f"{accuracies}, loss {self.loss:+.2f} points"]
+        found += [f"latency {self.latency} time steps, {self.spikes_per_neuron:.2f} spikes a neuron"]
+        return f"{self.samples} samples: {'; '.join(found)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The layers."""
+        return [asdict(layer) for layer in self.layers]
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Spikes of each layer, by their sign, as bars in matplotlib; a new figure without `axes`."""
+        signs = {name: [getattr(layer, name) for layer in self.layers] for name in ("positive", "negative")}
+        return bars([layer.name for layer in self.layers], signs, "spikes per neuron and inference", axes)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
@@ -79,7 +106,7 @@ class Evaluation:
 
 def evaluate(
     ann: str | Path | onnx.ModelProto,
-    snn: str | Path | onnx.ModelProto,
+    snn: SpikingFile,
     data: Any,
     *,
     images: ImageOptions | None = None,
@@ -96,7 +123,7 @@ def evaluate(
 
     Args:
         ann: the source network.
-        snn: the spiking network made from it.
+        snn: the spiking network made from it, or its file.
         data: samples, with labels under ``y`` for accuracies.
         images: how image files become inputs.
         limit: use at most so many samples.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 
@@ -26,19 +26,32 @@ from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.folded import is_in_steps
 from csscc.passes.lower.targets import by_layer
 
+
+class HasFile(Protocol):
+    """What holds a spiking network as `save` writes it, as `csscc.SNN` does."""
+
+    @property
+    def file(self) -> onnx.ModelProto:
+        """The network."""
+
+
+SpikingFile = str | Path | onnx.ModelProto | HasFile
 SAME = 1e-5  # relative difference of numbers that are the same, written as text and read again
 SHOWN = 3
 # What reading a node raises that lacks an input or an attribute, or has one of another type, wherever that is missed.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def open_spiking(snn: str | Path | onnx.ModelProto, name: str = "the model") -> tuple[onnx.ModelProto, Facts]:
+def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelProto, Facts]:
     """The spiking network in a file, or given as a model called `name`, and what it says of itself.
 
     Raises:
         RefusedError: it is missing, not ONNX, not made by this version of csscc, or contradicts itself.
     """
-    model, where = (snn, name) if isinstance(snn, onnx.ModelProto) else (read_model(snn), str(snn))
+    if isinstance(snn, str | Path):
+        model, where = read_model(snn), str(snn)
+    else:
+        model, where = snn if isinstance(snn, onnx.ModelProto) else snn.file, name
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import ImageOptions, open_source
 from csscc.io.outputs import as_arrays
 from csscc.measure.difference import largest_difference
-from csscc.measure.opened import open_spiking
+from csscc.measure.opened import SpikingFile, open_spiking
 from csscc.passes.lower.folded import folded, with_trains
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
@@ -56,7 +55,7 @@ class Verification:
 
 
 def verify(
-    snn: str | Path | onnx.ModelProto,
+    snn: SpikingFile,
     data: Any = None,
     *,
     images: ImageOptions | None = None,

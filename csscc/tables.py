@@ -1,0 +1,54 @@
+"""Results as tables: for notebooks, and for pandas where it is installed."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import TYPE_CHECKING, Any
+
+from csscc.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+
+SHOWN = 100  # rows of a table in a notebook
+
+
+class Tabular:
+    """A result that is one line of text and rows of a table. Subclasses say both."""
+
+    @property
+    def headline(self) -> str:
+        """What matters, in one line."""
+        raise NotImplementedError
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows, each by names of columns."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a table of pandas.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError("to_pandas() needs pandas: pip install 'csscc[pandas]'") from error
+        return pandas.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        columns = list(rows[0]) if rows else []
+        head = "".join(f"<th>{html.escape(c.replace('_', ' '))}</th>" for c in columns)
+        body = "".join(f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows[:SHOWN])
+        more = f"<p>and {len(rows) - SHOWN} more rows</p>" if len(rows) > SHOWN else ""
+        title = f"<p>{html.escape(self.headline)}</p>"
+        return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"<td style='text-align: right'>{f'{value:.4g}' if math.isfinite(value) else value}</td>"
+    return f"<td>{html.escape(str(value))}</td>"

@@ -1,0 +1,27 @@
+"""Run a network on more samples than fit into memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csscc.runtime.session import Session
+
+
+def run_in_batches(session: Session, feeds: Mapping[str, NDArray[Any]], size: int) -> dict[str, NDArray[Any]]:
+    """Outputs for all samples, `size` of them at a time.
+
+    They run at once where they are no more, where inputs differ in their number, or where an input or output has
+    another first dimension than the batch.
+    """
+    firsts = {d.shape[0] if d.shape else None for d in (*session.inputs, *session.outputs)}
+    numbers = {len(value) if np.ndim(value) else 0 for value in feeds.values()}
+    if len(firsts) > 1 or not isinstance(next(iter(firsts)), str) or len(numbers) > 1 or max(numbers) <= size:
+        return session.run(feeds)
+    (number,) = numbers
+    starts = range(0, number, size)
+    parts = [session.run({name: value[i : i + size] for name, value in feeds.items()}) for i in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
