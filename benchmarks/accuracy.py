@@ -141,7 +141,7 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
         **{k: chosen[k] for k in ("T", "beta", "silent")},
         "changes": chosen.get("changes", {}),
         "predicted": chosen.get("predicted"),
-        "confirmed": chosen.get("confirmed"),
+        "expected": chosen.get("expected"),
         "seconds": round(seconds, 1),
     }
 

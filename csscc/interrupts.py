@@ -57,20 +57,6 @@ def gracefully() -> Iterator[None]:
         _graceful.clear()
 
 
-def end_with_parent() -> None:
-    """End this process, a child of multiprocessing, when its parent ends, however that ends."""
-    import multiprocessing
-
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "not a child"
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _in_main_thread(number: int, frame: FrameType | None) -> None:
     if _graceful.is_set():
         _raised.set()

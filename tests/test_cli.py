@@ -152,7 +152,7 @@ def test_sweep_writes_rows_and_plots_and_goes_on_where_it_was(run: Run, tmp_path
     folder = tmp_path / "sweep"
     fixed = (digits_model(), "--data", digits_data(), "--calibration", calibration, "--limit", 20, "--samples", 16)
     grid = ("--T", "3,4", "--beta", "2", "--silent", "0,1", "--adjust", "off")
-    code, out, _ = run("sweep", *fixed, *grid, "--shard", "1/2", "--json", "-o", folder)
+    code, out, _ = run("sweep", *fixed, *grid, "--T", "3", "--json", "-o", folder)
     assert code == 0
     assert [(row["T"], row["silent"]) for row in json.loads(out)] == [(3, 0), (3, 1)]
     code, out, _ = run("sweep", *fixed, *grid, "-o", folder)
@@ -187,7 +187,7 @@ def test_sweep_without_matplotlib_keeps_its_rows_and_says_what_to_install(
         (("--T", "4;6"), 2, "not a list of whole numbers"),
         (("--beta", "a"), 2, "not a list of numbers"),
         (("--beta", "7"), 2, "beta must be"),
-        (("--shard", "3/2"), 2, "not a part"),
+        (("--scheduler", "nowhere"), 2, "'nowhere' is no address of a scheduler"),
         (("--calibration", "nothing.npy"), 3, "no such file"),
     ],
     ids=str,
@@ -208,7 +208,7 @@ def test_an_interrupted_sweep_says_what_is_kept(
 ) -> None:
     from csscc.search.sweep import Job
 
-    original, measured = Job.measure, []
+    original, measured = Job.do, []
 
     def measure(self: Job, *arguments: Any) -> Any:
         if measured:
@@ -216,7 +216,7 @@ def test_an_interrupted_sweep_says_what_is_kept(
         measured.append(original(self, *arguments))
         return measured[-1]
 
-    monkeypatch.setattr(Job, "measure", measure)
+    monkeypatch.setattr(Job, "do", measure)
     code, _, err = run(
         "sweep", digits_model(), "--data", digits_data(), "--calibration", calibration, "--limit", 20, "--samples", 16,
         "--T", "3,4", "--beta", 2, "--silent", 1, "--adjust", "off", "-o", tmp_path,
@@ -362,25 +362,50 @@ def test_demo_loses_next_to_nothing(run: Run) -> None:
     assert json.loads(out)["loss"] <= 0.3
 
 
-def test_tune_writes_the_network_the_table_and_the_plot(run: Run, tmp_path: Path) -> None:
-    output, plot = tmp_path / "snn.onnx", tmp_path / "front.svg"
-    model, samples = small_classifier(256)
+def test_tune_writes_the_networks_the_table_and_the_plot(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csscc.search.candidates.BETAS", (2.0, 3.0))
+    output, plot, folder = tmp_path / "snn.onnx", tmp_path / "front.svg", tmp_path / "all"
+    model, samples = small_classifier(64)
     onnx.save(model, tmp_path / "ann.onnx")
     np.savez(tmp_path / "samples.npz", **samples)
-    data = ("--calibration", tmp_path / "samples.npz", "--samples", 128)
-    arguments = ("tune", tmp_path / "ann.onnx", *data, "--T", 3, "-o", output)
-    code, out, _ = run(*arguments, "--max-loss", 2, "--plot", plot)
+    arguments = ("tune", tmp_path / "ann.onnx", "--calibration", tmp_path / "samples.npz", "--T", 3, "-o", output)
+    more = ("--front", "latency,error", "--plot", plot, "--all", folder)
+    code, out, _ = run(*arguments, "--max-loss", 9, *more)
     assert code == 0
-    assert "Pareto" in out
+    assert "Not beaten in latency and error" in out
+    assert max(map(len, out.splitlines()[1:])) <= 80
     assert plot.read_text().lstrip().startswith("<?xml")
     assert csscc.load(output).facts.coding.T == 3
+    written = {csscc.load(path).latency for path in folder.iterdir()}
+    assert len(written) > 1
+    assert csscc.load(output).latency in written
+    code, _, err = run(*arguments, "--max-loss", 9, *more)
+    assert (code, err) == (2, f"Error: {folder}: is not empty; give a new folder for the networks of the front\n")
     code, out, err = run(*arguments, "--max-loss", 0, "--json")
     assert code == 1
     assert json.loads(out)["holds"] is False
     assert "no setting keeps the loss within 0" in err
-    code, _, err = run(*arguments, "--max-loss", 2, "--T", "a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--T", "a"), "not a list of whole numbers"),
+        (("--front", "latency"), "'latency' is not two of steps, latency"),
+        (("--front", "latency,speed"), "is not two of"),
+        (("--front", "loss,error"), "one of them a cost"),
+        (("--objective", "loss"), "is not one of"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_of_tune_is_told(run: Run, calibration: Path, tmp_path: Path, arguments: Any, told: str) -> None:
+    code, _, err = run(
+        "tune", digits_model(), "--calibration", calibration, "--max-loss", 2, "-o", tmp_path / "snn.onnx", *arguments
+    )
     assert code == 2
-    assert "not a list of whole numbers" in err
+    assert told in " ".join(err.split())
 
 
 def test_evaluate_estimates_energy_where_it_is_asked_to(run: Run, snn: Path, tmp_path: Path) -> None:

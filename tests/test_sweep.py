@@ -47,13 +47,13 @@ def job(arrays: dict[str, np.ndarray]) -> Job:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
     """The settings measured from here on."""
     measured: list[Setting] = []
-    original = Job.measure
+    original = Job.do
 
     def measure(self: Job, ann: api.Calibrated, setting: Setting) -> Row:
         measured.append(setting)
         return original(self, ann, setting)
 
-    monkeypatch.setattr(Job, "measure", measure)
+    monkeypatch.setattr(Job, "do", measure)
     return measured
 
 
@@ -122,19 +122,6 @@ def test_a_stopped_sweep_goes_on_and_a_torn_line_is_measured_again(
     assert without_time(again) == without_time(expected)
     assert sweep(job, SMALL, tmp_path) == again
     assert len(measured) == 2
-
-
-def test_folders_merge_when_their_lines_are_concatenated(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for part in (0, 1):
-        sweep(job, SMALL[part::2], tmp_path / str(part))
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    (whole / JOURNAL).write_bytes(b"".join((tmp_path / str(p) / JOURNAL).read_bytes() for p in (0, 1)))
-    measured = counted(monkeypatch)
-    assert [row.setting for row in sweep(job, SMALL, whole)] == SMALL
-    assert measured == []
 
 
 def test_results_of_something_else_are_refused(job: Job, tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -75,6 +75,19 @@ energy_costs_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 
+def workers_options(command: F) -> F:
+    """Options that say which processes share the work."""
+    jobs = click.option(
+        "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the cores."
+    )
+    scheduler = click.option(
+        "--scheduler", metavar="ADDRESS",
+        help="A Dask scheduler whose workers share the work instead, as tcp://host:8786; they find the files at the "
+        "same paths.",
+    )  # fmt: skip
+    return jobs(scheduler(command))
+
+
 def image_options(command: F) -> F:
     """Options that say how image files become inputs."""
     options = (

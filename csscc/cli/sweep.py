@@ -21,6 +21,7 @@ from csscc.cli.common import (
     table,
     take_images,
     warn,
+    workers_options,
 )
 from csscc.cli.streams import echo
 from csscc.interrupts import INTERRUPTED, gracefully
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from csscc.search.settings import Row, Setting
 
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
-
-
-def _shard(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int]:
-    try:
-        part, parts = (1, 1) if text is None else map(int, text.split("/"))
-    except ValueError:
-        part = parts = 0
-    if not 1 <= part <= parts:
-        raise click.BadParameter(f"'{text}' is not a part such as 1/4 to 4/4")
-    return part, parts
 
 
 @click.command("sweep")
@@ -59,10 +50,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
 @click.option("--samples", type=click.IntRange(min=1), help="Calibrate with at most so many.  [default: 512]")
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate at most so many samples of the data.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the cores."
-)
-@click.option("--shard", callback=_shard, help="Measure one part of the settings only: 1/4, 2/4, ...")
+@workers_options
 @input_shape_option
 @image_options
 @json_option
@@ -82,7 +70,7 @@ def sweep_command(
     limit: int | None,
     input_shape: dict[str, tuple[int, ...]],
     jobs: int,
-    shard: tuple[int, int],
+    scheduler: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -94,8 +82,7 @@ def sweep_command(
     csscc sweep model.onnx --data test.npz --T 4,6,8 --beta 1.5,2 --silent 0,1 --negative both -o sweep/
 
     The folder gets results.csv, results.json and the plots. A sweep that was stopped goes on when the same command is
-    given again; other settings of the same network and data are added. To share the work between machines, give each
-    its --shard, concatenate their settings.jsonl, and run the command without --shard.
+    given again; other settings of the same network and data are added.
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.errors import RefusedError
     from csscc.search.settings import grid
@@ -104,7 +91,7 @@ def sweep_command(
     images = take_images(options)
     _refuse_written(Path(output), model, data, calibration)
     job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
-    settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])[shard[0] - 1 :: shard[1]]
+    settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])
     finished = 0
 
     def report(stage: str, new: int, total: int | None) -> None:
@@ -114,7 +101,7 @@ def sweep_command(
 
     try:
         with gracefully(), progress(quiet or as_json) as advance:
-            rows = sweep(job, settings, output, jobs=jobs, progress=report)
+            rows = sweep(job, settings, output, jobs=jobs, scheduler=scheduler, progress=report)
     except KeyboardInterrupt:
         echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
         return INTERRUPTED

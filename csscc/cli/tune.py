@@ -23,18 +23,26 @@ from csscc.cli.common import (
     table,
     take_images,
     warn,
+    workers_options,
 )
-from csscc.search.objectives import OBJECTIVES
+from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     from csscc.search.candidates import Candidate
     from csscc.search.tune import Tuning
 
 
-_MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.items())
+_MEANINGS = "\n".join(f"  {name:<9}{meaning}" for name, meaning in QUANTITIES.items())
 
 
-@click.command("tune", epilog=f"\b\nWhat --objective makes small:\n{_MEANINGS}")
+def _axes(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[Quantity, Quantity] | None:
+    names = [] if text is None else [name for part in text.split(",") for name in QUANTITIES if name == part.strip()]
+    if text is not None and (len(names) != 2 or text.count(",") != 1):
+        raise click.BadParameter(f"'{text}' is not two of {', '.join(QUANTITIES)}, as in latency,loss")
+    return (names[0], names[1]) if names else None
+
+
+@click.command("tune", epilog=f"\b\nWhat --objective and --front make small:\n{_MEANINGS}")
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option(
@@ -43,12 +51,20 @@ _MEANINGS = "\n".join(f"  {name:<14}{meaning}" for name, meaning in OBJECTIVES.i
 )  # fmt: skip
 @click.option("--max-loss", type=budget, metavar="FLOAT", required=True, help="Points of accuracy that may be lost.")
 @click.option(
-    "--objective", type=click.Choice(list(OBJECTIVES)), default="steps", show_default=True,
-    help="What to make small, see below.",
+    "--objective", type=click.Choice(list(OBJECTIVES)),
+    help="What to make small, see below.  [default: what --front names first, or steps]",
+)  # fmt: skip
+@click.option(
+    "--front", metavar="X,Y", callback=_axes,
+    help="Find all settings that no other beats in these two, as in latency,loss.",
 )  # fmt: skip
 @click.option("--T", "T", callback=numbers(int), help="Steps to consider.  [default: 3,4,5,6,7,8,10,12,14,16]")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.  [default: 512]")
-@click.option("--plot", type=click.Path(), help="Draw loss against steps and latency: a .png or .svg.")
+@click.option("--plot", type=click.Path(), help="Draw the front: a .png or .svg.")
+@click.option(
+    "--all", "folder", type=click.Path(file_okay=False), metavar="DIR", help="Write every network of the front."
+)
+@workers_options
 @input_shape_option
 @image_options
 @json_option
@@ -59,10 +75,14 @@ def tune_command(
     calibration: str,
     max_loss: float,
     objective: Any,
+    front: tuple[Quantity, Quantity] | None,
     T: tuple[int, ...] | None,  # noqa: N803
     samples: int | None,
     input_shape: dict[str, tuple[int, ...]],
     plot: str | None,
+    folder: str | None,
+    jobs: int,
+    scheduler: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -71,7 +91,7 @@ def tune_command(
 
     \b
     csscc tune model.onnx --calibration x.npz --max-loss 0.2 -o snn.onnx
-    csscc tune model.onnx --calibration x.npz --max-loss 0.5 --objective latency -o snn.onnx
+    csscc tune model.onnx --calibration x.npz --max-loss 0.5 --front latency,loss --plot front.png -o snn.onnx
 
     Settings are predicted with a quantised ANN and confirmed with spikes, on the calibration samples: a few hundred,
     with labels under y. The budget holds for a cautious estimate, as if errors were twice as large. Without labels the
@@ -86,19 +106,25 @@ def tune_command(
         refuse_unwritable(plot, model, calibration)
         if Path(plot).resolve() == Path(output).resolve():
             raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
+    if folder is not None:
+        _refuse_folder(folder)
     with progress(quiet or as_json) as advance:
         result = tune(
             model,
             calibration,
             max_loss=max_loss,
             objective=objective,
+            front=front,
             steps=T or STEPS,
             images=images,
             samples=samples,
             input_shape=input_shape,
+            jobs=jobs,
+            scheduler=scheduler,
             progress=advance,
         )
-    result.snn.save(output)
+        result.snn.save(output)
+        written = _write_all(result, Path(folder)) if folder is not None else []
     if plot is not None:
         from csscc.search.plots import plot_front
 
@@ -106,7 +132,7 @@ def tune_command(
     for text in result.snn.report.warnings:
         warn(text)
     if as_json:
-        print_json({"output": output, **result.as_dict()})
+        print_json({"output": output, "written": list(map(str, written)), **result.as_dict()})
     elif not quiet:
         _show(result, output)
     if not result.holds:
@@ -114,44 +140,57 @@ def tune_command(
     return 0 if result.holds else 1
 
 
+def _refuse_folder(folder: str) -> None:
+    """Find out before the work starts that networks could not be written there."""
+    from csscc.errors import UsageError
+    from csscc.io.files import may_be_made
+
+    may_be_made(folder)
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise UsageError(f"{folder}: is not empty; give a new folder for the networks of the front")
+
+
+def _write_all(result: Tuning, folder: Path) -> list[Path]:
+    from csscc.io.files import made_folder
+
+    made_folder(folder)
+    return [path for c in result.front for path in result.bench.snn_of(c).save(folder / f"{c.name}.onnx")]
+
+
 def _show(result: Tuning, output: str) -> None:
-    front = {id(c) for c in result.front}
-    columns = ("T", "β", "L", "latency", "passes", "predicted", "confirmed", "cautious", "error", "")
-    rows = table(f"Settings tried: losses in {result.quantity}, error of the outputs in %", *columns)
-    for candidate in result.candidates:
-        if candidate.error is not None:
-            rows.add_row(*_cells(candidate), style="bold" if id(candidate) in front else None)
-    chosen = result.chosen
-    steps = f"{chosen.silent} silent step(s) a layer{_flags(chosen.changes)}"
+    """The chosen setting, and a line for each of the front."""
+    chosen, (x, y) = result.chosen, result.axes
+    columns = ("T", "β", "L", "latency", "interval", "passes", "spikes", "expected", "cautious", "error", "")
+    rows = table(f"Not beaten in {x} and {y}: losses in {result.quantity}, error in %", *columns)
+    rows.padding = (0, 1, 0, 0)  # many columns, one terminal
+    for candidate in result.front or (chosen,):
+        rows.add_row(*_cells(candidate), "chosen" if candidate == chosen else "")
     console().print(
-        f"{output}: T={chosen.T}, beta={chosen.beta:g}, {steps}; "
+        f"{output}: T={chosen.T}, beta={chosen.beta:g}, silent steps {chosen.silent}{_flags(chosen.changes)}; "
         f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
-        f"{passes_of(chosen.passes or 0.0, chosen.T)} convolution passes, "
-        f"{(chosen.synaptic_operations or 0.0) / 1e6:.2f} M synaptic operations; "
-        f"expected loss {chosen.confirmed:.2f}; found in {result.seconds:.0f} s",
+        f"{passes_of(chosen.passes, chosen.T)} convolution passes, "
+        f"{chosen.synaptic_operations / 1e6:.2f} M synaptic operations; "
+        f"expected loss {chosen.expected:.2f}; found in {result.seconds:.0f} s",
         rows,
-        "Without a confirmed loss: tried on a part of the samples, and others erred less there.",
-        "Bold: no other setting is better in steps, latency and loss together (the Pareto front).",
+        f"Looked at {len(result.candidates)} settings, "
+        f"tried {sum(c.stage != 'predicted' for c in result.candidates)} with spikes, "
+        f"{sum(c.stage == 'confirmed' for c in result.candidates)} of them on all samples.",
     )
 
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
-    figures: tuple[tuple[float | None, str], ...] = (
-        (candidate.predicted, ".2f"),
-        (candidate.confirmed, ".2f"),
-        (candidate.cautious, ".2f"),
-        (candidate.error, ".1f"),
+    return (
+        str(candidate.T),
+        f"{candidate.beta:g}",
+        str(candidate.silent),
+        str(candidate.latency),
+        str(candidate.interval),
+        f"{candidate.passes:.1f}",
+        f"{candidate.spikes_per_neuron:.2f}",
+        f"{candidate.expected:.2f}",
+        f"{candidate.cautious:.2f}",
+        f"{candidate.error:.1f}",
     )
-    told = ["" if value is None else format(value, how) for value, how in figures]
-    coding = str(candidate.T), f"{candidate.beta:g}", str(candidate.silent)
-    passes = "" if candidate.passes is None else f"{candidate.passes:.1f}"
-    return *coding, str(candidate.latency), passes, *told, _words(candidate.changes)
-
-
-def _words(changes: dict[str, Any]) -> str:
-    """In few letters: ``percentile``, ``bias off``, ``silent auto``."""
-    words = {False: "{1} off", True: "{0} {1}"}
-    return ", ".join(words.get(v, str(v)).format(*k.split("_")) for k, v in changes.items())
 
 
 def _flags(changes: dict[str, Any]) -> str:

@@ -106,6 +106,20 @@ def made_folder(path: str | Path) -> Path:
     return folder
 
 
+def may_be_made(path: str | Path) -> Path:
+    """The folder `path`, which may be written, or may be made.
+
+    Raises:
+        RefusedError: it may not, or is no folder.
+    """
+    folder = Path(path)
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "is not a folder" if not there.is_dir() else "may not be written"
+        raise RefusedError(f"{folder}: cannot hold the results, {there} {reason}; give another folder")
+    return folder
+
+
 def readable(path: str | Path) -> Path:
     """The file at `path`, which is no pipe or device: those have no end, or never begin.
 

@@ -14,6 +14,7 @@ from csscc.io.outputs import as_arrays, is_label, is_number
 from csscc.measure.difference import Difference
 
 CAUTION = 2.0
+Margins = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
 
@@ -40,6 +41,7 @@ class Agreement:
         self._differences: dict[str, Difference] = {}
         self._ann: list[NDArray[np.float64]] = []
         self._snn: list[NDArray[np.float64]] = []
+        self._leads: Margins | None = None
 
     def add(self, expected: Mapping[str, Any], got: Mapping[str, Any], number: int) -> None:
         """Compare the outputs of both, as onnxruntime gives them, for a batch of `number` samples.
@@ -59,6 +61,7 @@ class Agreement:
             self._ann.append(wanted[classes].astype(np.float64))
             self._snn.append(given[classes].astype(np.float64))
         self.samples += number
+        self._leads = None
 
     @property
     def classes(self) -> bool:
@@ -114,52 +117,72 @@ class Agreement:
 
     @property
     def expected_loss(self) -> float | None:
-        """Loss to expect on other samples: percentage points with labels, percent of other classes without.
+        """Loss to expect on other samples, see `expected_at`; None where there are no classes."""
+        return self.expected_at(self.deviation) if self.classes else None
 
-        Few samples change their class, and none at all in a small set. But each has a margin, the ANN's lead of its
-        first class over its second, and the margins' errors have a root mean square s: a sample of margin m changes
-        with the probability that a normal error of deviation s exceeds m. The sum over all samples counts in
-        fractions what `loss` counts in whole samples. Infinite where outputs cannot be compared.
+    @property
+    def cautious_loss(self) -> float | None:
+        """What the loss on other samples should not exceed, see `cautious_at`; None where there are no classes."""
+        return self.cautious_at(self.deviation) if self.classes else None
+
+    @property
+    def deviation(self) -> float:
+        """RMS error of the margins, a sample's margin being the ANN's lead of its first class over its second.
+
+        Infinite where outputs cannot be compared, 0 where there are no classes.
         """
-        if not self.classes:
-            return None
         if self.faults:
             return math.inf
-        changed, first, second = self._changes(1.0)
-        if self._labels is None:
+        if not self.classes:
+            return 0.0
+        margin, first, second = self._margins
+        rows, snn = np.arange(len(first)), np.concatenate(self._snn)
+        with np.errstate(invalid="ignore"):  # both may rule a class out with an infinite value
+            error = snn[rows, first] - snn[rows, second] - margin
+        error = error[np.isfinite(margin)]
+        return math.sqrt(float(np.mean(error**2))) if error.size else 0.0
+
+    def expected_at(self, deviation: float) -> float:
+        """Loss that errors of the margins cause: percentage points with labels, percent of other classes without.
+
+        Few samples change their class, and none at all in a small set. But a sample of margin m changes with the
+        probability that a normal error of this deviation exceeds m. The sum over all samples counts in fractions what
+        `loss` counts in whole samples.
+        """
+        changed, (_, first, second) = self._changed(deviation), self._margins
+        if self._labels is None or math.isinf(deviation):
             return 100 * float(changed.mean())
         truth = self._labels[: self.samples]
         return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))
 
-    @property
-    def cautious_loss(self) -> float | None:
+    def cautious_at(self, deviation: float) -> float:
         """The share of samples, in percent, that errors twice as large would turn from right to wrong.
 
         A network leads by more on samples it was trained on than on others, and what wrong answers gain by chance is
-        no merit: this bounds the loss on new samples where `expected_loss` may be too hopeful. Infinite where outputs
-        cannot be compared.
+        no merit: this bounds the loss on new samples where `expected_at` may be too hopeful.
         """
-        if not self.classes:
-            return None
-        if self.faults:
-            return math.inf
-        changed, first, _ = self._changes(CAUTION)
-        right = np.ones_like(first) if self._labels is None else first == self._labels[: self.samples]
-        return 100 * float(np.mean(changed * right))
+        changed, (_, first, _) = self._changed(CAUTION * deviation), self._margins
+        if self._labels is None or math.isinf(deviation):
+            return 100 * float(changed.mean())
+        return 100 * float(np.mean(changed * (first == self._labels[: self.samples])))
 
-    def _changes(self, factor: float) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """For each sample the probability that its class changes, its first and its second class."""
-        ann, snn = np.concatenate(self._ann), np.concatenate(self._snn)
-        rows = np.arange(len(ann))
-        second, first = np.argsort(ann, axis=1)[:, -2:].T
-        margin = ann[rows, first] - ann[rows, second]
-        with np.errstate(invalid="ignore"):  # both may rule a class out with an infinite value
-            error = snn[rows, first] - snn[rows, second] - margin
-        error = error[np.isfinite(margin)]
-        deviation = factor * math.sqrt(float(np.mean(error**2))) if error.size else 0.0
+    @property
+    def _margins(self) -> Margins:
+        """For each sample the ANN's lead of its first class over its second, and the two."""
+        if self._leads is None:
+            ann = np.concatenate(self._ann)
+            rows, (second, first) = np.arange(len(ann)), np.argsort(ann, axis=1)[:, -2:].T
+            self._leads = ann[rows, first] - ann[rows, second], first, second
+        return self._leads
+
+    def _changed(self, deviation: float) -> NDArray[np.float64]:
+        """For each sample the probability that its class changes; infinite where nothing is known."""
+        margin = self._margins[0]
+        if math.isinf(deviation):
+            return np.full(len(margin), math.inf)
         if deviation == 0:
-            return np.zeros(len(ann)), first, second
-        return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin]), first, second
+            return np.zeros(len(margin))
+        return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin])
 
 
 def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:

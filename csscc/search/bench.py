@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from csscc import api
+from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model, sized_shapes
-from csscc.dialect.macs import affordable_samples
+from csscc.dialect.macs import affordable_samples, samples_at_once
 from csscc.dialect.model import with_outputs
 from csscc.measure.agreement import Agreement
 from csscc.measure.costs import Outline, outline_of
 from csscc.measure.counts import counting_outputs
-from csscc.measure.evaluation import Evaluation, evaluate
+from csscc.measure.meter import Meter
 from csscc.options import make_options
 from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
+from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
-from csscc.search import Progress
 from csscc.search.candidates import Candidate
+from csscc.search.timing import outlook
 from csscc.snn import SNN
 from csscc.statistics import Feeds
 
 BATCH = 64
-PART = 128  # samples of a first trial, fewer where they would take more than so many multiply-accumulates
-PART_BUDGET = 1e11
+QUANTISED = 128  # samples of a prediction
+OCTAVES = range(2, 12)  # bits of the uniform quantisers that predict
+PART = 32  # samples of a trial, fewer where they would take more than so many multiply-accumulates
+PART_BUDGET = 5e10
+STEPS = 8  # for which batches fit in memory
+LEAST = 1e-9
+Case = tuple[Feeds, dict[str, NDArray[Any]]]
 
 
 class Bench:
     """One calibrated ANN, what it answers on the calibration samples, and candidates measured against that."""
 
-    def __init__(self, model: str | Path | onnx.ModelProto, ann: api.Calibrated, progress: Progress) -> None:
-        self._model, self._ann, self._progress = model, ann, progress
-        self._samples = ann.options.calibration_samples
-        self._predicted: dict[int, tuple[float, float]] = {}
-        self._outputs = [t.name for t in ann.network.graph.outputs]
-        self._trials: dict[str, Candidate] = {}
-        self._snns: list[tuple[Candidate, SNN]] = []
-        self._answers: list[tuple[Feeds, dict[str, NDArray[Any]]]] = []
-        heard = heard_tensors(ann.network)
-        session = Session(with_outputs(export_model(ann.network), heard))
-        self._counts = counting_outputs(export_model(ann.network))
-        compared = Agreement(ann.source.labels, self._counts, ann.source.classes)
-        for feeds in ann.source.batches(BATCH if ann.network.batch is not None else session.fixed_batch or 1):
-            values = session.run(feeds)
-            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
-            outputs = {n: values[n] for n in self._outputs}
-            compared.add(outputs, outputs, _number(feeds))
-            self._answers.append(({**feeds, **means}, outputs))
+    def __init__(self, ann: api.Calibrated) -> None:
+        self._ann, self._samples = ann, ann.options.calibration_samples
+        model = export_model(ann.network)
+        self._outputs, self._counts = [t.name for t in ann.network.graph.outputs], counting_outputs(model)
+        self._snns: dict[str, SNN] = {}
+        self._predictions: dict[str, tuple[float, float]] = {}
+        session = Session(model)
+        at_once = session.fixed_batch or samples_at_once(model, STEPS)
+        self._cases: list[Case] = [(f, session.run(f, self._outputs)) for f in ann.source.batches(at_once)]
+        self._plain = self._compared(outputs for _, outputs in self._cases)
+        self._shapes = sized_shapes(ann.network)
         classes = "points of accuracy" if ann.source.labels is not None else "percent of other classes"
-        self.quantity = classes if compared.classes else "percent of output error"
+        self.quantity = classes if self._plain.classes else "percent of output error"
 
     def outline(self) -> Outline:
         """What the network's costs depend on besides the coding."""
@@ -63,67 +62,124 @@ class Bench:
         assert network.regions is not None
         return outline_of(network, network.regions)
 
-    def snn_of(self, candidate: Candidate) -> SNN:
-        """The spiking network of a candidate that `run` has returned."""
-        return next(snn for known, snn in self._snns if known == candidate)
+    def predicted(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """The candidates with what uniform quantisers, as fine as they are, make of the ANN's answers."""
+        bits, known = np.array(OCTAVES), np.log(list(self._quantised()))
+        for candidate in candidates:
+            silent = candidate.silent if isinstance(candidate.silent, int) else candidate.T  # as many as it needs
+            levels, spikes = outlook(Coding(candidate.T, candidate.beta, silent))
+            deviation, error = (float(np.exp(np.interp(math.log2(levels + 1), bits, column))) for column in known.T)
+            self._predictions[candidate.name] = deviation, error
+            found = self._judged(candidate, deviation, error)
+            yield replace(found, predicted=found.expected, spikes_per_neuron=spikes)
 
-    def predict(self, candidate: Candidate) -> tuple[float, float]:
-        """Expected and cautious loss of the fake-quantised ANN: of T and beta it knows only the number of levels."""
-        options = make_options(calibration_samples=self._samples, **candidate.options)
-        key = round(3 * math.log2(options.coding.levels))
-        if key not in self._predicted:
+    def corrected(self, known: list[Candidate]) -> list[Candidate]:
+        """Predictions that are too good, as trials of like settings show.
+
+        What errs k times as much as predicted does so with more steps, or a larger beta, as well: it is timing that is
+        underrated, and either leaves more to it. Where each layer has as many silent steps as it needs, it is not.
+        """
+        seen = [(c, c.error / (100 * self._predictions[c.name][1])) for c in known if c.stage != "predicted"]
+
+        def factor(c: Candidate) -> float:
+            like = (k for t, k in seen if t.silent == c.silent != "auto" and t.T <= c.T and t.beta <= c.beta)
+            return max((1.0, *like))
+
+        return [
+            self._judged(c, *(factor(c) * p for p in self._predictions[c.name])) if c.stage == "predicted" else c
+            for c in known
+        ]
+
+    def measured(self, candidate: Candidate, *, counting: bool = False) -> Candidate:
+        """The candidate one stage further: run on a part of the samples, or on all of them.
+
+        Spikes are counted where it is the last stage, or with `counting`; on a part of the samples.
+        """
+        whole = candidate.stage == "tried"
+        part = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET, shapes=self._shapes)
+        ann = self._ann if whole else replace(self._ann, source=self._ann.source.first(part))
+        snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
+        session, cases = open_session(snn.file, native=False), list(self._first(math.inf if whole else part))
+        compared = self._compared(session.run(feeds, self._outputs) for feeds, _ in cases)
+        found = self._judged(candidate, compared.deviation, _error(compared))
+        counted = whole or counting
+        batches = [feeds for feeds, _ in self._first(part)] if counted else []
+        spikes, operations = _counted(snn, batches) if counted else (math.nan, math.nan)
+        costs = snn.costs
+        if whole:
+            self._snns[candidate.name] = snn
+        return replace(
+            found,
+            stage="confirmed" if whole else "tried",
+            interval=costs.interval,
+            latency=costs.latency,
+            passes=costs.passes,
+            spikes_per_neuron=spikes,
+            synaptic_operations=operations,
+        )
+
+    def snn_of(self, candidate: Candidate) -> SNN:
+        """The spiking network of a candidate, compiled again if another process measured it."""
+        if candidate.name not in self._snns:
+            self._snns[candidate.name] = api.compile(
+                self._ann, calibration_samples=self._samples, **candidate.options
+            )  # fmt: skip
+        return self._snns[candidate.name]
+
+    def _judged(self, candidate: Candidate, deviation: float, error: float) -> Candidate:
+        """The candidate with the losses that errors of the margins cause; without classes, they are the error."""
+        expected = cautious = 100 * error
+        if self._plain.classes:
+            expected, cautious = self._plain.expected_at(deviation), self._plain.cautious_at(deviation)
+        return replace(candidate, expected=expected, cautious=cautious, error=100 * error)
+
+    def _quantised(self) -> Iterator[tuple[float, float]]:
+        """Deviation of the margins and error of the outputs, of uniform quantisers of more and more bits."""
+        outputs, heard, source = self._outputs, heard_tensors(self._ann.network), self._ann.source.first(QUANTISED)
+        session = Session(with_outputs(export_model(self._ann.network), heard))
+        answers = list[Case]()
+        for feeds in source.batches(session.fixed_batch or BATCH):
+            values = session.run(feeds)
+            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
+            answers.append(({**feeds, **means}, {n: values[n] for n in outputs}))
+        for bits in OCTAVES:
+            options = make_options(T=bits, beta=2.0, calibration_samples=self._samples)
             network = self._ann.copy_for(options)
             network.coding = options.coding
             SetAmplitudes(options.method, options.percentile).apply(network)
             session = Session(export_model(replace(network, graph=fake_quantised(network))))
             compared = Agreement(self._ann.source.labels, self._counts, self._ann.source.classes)
-            for feeds, outputs in self._answers:
+            for feeds, expected in answers:
                 given = {n: feeds[n] for n in session.input_names}
-                compared.add(outputs, session.run(given, self._outputs), _number(feeds))
-            self._predicted[key] = _losses(compared)
-        return self._predicted[key]
+                compared.add(expected, session.run(given, outputs), _number(feeds))
+            yield max(compared.deviation, LEAST), max(_error(compared), LEAST)
 
-    def trial(self, candidate: Candidate) -> Candidate:
-        """The candidate with what is found by running it on a part of the samples; its loss is not confirmed."""
-        key = repr(candidate.options)
-        if key not in self._trials:
-            network = self._ann.network
-            shapes = sized_shapes(network)
-            samples = affordable_samples(network.graph, candidate.T, PART, PART_BUDGET, shapes=shapes)
-            part = replace(self._ann, source=self._ann.source.first(samples))
-            self._trials[key] = replace(self._evaluated(part, candidate)[0], confirmed=None)
-        return self._trials[key]
+    def _first(self, samples: float) -> Iterator[Case]:
+        """Whole batches that hold so many samples, or all there are."""
+        for feeds, outputs in self._cases:
+            if samples <= 0:
+                return
+            samples -= _number(feeds)
+            yield feeds, outputs
 
-    def run(self, candidate: Candidate) -> Candidate:
-        """The candidate with what is found by running it on all samples."""
-        found, snn = self._evaluated(self._ann, candidate)
-        self._snns.append((found, snn))
-        return found
-
-    def _evaluated(self, ann: api.Calibrated, candidate: Candidate) -> tuple[Candidate, SNN]:
-        snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
-        result = evaluate(self._model, snn.file, ann.source)
-        confirmed, cautious = _losses(result)
-        self._progress("trying settings", 1, None)
-        found = replace(
-            candidate,
-            confirmed=confirmed,
-            cautious=cautious,
-            interval=result.interval,
-            latency=result.latency,
-            passes=result.passes,
-            error=100 * max(result.output_error.values(), default=0.0),
-            synaptic_operations=result.synaptic_operations,
-            spikes_per_neuron=result.spikes_per_neuron,
-        )
-        return found, snn
+    def _compared(self, answers: Iterable[dict[str, NDArray[Any]]]) -> Agreement:
+        """What a network answers on the first of the cases, against the ANN."""
+        compared = Agreement(self._ann.source.labels, self._counts, self._ann.source.classes)
+        for (feeds, expected), got in zip(self._cases, answers, strict=False):
+            compared.add(expected, got, _number(feeds))
+        return compared
 
 
-def _losses(compared: Agreement | Evaluation) -> tuple[float, float]:
-    """Expected and cautious loss; for networks that do not classify, both are the worst output's error in percent."""
-    error = 100 * max(compared.output_error.values(), default=0.0)
-    expected, cautious = compared.expected_loss, compared.cautious_loss
-    return error if expected is None else expected, error if cautious is None else cautious
+def _counted(snn: SNN, batches: list[Feeds]) -> tuple[float, float]:
+    """Spikes per neuron and synaptic operations of one sample."""
+    meter, samples = Meter(snn.model, native=False), sum(map(_number, batches))
+    for feeds in batches:
+        meter.run(feeds, None)
+    return meter.spikes_per_neuron(samples), meter.operations / samples
+
+
+def _error(compared: Agreement) -> float:
+    return max(compared.output_error.values(), default=0.0)
 
 
 def _number(feeds: Feeds) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from csscc.errors import UsageError
 from csscc.io.files import replacing
+from csscc.search.objectives import QUALITIES, Quantity
 
 if TYPE_CHECKING:
     from csscc.search.candidates import Candidate
@@ -24,10 +25,18 @@ DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjust
 MARKERS = "osD^vP*X"
 LOSS_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # linear up to 1, logarithmic from there
 KINDS = (".png", ".svg")
+AXES: dict[Quantity, str] = {
+    "steps": "coding steps T",
+    "latency": "latency (time steps)",
+    "interval": "time steps between two inputs",
+    "time": "convolution passes for one input",
+    "spikes": "spikes per neuron and inference",
+    "synops": "synaptic operations",
+}
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Axis:
     """Something on an axis: its name in file names, its label, its value in a row, and how the axis is divided."""
 
     name: str
@@ -36,21 +45,21 @@ class Quantity:
     scale: str = "linear"
 
 
-STEPS = Quantity("T", "coding steps T", lambda row: row.setting.T)
-LATENCY = Quantity("latency", "latency (time steps)", lambda row: row.latency)
-ACCURACY = Quantity("accuracy", "accuracy (%)", lambda row: row.snn_accuracy)
-LOSS = Quantity("loss", "loss of accuracy (percentage points)", lambda row: row.loss, "symlog")
-AGREEMENT = Quantity("agreement", "same class as the ANN (%)", lambda row: row.agreement)
-DISAGREEMENT = Quantity(
+STEPS = Axis("T", "coding steps T", lambda row: row.setting.T)
+LATENCY = Axis("latency", "latency (time steps)", lambda row: row.latency)
+ACCURACY = Axis("accuracy", "accuracy (%)", lambda row: row.snn_accuracy)
+LOSS = Axis("loss", "loss of accuracy (percentage points)", lambda row: row.loss, "symlog")
+AGREEMENT = Axis("agreement", "same class as the ANN (%)", lambda row: row.agreement)
+DISAGREEMENT = Axis(
     "disagreement",
     "other class than the ANN (%)",
     lambda row: None if row.agreement is None else 100 - row.agreement,
     "symlog",
 )
-ERROR = Quantity("error", "error of the outputs (RMS, % of the ANN's)", lambda row: row.output_error, "log")
+ERROR = Axis("error", "error of the outputs (RMS, % of the ANN's)", lambda row: row.output_error, "log")
 
 
-def pictures(rows: Sequence[Row]) -> list[tuple[Quantity, Quantity]]:
+def pictures(rows: Sequence[Row]) -> list[tuple[Axis, Axis]]:
     """The axes of each picture, for what the rows have: accuracies, else agreement, else the error of the outputs."""
     if any(row.snn_accuracy is not None for row in rows):
         return [(STEPS, ACCURACY), (STEPS, LOSS), (LATENCY, LOSS)]
@@ -79,7 +88,7 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     return written
 
 
-def _draw(axes: Any, rows: Sequence[Row], x: Quantity, y: Quantity) -> None:
+def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
     from matplotlib import colormaps
 
     betas = sorted({row.setting.beta for row in rows})
@@ -129,7 +138,7 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return lines
 
 
-def _ann(rows: Sequence[Row], y: Quantity) -> float | None:
+def _ann(rows: Sequence[Row], y: Axis) -> float | None:
     """Where the ANN is on the axis of `y`."""
     if y is ACCURACY:
         return next((row.ann_accuracy for row in rows if row.ann_accuracy is not None), None)
@@ -137,30 +146,33 @@ def _ann(rows: Sequence[Row], y: Quantity) -> float | None:
 
 
 def plot_front(result: Tuning, path: str | Path) -> None:
-    """Draw what a search tried: loss against steps and latency, the chosen setting marked.
+    """Draw what a search tried on the axes of its front, the chosen setting marked.
 
     Raises:
         UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
         RefusedError: the file cannot be written.
     """
-    figure = _figure(9, 4)
+    figure = _figure(7.5, 4.5)
     if Path(path).suffix not in KINDS:
         raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")
+    axes, tried = figure.add_subplot(), [c for c in result.candidates if c.stage != "predicted"]
+    shown = [*result.front, result.chosen]
 
-    def points(candidates: Sequence[Candidate], quantity: str) -> tuple[list[Any], list[Any]]:
-        return [getattr(c, quantity) for c in candidates], [c.cautious for c in candidates]
+    def draw(candidates: Sequence[Candidate], marker: str, **style: Any) -> None:
+        axes.plot(*([c.figure(q) for c in candidates] for q in result.axes), marker, **style)
 
-    tried = [c for c in result.candidates if c.error is not None]
-    front = sorted(result.front, key=lambda c: (c.T, c.latency))
-    for axes, quantity, label in zip(
-        figure.subplots(1, 2, sharey=True), ("T", "latency"), ("coding steps T", "latency (time steps)"), strict=True
-    ):
-        axes.plot(*points(tried, quantity), "o", color="lightgray", label="tried")
-        axes.plot(*points(front, quantity), "o", color="tab:blue", label="Pareto front")
-        axes.plot(*points([result.chosen], quantity), "*", markersize=14, color="tab:red", label="chosen")
-        _divide(axes, label, f"cautious loss ({result.quantity})", "symlog", [c.cautious or 0.0 for c in tried])
-        axes.label_outer()
-    figure.axes[1].legend(fontsize="small")
+    draw(tried, "o", color="lightgray", label="tried")
+    draw(result.front, "o-", color="tab:blue", label="Pareto front")
+    draw([result.chosen], "*", markersize=14, color="tab:red", label="chosen")
+    labels = {"loss": f"cautious loss ({result.quantity})", "error": ERROR.label, **AXES}
+    x, y = result.axes
+    scale = "symlog" if y in QUALITIES else "linear"
+    _divide(axes, labels[x], labels[y], scale, [c.figure(y) for c in shown])
+    for candidate in result.front:
+        text = f"T={candidate.T}, β={candidate.beta:g}, L={candidate.silent}"
+        at = candidate.figure(x), candidate.figure(y)
+        axes.annotate(text, at, textcoords="offset points", xytext=(6, 6), fontsize="x-small")
+    axes.legend(fontsize="small")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

@@ -1,25 +1,16 @@
-"""Find the coding that keeps the accuracy at the least cost, whichever of `csscc.search.objectives` is asked for.
+"""Find the settings that cost least and keep the accuracy, or all that no other beats in two quantities.
 
-Candidates are combinations of T, beta and L, the cheapest first; those that cost the same are looked at together:
-
-1. A fake-quantised ANN (`csscc.passes.convert.fake_quantise`) predicts each at one T-th of the cost. Where even that
-   loses far too much, spikes would too.
-2. What is left is compiled and run on a part of the calibration samples, with one more silent step a layer as long as
-   that pays.
-3. The best there, and the one whose outputs err least, are compiled and run on all samples. If one of them keeps the
-   budget, the search is over.
-
-For the best, other ways to choose amplitudes are tried, and silent steps only in the layers that need them; first on a
-part of the samples as well. Test data plays no part.
+The network is calibrated once. A quantised ANN predicts what every combination of T, beta and silent steps loses
+(`csscc.search.bench`); what looks best is compiled and tried with spikes on a part of the calibration samples, and what
+still does runs on all of them (`csscc.search.front`). Test data plays no part.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +24,42 @@ from csscc.io.finite import finite
 from csscc.options import make_options
 from csscc.search import Progress
 from csscc.search.bench import Bench
-from csscc.search.candidates import PAYS, Candidate, beats, best_of, error_of, groups, likely, loss_of
-from csscc.search.objectives import OBJECTIVES, Objective
+from csscc.search.candidates import Candidate, Stage, candidates
+from csscc.search.front import COUNTED, TOGETHER, Aim, search
+from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
+from csscc.search.workers import workers
 from csscc.snn import SNN
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-HOPELESS = 2.0
-CHANGES: tuple[dict[str, Any], ...] = (
-    {"method": "percentile"},
-    {"method": "max"},
-    {"correct_bias": False},
-    {"silent": "auto"},
-)
+LESS, MORE = 0.1, 8.0  # losses of interest on a front, as shares of the one that is allowed
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all trials of a search share, see `csscc.search.workers.Work`; `counting`: trials count spikes."""
+
+    model: str | Path | onnx.ModelProto
+    calibration: Any
+    samples: int | None = None
+    images: ImageOptions | None = None
+    input_shape: Shapes | None = None
+    counting: bool = False
+
+    def begin(self, progress: Progress | None = None) -> Bench:
+        """Calibrate the network, and ask it for its answers."""
+        ann = api.calibrate(
+            self.model,
+            self.calibration,
+            images=self.images,
+            calibration_samples=self.samples,
+            input_shape=self.input_shape,
+            progress=None if progress is None else lambda stage, new: progress(stage, new, None),
+        )
+        return Bench(ann)
+
+    def do(self, bench: Bench, candidate: Candidate) -> Candidate:
+        """The candidate one stage further."""
+        return bench.measured(candidate, counting=self.counting)
 
 
 @dataclass(frozen=True)
@@ -52,34 +67,38 @@ class Tuning:
     """The outcome of a search.
 
     Attributes:
-        snn: the network of `chosen`.
         chosen: the cheapest candidate whose cautious loss is within the budget, else the one that loses least.
+        front: confirmed candidates that no other beats in `axes`, by the first.
         candidates: all that were looked at, in order.
+        axes: what the front is of.
         holds: whether `chosen` is within the budget.
         quantity: what losses count.
         seconds: the search took.
+        bench: compiles the networks of candidates.
     """
 
-    snn: SNN
     chosen: Candidate
+    front: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
+    axes: tuple[Quantity, Quantity]
     holds: bool
     quantity: str
     seconds: float
+    bench: Bench
 
     @property
-    def front(self) -> tuple[Candidate, ...]:
-        """The confirmed candidates that no other beats in steps, latency and loss together."""
-        confirmed = [c for c in self.candidates if c.confirmed is not None]
-        return tuple(c for c in confirmed if not any(beats(other, c) for other in confirmed))
+    def snn(self) -> SNN:
+        """The network of `chosen`."""
+        return self.bench.snn_of(self.chosen)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         front = {id(c) for c in self.front}
-        rows = [{**c.as_dict(), "front": id(c) in front} for c in self.candidates]
+        rows = [{**c.as_dict(), "front": id(c) in front} for c in self.candidates if c.stage != "predicted"]
         return {
             "chosen": self.chosen.as_dict(),
             "holds": self.holds,
+            "axes": self.axes,
             "quantity": self.quantity,
             "seconds": round(self.seconds, 1),
             "candidates": rows,
@@ -91,11 +110,14 @@ def tune(
     calibration: Any,
     *,
     max_loss: float,
-    objective: Objective = "steps",
+    objective: Quantity | None = None,
+    front: tuple[Quantity, Quantity] | None = None,
     steps: Iterable[int] = STEPS,
     images: ImageOptions | None = None,
     samples: int | None = None,
     input_shape: Shapes | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
     """Search for the cheapest spiking network whose cautious loss on the calibration samples is at most `max_loss`.
@@ -105,11 +127,15 @@ def tune(
         calibration: samples that choose all settings, with labels under ``y`` if there are any.
         max_loss: points of accuracy; without labels, percent of samples with another class; for networks that do not
             classify, percent of output error.
-        objective: what to make small, see `csscc.search.objectives`.
+        objective: what to make small, see `csscc.search.objectives`; what `front` names first, or ``steps``.
+        front: find all settings that no other beats in these two quantities. Between two costs, those within the
+            budget; against loss or error, those that lose at most `MORE` times as much.
         steps: values of T to consider.
         images: how image files become inputs.
         samples: use at most so many samples.
         input_shape: shapes of inputs whose sizes nodes of the core depend on, see `csscc.compile`.
+        jobs: processes that share the cores; with more than one, the model and the data must be paths or arrays.
+        scheduler: address of a Dask scheduler whose workers do the work instead.
         progress: told a stage, what is newly done in it, and how much there is.
 
     Raises:
@@ -118,70 +144,85 @@ def tune(
     """
     if calibration is None:
         raise UsageError("tuning needs samples to measure on; pass --calibration")
-    if objective not in OBJECTIVES:
-        raise UsageError(f"objective '{objective}' is not known; choose one of {', '.join(OBJECTIVES)}")
+    chosen_by, axes = _asked(objective, front)
     finite(max_loss, "the loss that is allowed")
     for T in steps:
         make_options(T=T)
     started = time.perf_counter()
-    told = None if progress is None else partial(_without_total, progress)
-    ann = api.calibrate(
-        model, calibration, images=images, calibration_samples=samples, input_shape=input_shape, progress=told
-    )
-    bench = Bench(model, ann, progress or (lambda stage, new, total: None))
-    seen: list[Candidate] = []
-    for group in groups(steps, objective, bench.outline()):
-        tried = _confirmed(bench, group, max_loss, objective, seen)
-        if any(loss_of(c) <= max_loss for c in tried):
-            break
-    confirmed = [c for c in seen if c.confirmed is not None] or [_run(bench, min(seen, key=likely), seen)]
-    best = _improved(bench, best_of(confirmed, max_loss, objective), max_loss, objective, seen)
-    snn, seconds = bench.snn_of(best), time.perf_counter() - started
-    return Tuning(snn, best, tuple(seen), loss_of(best) <= max_loss, bench.quantity, seconds)
+    told: Progress = progress or (lambda stage, new, total: None)
+    counting = bool(set(COUNTED) & {chosen_by, *axes})
+    study = Study(model, calibration, samples, images, input_shape, counting)
+    bench = study.begin(told)
+    cheapest = Aim((chosen_by, "loss"), max_loss, max_loss)
+    wanted = cheapest if front is None else _aim(axes, max_loss)
+    known = list(bench.predicted(candidates(steps, bench.outline())))
+    shared = jobs > 1 or scheduler is not None
+    with workers(study, min(jobs, TOGETHER), scheduler) if shared else contextlib.nullcontext() as others:
+
+        def advance(batch: list[Candidate]) -> list[Candidate]:
+            found = [study.do(bench, c) for c in batch] if others is None else others.all(batch)
+            told("trying settings", len(found), None)
+            return found
+
+        if counting:
+            known = _scaled(known, cheapest, advance)
+        for aim in dict.fromkeys((wanted, cheapest)):
+            known = search(known, aim, advance, bench.corrected)
+        known = _one_at_least(known, advance)
+    confirmed = [c for c in known if c.stage == "confirmed"]
+    within = cheapest.front(confirmed)
+    chosen = within[0] if within else min(confirmed, key=lambda c: c.cautious)
+    seconds = time.perf_counter() - started
+    front_of = tuple(wanted.front(confirmed))
+    return Tuning(chosen, front_of, tuple(known), axes, bool(within), bench.quantity, seconds, bench)
 
 
-def _without_total(progress: Progress, stage: str, new: int) -> None:
-    progress(stage, new, None)
+def _asked(
+    objective: Quantity | None, front: tuple[Quantity, Quantity] | None
+) -> tuple[Quantity, tuple[Quantity, Quantity]]:
+    """What the choice makes small, and the axes of the front.
+
+    Raises:
+        UsageError: one of them is not known, or is no cost.
+    """
+    for names, allowed in (((objective or "steps",), OBJECTIVES), (front or (), QUANTITIES)):
+        for name in names:
+            if name not in allowed:
+                raise UsageError(f"'{name}' is not known here; choose one of {', '.join(allowed)}")
+    costs = [name for name in front or () if name in OBJECTIVES]
+    if front is not None and (len(set(front)) != 2 or not costs):
+        raise UsageError("a front is of two quantities, one of them a cost: latency,loss or steps,latency")
+    chosen = objective or (costs[0] if costs else "steps")
+    return chosen, front or (chosen, "loss")
 
 
-def _confirmed(
-    bench: Bench, group: list[Candidate], max_loss: float, objective: Objective, seen: list[Candidate]
+def _aim(axes: tuple[Quantity, Quantity], max_loss: float) -> Aim:
+    if set(axes) <= set(OBJECTIVES):
+        return Aim(axes, 0.0, max_loss)
+    return Aim(axes, LESS * max_loss if "loss" in axes else 0.0, MORE * max_loss)
+
+
+def _scaled(
+    known: list[Candidate], aim: Aim, advance: Callable[[list[Candidate]], list[Candidate]]
 ) -> list[Candidate]:
-    """Predict all of a group, try those that may hold, and run the best of them on all samples."""
-    tried: list[Candidate] = []
-    errors: dict[tuple[int, float], float] = {}
-    for candidate in sorted(group, key=lambda c: c.silent):
-        predicted, cautious = bench.predict(candidate)
-        known = replace(candidate, predicted=predicted, hopeless=cautious > HOPELESS * max_loss)
-        line = (known.T, known.beta)
-        if not known.hopeless and errors.get(line) != 0:
-            known = bench.trial(known)
-            before = errors.get(line, math.inf)
-            errors[line] = error_of(known) if error_of(known) < PAYS * before else 0.0
-            if loss_of(known) <= HOPELESS * max_loss:
-                tried.append(known)
-        seen.append(known)
-    if not tried:
-        return []
-    best, accurate = best_of(tried, max_loss, objective), min(tried, key=error_of)
-    return [_run(bench, c, seen) for c in ((best,) if best == accurate else (best, accurate))]
+    """Spikes are predicted but for a factor, which a trial of one candidate tells."""
+    first = next(iter(aim.front(known)), min(known, key=lambda c: c.cautious))
+    (found,) = advance([first])
+    spikes, synops = (found.figure(q) / max(first.spikes_per_neuron, 1e-9) for q in COUNTED)
+
+    def scaled(c: Candidate) -> Candidate:
+        sent = c.spikes_per_neuron
+        return replace(c, spikes_per_neuron=sent * spikes, synaptic_operations=sent * synops)
+
+    return [found if c is first else scaled(c) for c in known]
 
 
-def _run(bench: Bench, candidate: Candidate, seen: list[Candidate]) -> Candidate:
-    """Run a candidate on all samples; what is known of it takes its place among those seen."""
-    result = bench.run(candidate)
-    seen[seen.index(candidate)] = result
-    return result
-
-
-def _improved(bench: Bench, best: Candidate, max_loss: float, objective: Objective, seen: list[Candidate]) -> Candidate:
-    """The best candidate, or what one of `CHANGES` makes of it."""
-    before = bench.trial(best)
-    for changes in CHANGES:
-        tried = bench.trial(replace(best, changes={**best.changes, **changes}))
-        seen.append(tried)
-        if best_of([before, tried], max_loss, objective) is tried:
-            confirmed = _run(bench, tried, seen)
-            if best_of([best, confirmed], max_loss, objective) is confirmed:
-                best, before = confirmed, tried
-    return best
+def _one_at_least(known: list[Candidate], advance: Callable[[list[Candidate]], list[Candidate]]) -> list[Candidate]:
+    """Where nothing was good enough to run on all samples, what loses least is."""
+    stages: tuple[Stage, ...] = ("predicted", "tried")
+    for stage in stages if all(c.stage != "confirmed" for c in known) else ():
+        order = sorted(range(len(known)), key=lambda i: (known[i].cautious, known[i].latency))
+        chosen = [i for i in order if known[i].stage == stage][:TOGETHER]
+        for i, found in zip(chosen, advance([known[i] for i in chosen]), strict=True):
+            known[i] = found
+    return known

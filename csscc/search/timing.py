@@ -1,0 +1,36 @@
+"""How fine a coding is once its timing counts: what neurons leave unsaid that hear random input.
+
+A neuron that may fire before it has heard everything leaves more than rounding does. How much more, T, beta and the
+silent steps say better than anything else, so one layer of random ReLUs tells it for all networks:
+
+    effective levels = levels * sqrt(1/12) / rms(u)
+
+is the uniform quantiser that errs as much, u being residuals in units of theta (Theorem 1). Deep networks lose more.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from csscc.coding.coding import Coding
+from csscc.coding.oracle import encode, tsa
+from csscc.coding.thresholds import UNIFORM
+
+NEURONS, SAMPLES = 48, 96
+ROOM = 1.2  # the largest value that a train can say, of those of the ANN: nothing is to be cut off
+LEAST = 1e-9
+
+
+@cache
+def outlook(coding: Coding) -> tuple[float, float]:
+    """Levels of the uniform quantiser whose error is that of `coding`, and how many spikes a neuron sends."""
+    rng = np.random.default_rng(0)
+    values, weights = rng.standard_normal((SAMPLES, NEURONS)), rng.standard_normal((NEURONS, NEURONS))
+    wanted = np.maximum(values @ weights, 0)
+    theta_in, theta = float(np.abs(values).max()) / coding.levels, ROOM * float(wanted.max()) / coding.levels
+    currents = encode(values, theta_in, coding.encoder) @ weights * (theta_in / theta)
+    spikes, _, residual = tsa([currents], lambda h: np.maximum(h, 0), coding.neuron())
+    left = float(np.sqrt(np.mean(np.square(residual[wanted > 0]))))  # what sends nothing has nothing left
+    return coding.levels * UNIFORM / max(left, LEAST), float(np.abs(spikes).mean()) * coding.T
