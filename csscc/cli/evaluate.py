@@ -118,7 +118,7 @@ def show(result: Evaluation) -> None:
     rows.add_row(
         "multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations)
     )
-    rows.add_row("time of one sample", f"{result.ann_milliseconds:.2f} ms", f"{result.snn_milliseconds:.2f} ms")
+    rows.add_row("time of one sample", _milliseconds(result.ann_milliseconds), _milliseconds(result.snn_milliseconds))
     layers = table("layers", "layer", "sends", "spikes +", "spikes -", "|u| <= 1", "largest |u|")
     for layer in result.layers:
         layers.add_row(
@@ -135,6 +135,11 @@ def show(result: Evaluation) -> None:
         _show_energy(result.energy)
     if result.native:
         out.print("native kernels ran " + ", ".join(result.native))
+
+
+def _milliseconds(time: float) -> str:
+    """A time of small networks too, which take microseconds."""
+    return f"{time:.2f} ms" if time >= 0.1 else f"{time:.2g} ms"
 
 
 def _show_energy(made: EnergyEstimate) -> None:
