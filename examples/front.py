@@ -17,7 +17,7 @@ ann = calibrate(digits_model(), data["x_calib"])  # once for all settings
 found = []
 for T, beta, silent in product((4, 6, 8), (1.5, 2.0), (0, 1)):
     snn = csscc.compile(ann, T=T, beta=beta, silent=silent)
-    result = csscc.evaluate(digits_model(), snn.file, test)
+    result = csscc.evaluate(digits_model(), snn, test)
     costs = (result.latency, result.spikes_per_neuron, 100 * result.output_error["logits"])
     found.append((costs, f"T={T} beta={beta:g} silent={silent}", result.loss))
 
