@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csscc.measure.agreement import Agreement
+from csscc.measure.agreement import CAUTION, Agreement
 
 
 def test_counts_by_hand() -> None:
@@ -56,14 +56,24 @@ def test_few_samples_tell_what_many_show(labelled: bool) -> None:
     assert many.expected_loss == pytest.approx(shown, rel=0.1)
 
 
-def test_caution_counts_what_twice_the_error_turns_wrong() -> None:
+def test_caution_counts_what_larger_errors_turn_wrong() -> None:
     rng = np.random.default_rng(6)
     truth = rng.integers(0, 2, 50_000)
     ann = np.where(truth[:, None] == np.arange(2), 2.0, 0.0) + rng.normal(0, 0.8, (50_000, 2))
     noise = rng.normal(0, 0.3, (50_000, 2))
-    once, twice = Agreement(truth), Agreement(truth)
-    once.add({"y": ann}, {"y": ann + noise}, len(ann))
-    twice.add({"y": ann}, {"y": ann + 2 * noise}, len(ann))
-    turned = (ann.argmax(1) == truth) & ((ann + 2 * noise).argmax(1) != truth)
-    assert once.cautious_loss == pytest.approx(100 * turned.mean(), rel=0.1)
-    assert once.cautious_loss > once.expected_loss
+    compared = Agreement(truth)
+    compared.add({"y": ann}, {"y": ann + noise}, len(ann))
+    turned = (ann.argmax(1) == truth) & ((ann + CAUTION * noise).argmax(1) != truth)
+    assert compared.cautious_loss == pytest.approx(100 * turned.mean(), rel=0.1)
+    assert compared.cautious_loss > compared.expected_loss
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_loss_that_is_seen_counts_though_normal_errors_would_not_cause_it(labelled: bool) -> None:
+    ann = np.tile([10.0, 0.0], (100, 1))
+    snn = ann.copy()
+    snn[:3] = [0.0, 1.0]
+    compared = Agreement(np.zeros(100, np.int64) if labelled else None)
+    compared.add({"y": ann}, {"y": snn}, 100)
+    assert compared.cautious_at(compared.deviation) < 0.1
+    assert compared.cautious_loss == 3

@@ -94,7 +94,7 @@ def tune_command(
     csscc tune model.onnx --calibration x.npz --max-loss 0.5 --front latency,loss --plot front.png -o snn.onnx
 
     Settings are predicted with a quantised ANN and confirmed with spikes, on the calibration samples: a few hundred,
-    with labels under y. The budget holds for a cautious estimate, as if errors were twice as large. Without labels the
+    with labels under y. The budget holds for a cautious estimate of the loss on other samples. Without labels the
     loss is the percentage of samples that get another class. Exit code 1 if no setting keeps the loss; the best one is
     written all the same.
     """  # noqa: D301 (click wants the character, not its spelling)
@@ -160,8 +160,8 @@ def _write_all(result: Tuning, folder: Path) -> list[Path]:
 def _show(result: Tuning, output: str) -> None:
     """The chosen setting, and a line for each of the front."""
     chosen, (x, y) = result.chosen, result.axes
-    columns = ("T", "β", "L", "latency", "interval", "passes", "spikes", "expected", "cautious", "error", "")
-    rows = table(f"Not beaten in {x} and {y}: losses in {result.quantity}, error in %", *columns)
+    columns = ("T", "β", "L", "latency", "interval", "passes", "spikes", "loss", "error", "")
+    rows = table(f"Not beaten in {x} and {y}: cautious losses in {result.quantity}, error in %", *columns)
     rows.padding = (0, 1, 0, 0)  # many columns, one terminal
     for candidate in result.front or (chosen,):
         rows.add_row(*_cells(candidate), "chosen" if candidate == chosen else "")
@@ -187,7 +187,6 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         str(candidate.interval),
         f"{candidate.passes:.1f}",
         f"{candidate.spikes_per_neuron:.2f}",
-        f"{candidate.expected:.2f}",
         f"{candidate.cautious:.2f}",
         f"{candidate.error:.1f}",
     )

@@ -13,7 +13,7 @@ from csscc.io.labels import refuse_other_classes
 from csscc.io.outputs import as_arrays, is_label, is_number
 from csscc.measure.difference import Difference
 
-CAUTION = 2.0
+CAUTION = 1.25  # with which a verdict is wrong in few cases and refuses few that hold, see docs/choosing.md
 Margins = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
@@ -122,8 +122,14 @@ class Agreement:
 
     @property
     def cautious_loss(self) -> float | None:
-        """What the loss on other samples should not exceed, see `cautious_at`; None where there are no classes."""
-        return self.cautious_at(self.deviation) if self.classes else None
+        """What the loss on other samples should not exceed; None where there are no classes.
+
+        That of `cautious_at`, or the one seen, if it is larger: errors of single samples can be larger than normal.
+        """
+        if self.agreement is None:
+            return None
+        seen = 100 - self.agreement if self.loss is None else self.loss
+        return max(self.cautious_at(self.deviation), seen)
 
     @property
     def deviation(self) -> float:
@@ -156,7 +162,7 @@ class Agreement:
         return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))
 
     def cautious_at(self, deviation: float) -> float:
-        """The share of samples, in percent, that errors twice as large would turn from right to wrong.
+        """The share of samples, in percent, that errors `CAUTION` times as large would turn from right to wrong.
 
         A network leads by more on samples it was trained on than on others, and what wrong answers gain by chance is
         no merit: this bounds the loss on new samples where `expected_at` may be too hopeful.

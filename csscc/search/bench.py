@@ -102,6 +102,8 @@ class Bench:
         session, cases = open_session(snn.file, native=False), list(self._first(math.inf if whole else part))
         compared = self._compared(session.run(feeds, self._outputs) for feeds, _ in cases)
         found = self._judged(candidate, compared.deviation, _error(compared))
+        if whole and compared.cautious_loss is not None:
+            found = replace(found, cautious=compared.cautious_loss)
         counted = whole or counting
         batches = [feeds for feeds, _ in self._first(part)] if counted else []
         spikes, operations = _counted(snn, batches) if counted else (math.nan, math.nan)

@@ -170,8 +170,11 @@ def plot_front(result: Tuning, path: str | Path) -> None:
     _divide(axes, labels[x], labels[y], scale, [c.figure(y) for c in shown])
     for candidate in result.front:
         text = f"T={candidate.T}, β={candidate.beta:g}, L={candidate.silent}"
-        at = candidate.figure(x), candidate.figure(y)
-        axes.annotate(text, at, textcoords="offset points", xytext=(6, 6), fontsize="x-small")
+        at, right = (candidate.figure(x), candidate.figure(y)), candidate.figure(x) > sum(axes.get_xlim()) / 2
+        axes.annotate(
+            text, at, textcoords="offset points", xytext=(-6 if right else 6, 6), ha="right" if right else "left",
+            fontsize="x-small",
+        )  # fmt: skip
     axes.legend(fontsize="small")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
