@@ -54,7 +54,7 @@ def collect(
             rows = np.repeat(which & (rest == 0), times)
             if rows.any():
                 _count(result.apart, name, values[rows], axes[name])
-            if not rows.all():
+            if not rows.all() or not rows.size:  # or there are fewer rows than samples, each of several of them
                 _count(result.histograms, name, values[~rows] if rows.any() else values, axes[name])
         result.samples += size
         if progress is not None:

@@ -21,6 +21,7 @@ from csscc.coding.schedule import Schedule
 from csscc.dialect.biases import constant_names
 from csscc.dialect.model import define_operators, with_outputs, with_residuals
 from csscc.dialect.spiking import Spiking, set_schedule, spiking_nodes, view_of
+from csscc.errors import RefusedError
 from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds
 
@@ -224,6 +225,12 @@ class LayerRun:
             spikes = self._session.run(given | self.biases, [output])[output]
             kept.append(spikes if constant else spikes.astype(np.int8))
             batch = len(next(iter(feeds.values())))
+            if len(spikes) % batch:
+                name = self.segment.view.name
+                raise RefusedError(
+                    f"'{name}' has {len(spikes)} rows in all its steps for {batch} samples: what is in front of the "
+                    "spiking layers mixes samples; export the network with the batch in front"
+                )
             here = spikes.reshape(-1, batch, *spikes.shape[1:]).sum(axis=1)
             total = here if total is None else np.add(total, here, out=total)
             samples += batch

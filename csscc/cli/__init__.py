@@ -99,16 +99,26 @@ def _code() -> int:
     except MemoryError:
         echo("Error: there is not enough memory; use fewer samples, or a smaller network", err=True)
         return RefusedError.exit_code
+    except OSError as error:
+        if error.filename is None:
+            return _failed(error)
+        echo(f"Error: {printable(error.filename)}: cannot be used ({error.strerror}); give another path", err=True)
+        return RefusedError.exit_code
     except SystemExit:
         if hasattr(sys.stdout, "wrapped"):  # which click does, and ends with 1, where nobody reads its help
             return 0
         raise
     except Exception as error:
-        if os.environ.get("CSSCC_TRACEBACK"):
-            raise
-        echo(
-            f"Error: csscc failed inside ({type(error).__name__}: {printable(error)}). This is a defect of csscc: "
-            "please report it with the model's structure; CSSCC_TRACEBACK=1 shows where it happened",
-            err=True,
-        )
-        return INTERNAL_ERROR
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Tell of a defect; its exit code."""
+    if os.environ.get("CSSCC_TRACEBACK"):
+        raise error
+    echo(
+        f"Error: csscc failed inside ({type(error).__name__}: {printable(error)}). This is a defect of csscc: "
+        "please report it with the model's structure; CSSCC_TRACEBACK=1 shows where it happened",
+        err=True,
+    )
+    return INTERNAL_ERROR

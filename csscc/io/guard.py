@@ -162,6 +162,8 @@ def _refuse_tensor(tensor: TensorProto) -> None:
         raise RefusedError(f"constant '{tensor.name}' is of data type {tensor.data_type}, which ONNX does not have")
     if any(d < 0 for d in tensor.dims):
         raise RefusedError(f"constant '{tensor.name}' has a shape with negative sizes, {list(tensor.dims)}")
+    if tensor.HasField("segment"):
+        raise RefusedError(f"constant '{tensor.name}' is one segment of a larger one; export it in one piece")
     if tensor.data_location == TensorProto.EXTERNAL:
         return
     number = math.prod(tensor.dims)

@@ -8,6 +8,7 @@ the amplitudes are those of noise, and csscc says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from csscc.passes.linear.factors import spread
 from csscc.runtime.numpy_ops import convolve, paddings
 
 SAMPLES = 64
+FEWEST, NUMBERS = 8, 2**24  # of samples so large that SAMPLES of them would be more numbers, fewer are made
 CHANNEL_CORRELATION = 0.8
 AS_IT_IS = frozenset(["Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 
@@ -43,16 +45,18 @@ def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) 
     everything through. What `specs` leave free behind the batch, `Network.sizes` must state.
     """
     fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
-    number = fixed if isinstance(fixed, int) else SAMPLES
     rows = {t.name: _rows_chosen(t) for t in network.graph.inputs}
-
-    shapes = {s.name: (number, *network.sizes.get(s.name, s.shape)[1:]) for s in specs}
+    behind = {s.name: tuple(network.sizes.get(s.name, s.shape)[1:]) for s in specs}
+    largest = max((math.prod(d for d in shape if isinstance(d, int)) for shape in behind.values()), default=1)
+    samples = min(SAMPLES, max(FEWEST, NUMBERS // max(1, largest)))
+    number = fixed if isinstance(fixed, int) else samples
+    shapes = {name: (number, *shape) for name, shape in behind.items()}
     for name, shape in shapes.items():
         refuse_to_make_up(name, [d for d in shape if isinstance(d, int)])
 
     def chunks() -> Iterator[Arrays]:
         rng = np.random.default_rng(seed)
-        for _ in range(max(1, SAMPLES // number)):
+        for _ in range(max(1, samples // number)):
             yield {s.name: _noise(s, shapes[s.name], rows.get(s.name, 0), rng) for s in specs}
 
     return Source(specs, chunks, "synthetic inputs", None, synthetic=True)

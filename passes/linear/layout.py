@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
+from csscc import limits
 from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
@@ -38,7 +40,10 @@ class Selection(LinearOp):
 
     def _refuse_batch(self, node: gs.Node) -> str:
         """Run on three samples: each must come out as it does alone."""
-        return next(filter(None, (self._refuse_sizes(node, sizes) for sizes in _sizes_to_try(node))), "")
+        tried = _sizes_to_try(node)
+        if any(math.prod(sizes) > limits.MADE_UP // 8 for sizes in tried):
+            return f"a sample of {limits.MADE_UP // 8:,} numbers or more is too large to look at"
+        return next(filter(None, (self._refuse_sizes(node, sizes) for sizes in tried)), "")
 
     def _refuse_sizes(self, node: gs.Node, sizes: list[int]) -> str:
         samples = np.arange(3 * int(np.prod(sizes))).reshape(3, *sizes).astype(np.float32) + 1

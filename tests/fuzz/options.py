@@ -47,6 +47,7 @@ NEEDED = {
     "sweep": ("--data", "d.npz", "--T", "3", "--beta", "2", "--silent", "1", "--limit", "4", "--samples", "8"),
 }  # fmt: skip
 WRITES = ("-o", "--output", "--plot", "--dump-ir", "--all")
+RESULTS = ("results.", "settings.", "accuracy_", "loss_", "agreement_", "error_", "no")
 SLOW = ("--jobs",)  # each process starts anew
 
 
@@ -71,15 +72,18 @@ def of_options(rng: random.Random) -> Case:
         arguments += ["-o", _output(rng)]
     if rng.random() < 0.1:
         arguments[rng.randrange(1, len(arguments))] = rng.choice(VALUES)
-    return Case(arguments, ("out", "linked", *_may_be_written(arguments)))
+    results = RESULTS if command == "sweep" else ()  # which writes a folder, perhaps this one or one that it makes
+    return Case(arguments, ("out", "linked", *results, *_may_be_written(arguments)))
 
 
 def _may_be_written(arguments: list[str]) -> list[str]:
     """What a command is given to write; what it reads, too, must stay."""
     special = ("null", "fifo", "loop", "readonly", "link", "", ".", "..")
     given = [a for a, before in zip(arguments[1:], arguments, strict=False) if before in WRITES]
-    read = [a for a, before in zip(arguments[1:], arguments, strict=False) if before not in WRITES]
-    return [a for a in given if a not in (*special, *read)]
+    pairs = zip(arguments[1:], arguments, strict=False)
+    read = [a for a, before in pairs if before not in WRITES and a in ("m.onnx", "s.onnx", "d.npz")]
+    named = [part for a in given for part in (a, a.partition("/")[0])]  # or the folder that it is in
+    return [a for a in named if a not in (*special, *read)]
 
 
 def _value(rng: random.Random, option: click.Option) -> str:
