@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from csscc.io.data import InputSpec
+from csscc.passes.canonical.float_quantisers import staircase_around
 from csscc.passes.canonical.load import load
 from csscc.passes.convert import synthetic
 from csscc.passes.convert.find_regions import FindRegions, survey
 from csscc.passes.convert.synthetic import FEWEST, SAMPLES, synthetic_source
 from csscc.pipeline import canonical, canonical_passes, run_pipeline
-from tests.helpers import parse
+from tests.helpers import network_of, parse
 from tests.test_hostile_models import COMMANDS, COMPILE, Change, Run, changed, network, sparse
 
 
@@ -139,6 +141,16 @@ def test_a_network_that_mixes_samples_before_its_layers_is_refused(run: Run) -> 
     onnx.save(parse(text), "m.onnx")
     code, err = run("compile", "m.onnx", "--T", 3, "-q", "-o", "o.onnx")
     assert (code, "mixes samples; export the network with the batch in front" in err) == (3, True), err
+
+
+def test_constants_that_are_rounded_are_no_quantised_activation() -> None:
+    text = """g (float[N,4] x) => (float[N,4] y) <float[1,4] k>
+    { s = Mul(k, k) r = Round(s) t = Mul(r, k) y = Add(x, t) }"""
+    graph = network_of(parse(text)).graph
+    (node,) = (n for n in graph.nodes if n.op == "Round")
+    assert staircase_around(graph, node) is None
+    node.inputs[0] = gs.Constant("known", np.ones((1, 4), np.float32))
+    assert staircase_around(graph, node) is None
 
 
 @pytest.mark.parametrize(("size", "number"), [(8, SAMPLES), (32, 16), (64, FEWEST)])

@@ -97,6 +97,8 @@ def _start(low: Array, high: Array) -> _Affine:
 
 def staircase_around(graph: gs.Graph, node: gs.Node) -> tuple[gs.Tensor, gs.Node, Staircase] | None:
     """What the staircase around a Round reads, its last node, and the staircase; None if there is none."""
+    if not _is_computed(node):
+        return None
     before, behind = list(_before(graph, node)), list(_behind(graph, node))
     for last in range(len(behind), 0, -1):
         for first in range(len(before) + 1):
@@ -108,6 +110,11 @@ def staircase_around(graph: gs.Graph, node: gs.Node) -> tuple[gs.Tensor, gs.Node
     return None
 
 
+def _is_computed(node: gs.Node) -> bool:
+    """Whether a node reads more than constants: what cannot be folded, as it cannot be run, may read nothing else."""
+    return any(constant(node, i) is None for i in range(len(node.inputs)))
+
+
 def _data(node: gs.Node) -> int:
     return next(i for i in range(len(node.inputs)) if constant(node, i) is None)
 
@@ -117,6 +124,8 @@ def _before(graph: gs.Graph, node: gs.Node) -> Iterator[gs.Node]:
     for _ in range(LONGEST):
         maker = producer(node.inputs[_data(node)])
         if maker is None or only_reader(graph, maker.outputs[0]) is None or not _plain(maker):
+            return
+        if not _is_computed(maker):
             return
         yield maker
         node = maker
