@@ -45,13 +45,15 @@ TOGETHER = 3
 class ChooseSilence(BasePass):
     """Choose the silent steps of each layer.
 
-    Up to `samples` samples are used, fewer where one run would take more than `budget` multiply-accumulates.
+    Up to `samples` samples are used, fewer where one run would take more than `budget` multiply-accumulates or decide
+    more than `spikes` spikes, each of which is decided once for every number of steps that is tried.
     """
 
     source: Source
     name: ClassVar[str] = "choose-silence"
     samples: int = 16
     budget: float = 4e10
+    spikes: float = 3e8
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
@@ -62,7 +64,7 @@ class ChooseSilence(BasePass):
         known = {view.name: view.schedule.silent for _, view in neurons(network.graph) if view.name not in settled}
         if not known:
             return 0
-        batches = layer_batches(network, self.source, self.samples, self.budget)
+        batches = layer_batches(network, self.source, self.samples, self.budget, self.spikes)
         for run in LayerRuns(export_model(network), batches):
             view = run.segment.view
             if view.name in known:

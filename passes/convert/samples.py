@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
@@ -26,20 +27,22 @@ def batch_size(network: Network, names: Iterable[str], share: int = 1, limit: in
     if network.batch is None:
         first = next((t.shape[0] for t in network.graph.inputs if t.shape), None)
         return first if isinstance(first, int) else 1
-    tensors, shapes = network.graph.tensors(), sized_shapes(network)
-    per_sample = 4 * sum(_size(shapes.get(name, tensors[name].shape)) for name in names)
-    return max(1, min(limit, BATCH_BYTES // max(per_sample, 1)) // share)
+    return max(1, min(limit, BATCH_BYTES // max(4 * _values(network, names), 1)) // share)
 
 
-def layer_batches(network: Network, source: Source, samples: int, budget: float) -> list[Feeds]:
+def layer_batches(
+    network: Network, source: Source, samples: int, budget: float, spikes: float = math.inf
+) -> list[Feeds]:
     """Up to `samples` samples for a run of the spiking network layer by layer.
 
-    Fewer where one run would take more than `budget` multiply-accumulates, in batches of which a layer's tensors fit in
-    memory T times. Where sizes are free, those of the first sample's size: a layer's means are taken place by place.
+    Fewer where one run would take more than `budget` multiply-accumulates or decide more than `spikes` spikes, in
+    batches of which a layer's tensors fit in memory T times. Where sizes are free, those of the first sample's size: a
+    layer's means are taken place by place.
     """
     assert network.ann is not None
-    ann = replace(network, graph=network.ann)
-    affordable = affordable_samples(network.ann, network.coding.T, samples, budget, shapes=sized_shapes(ann))
+    ann, T = replace(network, graph=network.ann), network.coding.T
+    few = samples if math.isinf(spikes) else max(1, int(spikes // max(T * _values(ann, network.amplitudes), 1)))
+    affordable = affordable_samples(network.ann, T, min(samples, few), budget, shapes=sized_shapes(ann))
     size = batch_size(ann, network.amplitudes, share=4)
     batches = source.batches(size)
     first = next(batches)
@@ -50,6 +53,12 @@ def layer_batches(network: Network, source: Source, samples: int, budget: float)
 def in_whole_batches(network: Network, samples: int, size: int) -> int:
     """As many of the samples as fill batches of `size`, where the network takes no others; one batch at least."""
     return samples if network.batch is not None else max(1, samples // size) * size
+
+
+def _values(network: Network, names: Iterable[str]) -> int:
+    """Values of the named tensors together, one sample."""
+    tensors, shapes = network.graph.tensors(), sized_shapes(network)
+    return sum(_size(shapes.get(name, tensors[name].shape)) for name in names)
 
 
 def _size(shape: Shape | None) -> int:

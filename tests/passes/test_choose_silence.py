@@ -16,6 +16,7 @@ from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.choose_silence import ENOUGH, TIMING, ChooseSilence
 from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.samples import layer_batches
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.lower.kernels import open_session
 from csscc.pipeline import run_pipeline
@@ -152,3 +153,12 @@ def test_a_stated_number_is_obeyed_and_auto_is_the_default():
     wanted = run(model, {"x": x})["y"]
     errors = [rms(snn.run(x) - wanted) for snn in (stated, chosen)]
     assert errors[1] < 1.1 * errors[0]
+
+
+def test_networks_of_many_neurons_run_on_fewer_samples() -> None:
+    """So many spikes as are asked for are those of all neurons at all steps; one sample there is always."""
+    _, source, network = _network()
+    neurons_and_inputs = 3 * 64 + 3 * 6 * 64
+    for spikes, expected in ((5.5 * 6 * neurons_and_inputs, 5), (1, 1), (1e9, 16)):
+        batches = layer_batches(network, source, 16, 1e12, spikes)
+        assert sum(len(batch["x"]) for batch in batches) == expected
