@@ -77,3 +77,26 @@ def test_a_loss_that_is_seen_counts_though_normal_errors_would_not_cause_it(labe
     compared.add({"y": ann}, {"y": snn}, 100)
     assert compared.cautious_at(compared.deviation) < 0.1
     assert compared.cautious_loss == 3
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_parts_together_are_the_whole(labelled: bool) -> None:
+    rng = np.random.default_rng(7)
+    ann, truth = rng.normal(size=(30, 4)), rng.integers(0, 4, 30)
+    snn = ann + rng.normal(0, 0.5, (30, 4))
+
+    def compared(start: int, stop: int) -> Agreement:
+        made = Agreement(truth[start:stop] if labelled else None)
+        for at in range(start, stop, 5):
+            made.add({"y": ann[at : at + 5]}, {"y": snn[at : at + 5]}, 5)
+        return made
+
+    whole, parts = compared(0, 30), compared(0, 10)
+    for start in (10, 20):
+        parts.merge(compared(start, start + 10))
+    for figure in ("samples", "agreement", "ann_accuracy", "snn_accuracy", "expected_loss", "cautious_loss", "faults"):
+        assert getattr(parts, figure) == getattr(whole, figure)
+    assert parts.output_error["y"] == pytest.approx(whole.output_error["y"])
+    snn[25] = np.nan
+    parts.merge(compared(25, 30))
+    assert parts.faults == compared(25, 30).faults != ()

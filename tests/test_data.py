@@ -280,3 +280,14 @@ def test_limited_cuts_the_last_batch() -> None:
 def test_checked_picks_the_inputs_only() -> None:
     chunk = {"image": samples(), "other": np.ones(3)}
     assert list(checked(chunk, ONE, "here")) == ["image"]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 4), (3, 4), (3, 9), (5, 99), (9, 10)])
+def test_a_part_of_a_source_is_what_stands_there(start: int, stop: int) -> None:
+    x, y = np.arange(20.0, dtype=np.float32).reshape(10, 2), np.arange(10)
+    specs = (InputSpec("x", (None, 2), "float32"),)
+    for data in ({"x": x, "y": y}, lambda: iter([(x[:3], y[:3]), (x[3:8], y[3:8]), (x[8:], y[8:])])):
+        part = open_source(data, specs).between(start, stop)
+        np.testing.assert_array_equal(np.concatenate([feeds["x"] for feeds in part.batches(4)]), x[start:stop])
+        np.testing.assert_array_equal(part.labels, y[start:stop])
+        assert part.size in (None, len(x[start:stop]))

@@ -12,9 +12,13 @@ import numpy as np
 import onnx
 import pytest
 
+import csscc
 from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import strict_json
+from csscc.measure.energy_costs import EnergyCosts
+from csscc.measure.evaluation import evaluate
 from csscc.search.settings import Row, grid
+from csscc.search.shared import Shared, evaluate_shared
 from csscc.search.sweep import Job, sweep
 from csscc.search.tune import tune
 from tests.helpers import small_classifier
@@ -77,6 +81,24 @@ def test_workers_that_find_other_files_are_refused(
     monkeypatch.setattr("csscc.search.sweep.digest_of_model", lambda model: "of this machine")
     with pytest.raises(RefusedError, match="another model, other data"):
         sweep(job, SETTINGS, tmp_path / "out", scheduler=cluster.scheduler_address)
+
+
+def test_an_evaluation_finds_the_same(cluster: Any, job: Job, tmp_path: Path) -> None:
+    snn = tmp_path / "snn.onnx"
+    csscc.compile(job.model, job.data, T=3, beta=2.0).save(snn)
+    alone = evaluate(job.model, snn, job.data, energy=EnergyCosts())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("csscc.search.shared.PARTS", 5)
+        patch.setattr("csscc.measure.pair.SPIKE_TRAINS", 1)  # one sample at a time, in all parts but those of workers
+        shared = evaluate_shared(
+            Shared(job.model, str(snn), job.data), scheduler=cluster.scheduler_address, energy=EnergyCosts()
+        )
+    found, expected = shared.as_dict(), alone.as_dict()
+    assert found["samples"] == 64
+    assert found["output_error"] == pytest.approx(expected["output_error"])
+    different = {k for k in found if found[k] != expected[k]} - {"ann_milliseconds", "snn_milliseconds", "output_error"}
+    assert all(found[k] == pytest.approx(expected[k]) for k in different)
+    assert different <= {"expected_loss", "cautious_loss"}
 
 
 @pytest.mark.parametrize(

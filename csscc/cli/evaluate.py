@@ -21,6 +21,7 @@ from csscc.cli.common import (
     table,
     take_images,
     warn,
+    workers_options,
 )
 from csscc.measure.running import running_total
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--energy", is_flag=True, help="Estimate the energy of an inference; of the ANN in float32 and int8.")
 @energy_costs_option
 @native_option
+@workers_options
 @image_options
 @json_option
 @quiet_option
@@ -56,6 +58,8 @@ def evaluate_command(
     energy: bool,
     energy_costs: str | None,
     native: bool,
+    jobs: int,
+    scheduler: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -69,20 +73,19 @@ def evaluate_command(
     from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.measure.evaluation import evaluate
+    from csscc.search.shared import Shared, evaluate_shared
 
     images = take_images(options)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts() if energy else None
     with progress(quiet or as_json) as advance:
-        result = evaluate(
-            ann,
-            snn,
-            data,
-            images=images,
-            limit=limit,
-            native=native,
-            energy=costs,
-            progress=running_total(advance, "evaluating"),
-        )
+        told = running_total(advance, "evaluating")
+        if jobs == 1 and scheduler is None:
+            result = evaluate(
+                ann, snn, data, images=images, limit=limit, native=native, energy=costs, progress=told
+            )  # fmt: skip
+        else:
+            work = Shared(ann, snn, data, images, limit, native)
+            result = evaluate_shared(work, jobs=jobs, scheduler=scheduler, energy=costs, progress=told)
     for text in result.warnings:
         warn(text)
     if as_json:

@@ -74,6 +74,17 @@ class Source:
 
         return replace(self, chunks=lambda: limited(chunks(), samples), size=size, _labels=labels)
 
+    def between(self, start: int, stop: int) -> Source:
+        """The samples from `start` on, before `stop`."""
+        upto = self.first(stop)
+
+        def labels() -> NDArray[np.int64] | None:
+            known = upto.labels
+            return None if known is None else known[start:]
+
+        size = None if upto.size is None else max(0, upto.size - start)
+        return replace(upto, chunks=lambda: skipped(upto.chunks(), start), size=size, _labels=labels)
+
     @property
     def name(self) -> str:
         """What a file may say of it: the description without the folders of this machine."""
@@ -135,6 +146,15 @@ def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
         left -= size
         if left <= 0:
             return
+
+
+def skipped(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
+    """What is behind the first `samples` samples."""
+    for feeds in batches:
+        size = len(next(iter(feeds.values())))
+        if samples < size:
+            yield {n: a[samples:] for n, a in feeds.items()} if samples else feeds
+        samples = max(0, samples - size)
 
 
 def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str, NDArray[Any]]:

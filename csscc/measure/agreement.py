@@ -63,6 +63,16 @@ class Agreement:
         self.samples += number
         self._leads = None
 
+    def merge(self, later: Agreement) -> None:
+        """Add the comparison of the samples behind these."""
+        if self._labels is not None and later._labels is not None:
+            self._labels = np.concatenate([self._labels[: self.samples], later._labels])
+        self.samples += later.samples
+        self.left_out |= later.left_out
+        for name, difference in later._differences.items():
+            self._differences.setdefault(name, Difference(name, difference.labels)).merge(difference)
+        self._ann, self._snn, self._leads = [*self._ann, *later._ann], [*self._snn, *later._snn], None
+
     @property
     def classes(self) -> bool:
         """Whether the networks are classifiers."""

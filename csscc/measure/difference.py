@@ -61,6 +61,13 @@ class Difference:
         self.lost += float(((b - a) ** 2).sum())
         self.total += float((a**2).sum())
 
+    def merge(self, other: Difference) -> None:
+        """Add the difference of other values."""
+        self.lost += other.lost
+        self.total += other.total
+        self.ann_unknown += other.ann_unknown
+        self.snn_unknown += other.snn_unknown
+
     @property
     def error(self) -> float:
         """RMS of the difference relative to the ANN's RMS; of labels, the share that differs."""

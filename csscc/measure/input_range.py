@@ -48,6 +48,13 @@ class InputRange:
             self._beyond[name] += int(np.count_nonzero(values > FACTOR * top))
             self._seen[name] += values.size
 
+    def merge(self, other: InputRange) -> None:
+        """Add what another one has seen of the same inputs."""
+        for name in self._tops:
+            self._largest[name] = max(self._largest[name], other._largest[name])
+            self._beyond[name] += other._beyond[name]
+            self._seen[name] += other._seen[name]
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """One text for each input that was calibrated for another range."""

@@ -45,6 +45,9 @@ class Meter:
         model: the network by layer.
         native: use native kernels where they are compiled.
         shown: trains and currents that `run` returns beside the outputs.
+
+    Attributes:
+        sums: what was counted so far.
     """
 
     def __init__(self, model: onnx.ModelProto, native: bool, shown: Iterable[str] = ()) -> None:
@@ -77,7 +80,7 @@ class Meter:
                 self._count(model, f"ones:{name}", ones)
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
         self._session = open_session(model, native=native)
-        self._sums: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
         self.ann_operations = float(sum(w.macs for w in weighted_nodes(model)))
 
     def _count(self, model: onnx.ModelProto, key: str, chain: list[tuple[str, str]]) -> None:
@@ -101,10 +104,7 @@ class Meter:
         results, trains = [], []
         for start in range(0, number - size + 1, size):
             values = self._session.run({n: a[start : start + size] for n, a in feeds.items()})
-            for key, output in self._counters.items():
-                value = float(values[output])
-                old = self._sums.get(key, 0.0)
-                self._sums[key] = max(old, value) if key.startswith("top:") else old + value
+            self.sums = merged(self.sums, {key: float(values[output]) for key, output in self._counters.items()})
             results.append({n: values[n] for n in self._outputs})
             trains.append({n: values[n].reshape(self._steps, -1, *values[n].shape[1:]) for n in self._shown})
         outputs = results[0] if len(results) == 1 else {n: joined([r[n] for r in results]) for n in self._outputs}
@@ -113,46 +113,54 @@ class Meter:
     @property
     def operations(self) -> float:
         """Synaptic operations so far: for each spike that weights read, the multiply-accumulates it causes."""
-        return sum(self._sums[f"work:{w.node.name}"] * (w.macs / w.cells) for w in self._weighted)
+        return sum(self.sums[f"work:{w.node.name}"] * (w.macs / w.cells) for w in self._weighted)
 
     def synapses(self, samples: int) -> tuple[SynapseWork, ...]:
         """What each node with weights did for one input, on average, in order."""
         result = []
         for w in self._weighted:
             name, fan_out = w.node.name, w.macs / w.cells / samples
-            ones, all_values = self._sums[f"ones:{name}"], self._sums[f"work:{name}"]
+            ones, all_values = self.sums[f"ones:{name}"], self.sums[f"work:{name}"]
             result.append(SynapseWork(name, w.macs, w.weights, ones * fan_out, (all_values - ones) * fan_out))
         return tuple(result)
 
     def neurons(self, samples: int) -> tuple[NeuronWork, ...]:
         """What each encoder and layer of neurons did for one input, on average, in order."""
         return tuple(
-            neuron_work(view_of(node), self._neurons(name, samples), self._sums[f"all:{name}"] / samples, self._shapes)
+            neuron_work(view_of(node), self._neurons(name, samples), self.sums[f"all:{name}"] / samples, self._shapes)
             for name, node in self._kinds.items()
         )
 
     def spikes_per_neuron(self, samples: int) -> float:
         """Spikes per neuron and inference over all layers, encoders included."""
-        spikes = sum(self._sums[f"all:{n}"] for n in self._spikes)
+        spikes = sum(self.sums[f"all:{n}"] for n in self._spikes)
         return spikes / max(sum(self._neurons(n, samples) for n in self._spikes) * samples, 1.0)
 
     def _neurons(self, name: str, samples: int) -> float:
-        return self._sums[f"size:{name}"] / view_of(self._kinds[name]).schedule.T / samples
+        return self.sums[f"size:{name}"] / view_of(self._kinds[name]).schedule.T / samples
 
     def activities(self, samples: int) -> tuple[LayerActivity, ...]:
         """Per layer, in order."""
         result = []
         for name, node in self._kinds.items():
-            total, signed = self._sums[f"all:{name}"], self._sums[f"sum:{name}"]
+            total, signed = self.sums[f"all:{name}"], self.sums[f"sum:{name}"]
             cells = self._neurons(name, samples) * samples
             kind = view_of(node).kind
             positive, negative = (total + signed) / 2 / cells, (total - signed) / 2 / cells
-            if f"over:{name}" not in self._sums:
+            if f"over:{name}" not in self.sums:
                 result.append(LayerActivity(name, kind, positive, negative))
                 continue
-            over = self._sums[f"over:{name}"] / self._sums[f"cells:{name}"]
-            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self._sums[f"top:{name}"]))
+            over = self.sums[f"over:{name}"] / self.sums[f"cells:{name}"]
+            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self.sums[f"top:{name}"]))
         return tuple(result)
+
+
+def merged(counts: dict[str, float], others: dict[str, float]) -> dict[str, float]:
+    """Counts of two parts of the samples: sums, and of the largest residuals the larger."""
+    return {
+        key: max(counts.get(key, 0.0), value) if key.startswith("top:") else counts.get(key, 0.0) + value
+        for key, value in others.items()
+    }
 
 
 def joined(parts: list[Any]) -> Any:
