@@ -18,7 +18,7 @@ from csscc.passes.convert.find_regions import FindRegions, survey
 from csscc.passes.convert.synthetic import FEWEST, SAMPLES, synthetic_source
 from csscc.pipeline import canonical, canonical_passes, run_pipeline
 from tests.helpers import network_of, parse
-from tests.test_hostile_models import COMMANDS, COMPILE, Change, Run, changed, network, sparse
+from tests.test_hostile_models import BEHIND, COMMANDS, COMPILE, LOOP, Change, Run, changed, network, sparse
 
 
 @pytest.fixture
@@ -80,6 +80,12 @@ def sparse_constant(m: onnx.ModelProto) -> None:
     m.graph.ClearField("sparse_initializer")
 
 
+def endless(m: onnx.ModelProto) -> None:
+    """Runtimes refuse such an attribute; who reads but one of its values runs the loop."""
+    m.CopyFrom(network(BEHIND % (LOOP % 2**62)))
+    next(n for n in m.graph.node if n.op_type == "Loop").attribute[0].i = 1
+
+
 def segment(m: onnx.ModelProto) -> None:
     m.graph.initializer[0].segment.end = 1
 
@@ -92,6 +98,7 @@ UNREADABLE: dict[str, tuple[Change, str]] = {
     "weights in a branch": (weights_of_a_branch, "'v' of shape [99, 4] takes 1,584 bytes"),
     "sparse weights in a branch": (sparse_weights_of_a_branch, "sparse tensor"),
     "a sparse constant": (sparse_constant, "sparse tensor"),
+    "an attribute with two values": (endless, "'body' of Loop '' holds values of several types"),
     "a segment of a constant": (segment, "one segment of a larger one"),
 }
 

@@ -22,6 +22,7 @@ _ELEMENTS = {  # fields in which a tensor of each type may hold its values, wher
     "string_data": (TensorProto.STRING,),
 }
 _KNOWN = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+_VALUES = frozenset(("f", "i", "s", "t", "g", "floats", "ints", "strings", "tensors", "graphs"))  # of an attribute
 _LISTS = {
     AttributeProto.FLOATS: "floats",
     AttributeProto.INTS: "ints",
@@ -141,6 +142,8 @@ def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
     field, stated = _LISTS.get(attribute.type), not attribute.ref_attr_name
     if stated and attribute.type == AttributeProto.UNDEFINED:
         raise RefusedError(f"{which} has no type; export the model again")
+    if len(_VALUES.intersection(field.name for field, _ in attribute.ListFields())) > 1:
+        raise RefusedError(f"{which} holds values of several types; export the model again")
     if not attribute.name.isidentifier():
         raise RefusedError(f"{which} has a name that no attribute can have; export the model again")
     if stated and field is not None and not getattr(attribute, field) and node.op_type != "Constant":
