@@ -397,6 +397,8 @@ def test_tune_writes_the_networks_the_table_and_the_plot(
         (("--front", "latency,speed"), "is not two of"),
         (("--front", "loss,error"), "one of them a cost"),
         (("--objective", "loss"), "is not one of"),
+        (("--journal", digits_model()), "would replace what is read"),
+        (("--journal", __file__), "is no journal of a search"),
     ],
     ids=str,
 )

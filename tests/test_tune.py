@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import onnxruntime as ort
 import pytest
 
 import csscc
-from csscc.errors import UsageError
+from csscc.errors import RefusedError, UsageError
+from csscc.io.finite import strict_json
 from csscc.measure.agreement import Agreement
 from csscc.models import digits_data, digits_model
 from csscc.search.bench import Bench
@@ -214,3 +216,25 @@ def test_wrong_usage(samples: dict[str, np.ndarray]) -> None:
             tune(digits_model(), samples, front=axes, **wanted)
     with pytest.raises(UsageError, match="'speed' is not known here"):
         tune(digits_model(), samples, front=("speed", "loss"), **wanted)
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_search_goes_on_where_it_was_and_another_aim_uses_what_is_known(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, tried = tmp_path / "journal", list[str]()
+    do = Study.do
+    monkeypatch.setattr(Study, "do", lambda self, bench, c: tried.append(f"{c.name} {c.stage}") or do(self, bench, c))
+    wanted: dict[str, Any] = {"max_loss": BUDGET, "steps": STEPS, "front": ("latency", "loss"), "journal_file": file}
+    first = tune(*small, **wanted)
+    assert len(tried) == len(set(tried)) == len(file.read_bytes().splitlines())
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-1]) + lines[-1][:50])  # as if it had been stopped
+    before = len(tried)
+    again = tune(*small, **wanted)
+    assert tried[before:] == tried[before - 1 : before]
+    assert strict_json(again.as_dict() | {"seconds": 0}) == strict_json(first.as_dict() | {"seconds": 0})
+    tune(*small, **wanted | {"front": ("steps", "loss")})
+    assert len(tried) == len(set(tried)) + 1
+    with pytest.raises(RefusedError, match="another sweep or search, with other calibration"):
+        tune(small[0], {"x": small[1]["x"]}, **wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from csscc.search.tune import Tuning
 
 
+BEGIN = b'{"fingerprint":'
 _MEANINGS = "\n".join(f"  {name:<9}{meaning}" for name, meaning in QUANTITIES.items())
 
 
@@ -64,6 +66,10 @@ def _axes(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option(
     "--all", "folder", type=click.Path(file_okay=False), metavar="DIR", help="Write every network of the front."
 )
+@click.option(
+    "--journal", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Keep what was tried in this file; searches of the same network and data do not try it again.",
+)  # fmt: skip
 @workers_options
 @input_shape_option
 @image_options
@@ -81,6 +87,7 @@ def tune_command(
     input_shape: dict[str, tuple[int, ...]],
     plot: str | None,
     folder: str | None,
+    journal: str | None,
     jobs: int,
     scheduler: str | None,
     as_json: bool,
@@ -108,6 +115,8 @@ def tune_command(
             raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
     if folder is not None:
         _refuse_folder(folder)
+    if journal is not None:
+        _refuse_journal(journal, model, calibration, output, plot)
     with progress(quiet or as_json) as advance:
         result = tune(
             model,
@@ -121,6 +130,7 @@ def tune_command(
             input_shape=input_shape,
             jobs=jobs,
             scheduler=scheduler,
+            journal_file=journal,
             progress=advance,
         )
         result.snn.save(output)
@@ -148,6 +158,20 @@ def _refuse_folder(folder: str) -> None:
     may_be_made(folder)
     if Path(folder).exists() and any(Path(folder).iterdir()):
         raise UsageError(f"{folder}: is not empty; give a new folder for the networks of the front")
+
+
+def _refuse_journal(journal: str, *others: str | None) -> None:
+    """A journal is written behind what is there, which must be one."""
+    from csscc.errors import UsageError
+
+    refuse_unwritable(journal, *filter(None, others[:2]))
+    file = Path(journal)
+    if any(file.resolve() == Path(other).resolve() for other in others if other):
+        raise UsageError(f"{journal}: is another file of this command; give another path to --journal")
+    with file.open("rb") if file.exists() else io.BytesIO() as opened:
+        begin = opened.read(len(BEGIN))
+    if begin and begin != BEGIN:
+        raise UsageError(f"{journal}: is no journal of a search; give another path to --journal")
 
 
 def _write_all(result: Tuning, folder: Path) -> list[Path]:

@@ -80,6 +80,12 @@ class Candidate:
         """Plain values for JSON."""
         return asdict(self)
 
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Candidate:
+        """The candidate that `as_dict` made; JSON has no numbers that are not finite."""
+        unknown: dict[str, Any] = {n: math.nan for n in ("predicted", "spikes_per_neuron", "synaptic_operations")}
+        return Candidate(**{k: unknown.get(k, math.inf) if v is None else v for k, v in values.items()})
+
 
 def candidates(steps: Iterable[int], outline: Outline) -> Iterator[Candidate]:
     """Every combination of T, beta and silent steps, with its costs; one fewer than coding steps leaves one pass."""

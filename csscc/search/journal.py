@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -25,34 +25,43 @@ from csscc.search.settings import Row
 JOURNAL, RESULTS, TABLE = WRITTEN = ("settings.jsonl", "results.json", "results.csv")
 
 
-class Journal:
-    """``settings.jsonl``: one line for each finished setting, appended as soon as it is known."""
+class Entry(Protocol):
+    """What a journal holds."""
 
-    def __init__(self, path: Path, fingerprint: Mapping[str, str]) -> None:
-        self.path, self.fingerprint = path, dict(fingerprint)
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
 
-    def rows(self) -> list[Row]:
+
+E = TypeVar("E", bound=Entry)
+
+
+class Journal(Generic[E]):
+    """A file of one line for each finished setting, appended as soon as it is known; `made` reads what it says."""
+
+    def __init__(self, path: Path, fingerprint: Mapping[str, str], made: Callable[[dict[str, Any]], E]) -> None:
+        self.path, self.fingerprint, self._made = path, dict(fingerprint), made
+
+    def rows(self) -> list[E]:
         """What is there; a line that was torn when its writer was stopped is not.
 
         Raises:
             RefusedError: the results are those of another model, data or preset.
         """
-        rows = []
+        rows = list[E]()
         for line in self.path.read_bytes().splitlines() if self.path.exists() else ():
             try:
                 entry = json.loads(line)
-                row, fingerprint = Row.from_dict(entry["row"]), entry["fingerprint"]
+                row, fingerprint = self._made(entry["row"]), entry["fingerprint"]
             except (ValueError, KeyError, TypeError):
                 continue
             if fingerprint != self.fingerprint:
                 other = [k for k, v in self.fingerprint.items() if fingerprint.get(k) != v]
-                raise RefusedError(
-                    f"{self.path}: holds results of another sweep, with other {', '.join(other)}; give another folder"
-                )
+                told = f"holds results of another sweep or search, with other {', '.join(other)}"
+                raise RefusedError(f"{self.path}: {told}; give a new one")
             rows.append(row)
         return rows
 
-    def append(self, row: Row) -> None:
+    def append(self, row: E) -> None:
         """Write one line, in one write, behind whatever is there.
 
         Raises:

@@ -117,7 +117,7 @@ def sweep(
         raise UsageError(impossible[0])
     shared = jobs > 1 or scheduler is not None
     with workers(job, min(jobs, len(settings)), scheduler) if shared else contextlib.nullcontext() as others:
-        journal = Journal(folder / JOURNAL, _fingerprint(job, others))
+        journal = Journal(folder / JOURNAL, _fingerprint(job, others), Row.from_dict)
         done = {row.setting: row for row in journal.rows()}
         missing = [s for s in settings if s not in done]
         report = progress or (lambda stage, new, total: None)

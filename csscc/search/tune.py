@@ -11,6 +11,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from csscc.search import Progress
 from csscc.search.bench import Bench
 from csscc.search.candidates import Candidate, Stage, candidates
 from csscc.search.front import COUNTED, TOGETHER, Aim, search
+from csscc.search.journal import Journal, digest, digest_of_model
 from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
 from csscc.search.workers import workers
 from csscc.snn import SNN
@@ -44,6 +47,16 @@ class Study:
     images: ImageOptions | None = None
     input_shape: Shapes | None = None
     counting: bool = False
+
+    def fingerprint(self) -> dict[str, str]:
+        """What is found depends on it."""
+        return {
+            "csscc": version("csscc"),
+            "model": digest_of_model(self.model),
+            "calibration": digest(self.calibration, self.samples or make_options().calibration_samples),
+            "options": f"samples={self.samples} images={self.images} input_shape={self.input_shape} "
+            f"spikes counted={self.counting}",
+        }
 
     def begin(self, progress: Progress | None = None) -> Bench:
         """Calibrate the network, and ask it for its answers."""
@@ -118,6 +131,7 @@ def tune(
     input_shape: Shapes | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
+    journal_file: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
     """Search for the cheapest spiking network whose cautious loss on the calibration samples is at most `max_loss`.
@@ -136,6 +150,8 @@ def tune(
         input_shape: shapes of inputs whose sizes nodes of the core depend on, see `csscc.compile`.
         jobs: processes that share the cores; with more than one, the model and the data must be paths or arrays.
         scheduler: address of a Dask scheduler whose workers do the work instead.
+        journal_file: gets a line for each setting that was tried; another search of the same network and data, with any
+            aim, does not try it again.
         progress: told a stage, what is newly done in it, and how much there is.
 
     Raises:
@@ -156,13 +172,22 @@ def tune(
     cheapest = Aim((chosen_by, "loss"), max_loss, max_loss)
     wanted = cheapest if front is None else _aim(axes, max_loss)
     known = list(bench.predicted(candidates(steps, bench.outline())))
+    kept, journal = dict[tuple[str, Stage], Candidate](), None
+    if journal_file is not None:
+        journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict)
+        kept = {(c.name, "tried" if c.stage == "confirmed" else "predicted"): c for c in journal.rows()}
     shared = jobs > 1 or scheduler is not None
     with workers(study, min(jobs, TOGETHER), scheduler) if shared else contextlib.nullcontext() as others:
 
         def advance(batch: list[Candidate]) -> list[Candidate]:
-            found = [study.do(bench, c) for c in batch] if others is None else others.all(batch)
-            told("trying settings", len(found), None)
-            return found
+            missing = [c for c in batch if (c.name, c.stage) not in kept]
+            results = map(partial(study.do, bench), missing) if others is None else others.all(missing)
+            for c, found in zip(missing, results, strict=True):
+                kept[c.name, c.stage] = found
+                if journal is not None:
+                    journal.append(found)
+            told("trying settings", len(batch), None)
+            return [kept[c.name, c.stage] for c in batch]
 
         if counting:
             known = _scaled(known, cheapest, advance)

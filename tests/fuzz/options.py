@@ -46,7 +46,7 @@ NEEDED = {
     "tune": ("--calibration", "d.npz", "--max-loss", "5", "--T", "3", "--samples", "8"),
     "sweep": ("--data", "d.npz", "--T", "3", "--beta", "2", "--silent", "1", "--limit", "4", "--samples", "8"),
 }  # fmt: skip
-WRITES = ("-o", "--output", "--plot", "--dump-ir", "--all")
+WRITES = ("-o", "--output", "--plot", "--dump-ir", "--all", "--journal")
 RESULTS = ("results.", "settings.", "accuracy_", "loss_", "agreement_", "error_", "no")
 SLOW = ("--jobs",)  # each process starts anew
 
