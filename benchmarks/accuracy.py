@@ -86,6 +86,7 @@ ROWS = (
     *(Row(RESNET20, f"compile --coding rate --T {t}") for t in (32, 64, 128)),
     *(Row(RESNET20, f"compile --coding rate --T {t} --no-negative") for t in (32, 64, 128)),
     *(Row(RESNET20, f"compile --coding fs --T {t}") for t in (4, 6, 8)),
+    *(Row(RESNET20, f"compile --coding {coding} --T {t}") for coding in ("ttfs", "tsc") for t in (64, 256)),
 )  # fmt: skip
 
 
