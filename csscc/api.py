@@ -147,7 +147,7 @@ def compile(
     comparison, looks = _looked_at(model, network, source, check_samples, clock)
     facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
     warnings = (*_missing_data(network, source, facts), *looks, *comparison.warnings)
-    return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, comparison, warnings))
+    return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, clock.changed, comparison, warnings))
 
 
 def _looked_at(
@@ -210,13 +210,15 @@ def _missing_data(network: Network, source: Source, facts: metadata.Facts) -> tu
 
 
 class _Clock:
-    """Seconds each pass took, its checks included."""
+    """Seconds each pass took, its checks included, and the places it changed."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.changed: dict[str, int] = {}
         self._last = time.perf_counter()
 
     def __call__(self, p: Pass, network: Network, changed: int) -> None:
+        self.changed[p.name] = self.changed.get(p.name, 0) + changed
         self.stop(p.name)
 
     def stop(self, name: str) -> None:

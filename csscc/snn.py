@@ -37,12 +37,14 @@ class Report:
     Attributes:
         events: what the passes report.
         seconds: each pass took, and the comparison.
+        changed: places that each pass changed, in all its rounds.
         comparison: with the ANN, on samples that calibrated it.
         warnings: for the user.
     """
 
     events: tuple[Event, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    changed: Mapping[str, int] = field(default_factory=dict)
     comparison: Comparison = field(default_factory=Comparison)
     warnings: tuple[str, ...] = ()
 

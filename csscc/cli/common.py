@@ -72,6 +72,9 @@ energy_costs_option = click.option(
     "--energy-costs", type=click.Path(dir_okay=False), metavar="FILE",
     help="TOML or JSON file of energies per operation, in place of the published ones.",
 )  # fmt: skip
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show what each pass changed, how long it took, and every note by itself."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from csscc.cli.common import (
     steps_text,
     table,
     take_images,
+    verbose_option,
     warn,
 )
 from csscc.coding.coding import Coding
@@ -34,7 +35,7 @@ from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 if TYPE_CHECKING:
     from csscc.dialect.network import Event
     from csscc.measure.comparison import Comparison
-    from csscc.snn import SNN
+    from csscc.snn import SNN, Report
 
 NOT_COMPARED = "not compared"
 SHOWN = 3  # nodes that a note names
@@ -102,6 +103,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network after every pass to this folder.")
 @json_option
 @quiet_option
+@verbose_option
 def compile_command(
     model: str,
     output: str,
@@ -111,6 +113,7 @@ def compile_command(
     dump_ir: str | None,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
@@ -146,7 +149,9 @@ def compile_command(
     if as_json:
         print_json(summary(snn, files))
     elif not quiet:
-        show(snn, files)
+        if verbose:
+            show_passes(snn.report)
+        show(snn, files, notes=not verbose)
 
 
 def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
@@ -170,12 +175,25 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "samples_compared": snn.report.comparison.samples,
         "warnings": list(snn.report.warnings),
         "events": [{"pass": e.source, "node": e.node, "text": e.text} for e in snn.report.events],
+        "changed": dict(snn.report.changed),
         "seconds": {k: round(v, 3) for k, v in snn.report.seconds.items()},
     }
 
 
-def show(snn: SNN, files: list[Path]) -> None:
-    """A few lines for people."""
+def show_passes(report: Report) -> None:
+    """What each pass did, in order, and all that it noted."""
+    rows = table("passes, in order", "pass", "changed", "seconds")
+    for name, seconds in report.seconds.items():
+        changed = report.changed.get(name)
+        rows.add_row(name, "" if changed is None else f"{changed:,}", f"{seconds:.2f}")
+    out = console()
+    out.print(rows)
+    for event in report.events:
+        out.print(f"{event.source}: {event.node}: {event.text}")
+
+
+def show(snn: SNN, files: list[Path], *, notes: bool = True) -> None:
+    """A few lines for people; without `notes`, what passes noted is left out."""
     from csscc.dialect.sizes import of_samples
 
     facts = summary(snn, files)
@@ -203,13 +221,18 @@ def show(snn: SNN, files: list[Path]) -> None:
         + (far if far == NOT_COMPARED else f"differs from the ANN {far}"),
         rows,
     )
-    notes = [e for e in snn.report.events if e.source != "adjust-amplitudes"]
-    raised = len(snn.report.events) - len(notes)
+    if notes:
+        _show_notes(snn.report.events)
+    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA")
+
+
+def _show_notes(events: Sequence[Event]) -> None:
+    notes = [e for e in events if e.source != "adjust-amplitudes"]
+    raised, out = len(events) - len(notes), console()
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
     for note in grouped(notes):
         out.print(f"Note, {note}")
-    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA")
 
 
 def grouped(events: Iterable[Event]) -> list[str]:
