@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^(?P<mark>```+)(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^(?P=mark)[ ]*$", re.DOTALL | re.MULTILINE)
-REMARK = re.compile(r"<!-- (?P<word>not run|slow|from): (?P<rest>[^>]+) -->\n\n?\Z")
+REMARK = re.compile(r"<!-- (?P<word>not run|slow|from|prints): (?P<rest>[^>]+) -->\n\n?\Z")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Code between fences; `remark` is a comment in front of it: ``not run``, ``slow`` or ``from``, and the rest."""
+    """Code between fences; `remark` is a comment in front of it: a word that `REMARK` names, and the rest."""
 
     kind: str
     text: str

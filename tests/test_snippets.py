@@ -3,6 +3,8 @@
 Blocks of ``sh`` and ``python`` run; a Python block whose first line is a comment with a file's name is that file.
 ``<!-- not run: reason -->`` in front of a block leaves it out; ``<!-- slow: reason -->`` does so unless
 ``CSSCC_SLOW_SNIPPETS=1``; ``<!-- from: path -->`` names the script, run by hand, that holds it.
+``<!-- prints: command -->`` in front of a block of ``text`` says that the command prints it; one that the page has not
+run by then is run for it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import pytest
 
 from csscc import cli
 from tests.docs import PAGES, ROOT, Block, blocks
+from tests.shown import differences
 
+Capture = pytest.CaptureFixture[str]
 RUN = ("sh", "python")
 SHOWN = ("text", "diff", "toml", "csv", "js", "cpp", "csharp")
 FILE = re.compile(r"# ([\w.]+)\n")
@@ -60,32 +64,45 @@ def do(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"neither csscc nor python: {shlex.join(words)}; mark the block as not run")
 
 
-def run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def run(block: Block, printed: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Run a block; `printed` gets what each of its commands prints."""
     named = FILE.match(block.text)
     if block.kind == "sh":
         for words in commands(block.text):
             do(words, monkeypatch)
+            printed[shlex.join(words)] = capsys.readouterr().out
     elif named:
         Path(named[1]).write_text(block.text)
     else:
         exec(compile(block.text, "snippet", "exec"), {"__name__": "snippet"})
 
 
+def check(block: Block, printed: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Compare a block of output with what its command prints; run the command if the page has not."""
+    (words,) = commands(block.remark[1])
+    command = shlex.join(words)
+    if command not in printed:
+        run(Block("sh", command, block.line), printed, monkeypatch, capsys)
+    found = differences(block.text, printed[command])
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_snippets_run(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     for folder in ("models", "examples"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
+    printed = dict[str, str]()
     for block in blocks((ROOT / page).read_text()):
-        if block.kind in RUN and block.remark[0] not in NEVER:
-            try:
-                run(block, monkeypatch)
-            except BaseException as error:
-                said = capsys.readouterr()
-                raise AssertionError(f"{page}:{block.line}\n{block.text}\n{said.out}{said.err}") from error
+        try:
+            if block.kind in RUN and block.remark[0] not in NEVER:
+                run(block, printed, monkeypatch, capsys)
+            elif block.remark[0] == "prints":
+                check(block, printed, monkeypatch, capsys)
+        except BaseException as error:
+            said = capsys.readouterr()
+            raise AssertionError(f"{page}:{block.line}\n{block.text}\n{said.out}{said.err}{error}") from error
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -104,7 +121,7 @@ def test_few_blocks_are_left_out() -> None:
     assert sum(not block.remark[0] for block in found) > LEFT_OUT["not run"]
 
 
-def test_a_snippet_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snippet_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.chdir(tmp_path)
     for kind, text in (
         ("sh", "csscc inspect no_such.onnx\n"),
@@ -114,7 +131,38 @@ def test_a_snippet_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         (block,) = blocks(f"```{kind}\n{text}```\n")
         with pytest.raises((AssertionError, SystemExit, ZeroDivisionError)):
-            run(block, monkeypatch)
+            run(block, {}, monkeypatch, capsys)
+
+
+def test_output_that_is_shown_is_compared() -> None:
+    printed = " ─────\n  loss   +0.10 points\n  steps   1,012 / 20\n  error  0.56%\n  time   4.2 ms\nand more 1\n"
+    assert not differences("loss +0.11 points\nsteps 1,012 / 20\nerror 0.54%\ntime 17 ms", printed)
+    assert not differences("error  0.56%", printed)
+    for shown in (
+        "",
+        "loss +0.13 points",
+        "loss -0.10 points",
+        "steps 1,013 / 20",
+        "steps 1,012 / 20.0",
+        "error 0.5%",
+        "error nan%",
+        "loss +0.10 points error",
+    ):
+        assert differences(shown, printed), shown
+    assert differences("error 0.56%", printed.replace("0.56", "nan"))
+
+
+def test_output_that_is_stale_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = "python -c 'print(\"spikes 2.25\")'"
+    for text, stale in (("spikes 2.26\n", False), ("spikes 2.28\n", True), ("neurons 2.25\n", True)):
+        (block,) = blocks(f"<!-- prints: {command} -->\n\n```text\n{text}```\n")
+        printed = dict[str, str]()
+        if stale:
+            with pytest.raises(AssertionError, match=r"2\.28 is 2\.25 now|not printed: neurons"):
+                check(block, printed, monkeypatch, capsys)
+        else:
+            check(block, printed, monkeypatch, capsys)
 
 
 def test_commands_are_read_as_a_shell_reads_them() -> None:
