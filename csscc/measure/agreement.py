@@ -13,7 +13,6 @@ from csscc.io.labels import refuse_other_classes
 from csscc.io.outputs import as_arrays, is_label, is_number
 from csscc.measure.difference import Difference
 
-CAUTION = 1.25  # with which a verdict is wrong in few cases and refuses few that hold, see docs/choosing.md
 Margins = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
@@ -172,12 +171,12 @@ class Agreement:
         return 100 * float(np.mean(changed * ((first == truth).astype(float) - (second == truth))))
 
     def cautious_at(self, deviation: float) -> float:
-        """The share of samples, in percent, that errors `CAUTION` times as large would turn from right to wrong.
+        """The share of samples, in percent, that errors of the margins turn from right to wrong.
 
-        A network leads by more on samples it was trained on than on others, and what wrong answers gain by chance is
-        no merit: this bounds the loss on new samples where `expected_at` may be too hopeful.
+        What wrong answers gain by chance is no merit: this bounds the loss on new samples where `expected_at` may be
+        too hopeful.
         """
-        changed, (_, first, _) = self._changed(CAUTION * deviation), self._margins
+        changed, (_, first, _) = self._changed(deviation), self._margins
         if self._labels is None or math.isinf(deviation):
             return 100 * float(changed.mean())
         return 100 * float(np.mean(changed * (first == self._labels[: self.samples])))
