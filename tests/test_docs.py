@@ -71,7 +71,7 @@ def test_a_table_states_what_the_code_does() -> None:
     assert "| `Div` | 2 | channel |  | yes | bit for bit |" in tables.neurons()
 
 
-@pytest.mark.parametrize("page", sorted({*LINKED} - {"CONTRIBUTING.md"}))
+@pytest.mark.parametrize("page", LINKED)
 def test_the_words_are_those_of_the_field(page: str) -> None:
     """Not those of a metaphor that takes a second reading: neurons do not hear, and nothing is spelled or worth."""
     found = [
