@@ -272,7 +272,7 @@ def _is_spiking(op: str) -> bool:
 
 def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any], *, stepped: bool) -> Spiking[Any]:
     if "worth" not in given:
-        raise RefusedError(f"node '{name}' ({op}) does not state what its spikes are worth; compile the network again")
+        raise RefusedError(f"node '{name}' ({op}) does not state the weights of its spikes; compile the network again")
     try:
         schedule = Schedule(
             worth=numbers(given["worth"]),

@@ -27,16 +27,16 @@ def _same_coding(network: Network) -> Iterator[str]:
     wanted = numbers(network.coding.encoder.worth)
     for _, view in spiking_nodes(network.graph):
         if view.schedule.worth != wanted:
-            yield f"the spikes of '{view.name}' are worth {view.schedule.worth}, those of the network {wanted}"
+            yield f"the spikes of '{view.name}' have the weights {view.schedule.worth}, those of the network {wanted}"
 
 
 def _schedules_are_sound(network: Network) -> Iterator[str]:
     for _, view in spiking_nodes(network.graph):
         s = view.schedule
         if view.is_neuron and not len(s.merged) <= min(s.silent + 1, s.T):
-            yield f"'{view.name}' hears {len(s.merged)} steps as one and fires after {s.silent + 1}"
+            yield f"'{view.name}' receives {len(s.merged)} steps as one and fires after {s.silent + 1}"
         if view.is_neuron and not 1 <= view.reads <= len(s.merged):
-            yield f"'{view.name}' reads {view.reads} steps as one and hears only {len(s.merged)} so"
+            yield f"'{view.name}' reads {view.reads} steps as one, of {len(s.merged)} that it may"
         if not (1 <= view.sends.steps <= s.T and view.sends.merged[-1] == 1):
             yield f"'{view.name}' sends no train of {s.T} steps"
 

@@ -54,7 +54,7 @@ class BatchFirst(BasePass):
             try:
                 fronts.hand_back()
             except UnfitError:
-                network.report(self.name, "batch", "not brought to the front: a shape behind the core cannot be said")
+                network.report(self.name, "batch", "not brought to the front: a shape after the core cannot be stated")
                 graph.nodes, rewritten = nodes, 0
         graph.cleanup().toposort()
         if rewritten:

@@ -180,7 +180,7 @@ def _advice(node: gs.Node) -> str:
     if is_foreign(node.domain):
         return "export the model with standard operators, before any optimiser of onnxruntime sees it"
     if node.op in ("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "Cast"):
-        return "a layer follows it; move it behind the last layer, or split the model here"
+        return "a layer follows it; move it after the last layer, or split the model here"
     return "replace it by an operator of the table in docs/operators.md, or split the model here"
 
 

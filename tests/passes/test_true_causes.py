@@ -50,6 +50,9 @@ CASES = {
         core("[branch] r = If (on) <then_branch = a () => (float[N,4] p) { p = Relu(h) }, else_branch = b () => (float[N,4] q) { q = Neg(h) }>", inputs="float[N,4] x, bool on"),
         "branch", "its condition is computed", "export one branch",
     ),
+    "sorted values": (
+        core("[best] r, i = TopK (h, four)", weights="int64[1] four = {4},"), "best", "neither linear", "move it after the last layer",
+    ),
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_another_coding(network, op, change):
     node = node_of(network, op)
     for name in {"worth", "thresholds"} & node.attrs.keys():
         node.attrs[name] = change(node.attrs[name])
-    _broken(network, "are worth")
+    _broken(network, "have the weights")
 
 
 def test_one_threshold_a_step(network):
@@ -59,8 +59,8 @@ def test_one_threshold_a_step(network):
 @pytest.mark.parametrize(
     ("attribute", "value", "text"),
     [
-        ("merged", [4.0, 2.0, 1.0], "hears 3 steps as one and fires after 2"),
-        ("reads", 3, "reads 3 steps as one and hears only 2 so"),
+        ("merged", [4.0, 2.0, 1.0], "receives 3 steps as one and fires after 2"),
+        ("reads", 3, "reads 3 steps as one, of 2 that it may"),
         ("reads", 0, "reads 0 steps"),
         ("sends", [2.0], "sends no train"),
         ("sends", [1.0] * 5, "sends no train"),

@@ -97,7 +97,7 @@ def test_neurons_send_no_more_spikes(name: str, scale: float) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("ttfs", {"silent": 3}, "hears all T=32 steps first"),
+        ("ttfs", {"silent": 3}, "a layer waits for all T=32 steps"),
         ("ttfs", {"beta": 2.0}, "one spike at most"),
         ("tsc", {"beta": 2.0}, "two spikes at most"),
         ("tsc", {"negative": False}, "a spike of the other sign; leave --no-negative out"),
