@@ -34,6 +34,7 @@ from csscc.search.workers import workers
 from csscc.snn import SNN
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+BEFORE: dict[Stage, Stage] = {"tried": "predicted", "confirmed": "tried"}
 LESS, MORE = 0.1, 8.0  # losses of interest on a front, as shares of the one that is allowed
 
 
@@ -172,23 +173,13 @@ def tune(
     cheapest = Aim((chosen_by, "loss"), max_loss, max_loss)
     wanted = cheapest if front is None else _aim(axes, max_loss)
     known = list(bench.predicted(candidates(steps, bench.outline())))
-    kept, journal = dict[tuple[str, Stage], Candidate](), None
+    journal = None
     if journal_file is not None:
         journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict)
-        kept = {(c.name, "tried" if c.stage == "confirmed" else "predicted"): c for c in journal.rows()}
     shared = jobs > 1 or scheduler is not None
     with workers(study, min(jobs, TOGETHER), scheduler) if shared else contextlib.nullcontext() as others:
-
-        def advance(batch: list[Candidate]) -> list[Candidate]:
-            missing = [c for c in batch if (c.name, c.stage) not in kept]
-            results = map(partial(study.do, bench), missing) if others is None else others.all(missing)
-            for c, found in zip(missing, results, strict=True):
-                kept[c.name, c.stage] = found
-                if journal is not None:
-                    journal.append(found)
-            told("trying settings", len(batch), None)
-            return [kept[c.name, c.stage] for c in batch]
-
+        do = partial(map, partial(study.do, bench)) if others is None else others.all
+        advance = Trials(do, journal, told)
         if counting:
             known = _scaled(known, cheapest, advance)
         for aim in dict.fromkeys((wanted, cheapest)):
@@ -200,6 +191,30 @@ def tune(
     seconds = time.perf_counter() - started
     front_of = tuple(wanted.front(confirmed))
     return Tuning(chosen, front_of, tuple(known), axes, bool(within), bench.quantity, seconds, bench)
+
+
+class Trials:
+    """Takes candidates one stage further: those of the journal as they stand there, the others by `do`."""
+
+    def __init__(
+        self,
+        do: Callable[[list[Candidate]], Iterable[Candidate]],
+        journal: Journal[Candidate] | None,
+        told: Progress,
+    ) -> None:
+        self._do, self._journal, self._told = do, journal, told
+        rows = journal.rows() if journal is not None else ()
+        self._kept = {(c.name, BEFORE[c.stage]): c for c in rows}
+
+    def __call__(self, batch: list[Candidate]) -> list[Candidate]:
+        """The candidates of `batch`, in order."""
+        missing = [c for c in batch if (c.name, c.stage) not in self._kept]
+        for c, found in zip(missing, self._do(missing), strict=True):
+            self._kept[c.name, c.stage] = found
+            if self._journal is not None:
+                self._journal.append(found)
+        self._told("trying settings", len(batch), None)
+        return [self._kept[c.name, c.stage] for c in batch]
 
 
 def _asked(
