@@ -108,15 +108,7 @@ def tune_command(
     from csscc.search.tune import STEPS, tune
 
     images = take_images(options)
-    refuse_unwritable(output, model, calibration)
-    if plot is not None:
-        refuse_unwritable(plot, model, calibration)
-        if Path(plot).resolve() == Path(output).resolve():
-            raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
-    if folder is not None:
-        _refuse_folder(folder)
-    if journal is not None:
-        _refuse_journal(journal, model, calibration, output, plot)
+    _refuse_outputs(output, plot, folder, journal, (model, calibration))
     with progress(quiet or as_json) as advance:
         result = tune(
             model,
@@ -134,20 +126,39 @@ def tune_command(
             progress=advance,
         )
         result.snn.save(output)
-        written = _write_all(result, Path(folder)) if folder is not None else []
-    if plot is not None:
-        from csscc.search.plots import plot_front
-
-        plot_front(result, plot)
+        written = _write_all(result, folder)
+    _draw(result, plot)
     for text in result.snn.report.warnings:
         warn(text)
     if as_json:
-        print_json({"output": output, "written": list(map(str, written)), **result.as_dict()})
+        print_json({"output": output, "written": written, **result.as_dict()})
     elif not quiet:
         _show(result, output)
     if not result.holds:
         warn(f"no setting keeps the loss within {max_loss:g}; the one that loses least was written")
     return 0 if result.holds else 1
+
+
+def _draw(result: Tuning, plot: str | None) -> None:
+    if plot is not None:
+        from csscc.search.plots import plot_front
+
+        plot_front(result, plot)
+
+
+def _refuse_outputs(
+    output: str, plot: str | None, folder: str | None, journal: str | None, inputs: tuple[str, str]
+) -> None:
+    """Find out before the work starts that something could not be written, or would replace another file."""
+    refuse_unwritable(output, *inputs)
+    if plot is not None:
+        refuse_unwritable(plot, *inputs)
+        if Path(plot).resolve() == Path(output).resolve():
+            raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
+    if folder is not None:
+        _refuse_folder(folder)
+    if journal is not None:
+        _refuse_journal(journal, *inputs, output, plot)
 
 
 def _refuse_folder(folder: str) -> None:
@@ -174,11 +185,14 @@ def _refuse_journal(journal: str, *others: str | None) -> None:
         raise UsageError(f"{journal}: is no journal of a search; give another path to --journal")
 
 
-def _write_all(result: Tuning, folder: Path) -> list[Path]:
+def _write_all(result: Tuning, folder: str | None) -> list[str]:
+    """Paths of the networks of the front, written to `folder` if there is one."""
     from csscc.io.files import made_folder
 
+    if folder is None:
+        return []
     made_folder(folder)
-    return [path for c in result.front for path in result.bench.snn_of(c).save(folder / f"{c.name}.onnx")]
+    return [str(path) for c in result.front for path in result.bench.snn_of(c).save(Path(folder) / f"{c.name}.onnx")]
 
 
 def _show(result: Tuning, output: str) -> None:

@@ -163,34 +163,35 @@ def tune(
         raise UsageError("tuning needs samples to measure on; pass --calibration")
     chosen_by, axes = _asked(objective, front)
     finite(max_loss, "the loss that is allowed")
-    for T in steps:
-        make_options(T=T)
+    steps = [make_options(T=T).coding.T for T in steps]
     started = time.perf_counter()
     told: Progress = progress or (lambda stage, new, total: None)
     counting = bool(set(COUNTED) & {chosen_by, *axes})
     study = Study(model, calibration, samples, images, input_shape, counting)
-    bench = study.begin(told)
-    cheapest = Aim((chosen_by, "loss"), max_loss, max_loss)
+    bench, cheapest = study.begin(told), Aim((chosen_by, "loss"), max_loss, max_loss)
     wanted = cheapest if front is None else _aim(axes, max_loss)
     known = list(bench.predicted(candidates(steps, bench.outline())))
-    journal = None
-    if journal_file is not None:
-        journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict)
+    journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict) if journal_file else None
     shared = jobs > 1 or scheduler is not None
     with workers(study, min(jobs, TOGETHER), scheduler) if shared else contextlib.nullcontext() as others:
         do = partial(map, partial(study.do, bench)) if others is None else others.all
         advance = Trials(do, journal, told)
-        if counting:
-            known = _scaled(known, cheapest, advance)
+        known = _scaled(known, cheapest, advance) if counting else known
         for aim in dict.fromkeys((wanted, cheapest)):
             known = search(known, aim, advance, bench.corrected)
         known = _one_at_least(known, advance)
+    return _tuning(known, cheapest, wanted, axes, bench, time.perf_counter() - started)
+
+
+def _tuning(
+    known: list[Candidate], cheapest: Aim, wanted: Aim, axes: tuple[Quantity, Quantity], bench: Bench, seconds: float
+) -> Tuning:
+    """What follows from all that was tried."""
     confirmed = [c for c in known if c.stage == "confirmed"]
     within = cheapest.front(confirmed)
     chosen = within[0] if within else min(confirmed, key=lambda c: c.cautious)
-    seconds = time.perf_counter() - started
-    front_of = tuple(wanted.front(confirmed))
-    return Tuning(chosen, front_of, tuple(known), axes, bool(within), bench.quantity, seconds, bench)
+    front = tuple(wanted.front(confirmed))
+    return Tuning(chosen, front, tuple(known), axes, bool(within), bench.quantity, seconds, bench)
 
 
 class Trials:
