@@ -107,7 +107,6 @@ def tune_command(
     """  # noqa: D301 (click wants the character, not its spelling)
     from csscc.search.tune import STEPS, tune
 
-    images = take_images(options)
     _refuse_outputs(output, plot, folder, journal, (model, calibration))
     with progress(quiet or as_json) as advance:
         result = tune(
@@ -117,7 +116,7 @@ def tune_command(
             objective=objective,
             front=front,
             steps=T or STEPS,
-            images=images,
+            images=take_images(options),
             samples=samples,
             input_shape=input_shape,
             jobs=jobs,

@@ -7,9 +7,9 @@ still does runs on all of them (`csscc.search.front`). Test data plays no part.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -172,8 +172,7 @@ def tune(
     wanted = cheapest if front is None else _aim(axes, max_loss)
     known = list(bench.predicted(candidates(steps, bench.outline())))
     journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict) if journal_file else None
-    shared = jobs > 1 or scheduler is not None
-    with workers(study, min(jobs, TOGETHER), scheduler) if shared else contextlib.nullcontext() as others:
+    with workers(study, min(jobs, TOGETHER), scheduler) if jobs > 1 or scheduler else nullcontext() as others:
         do = partial(map, partial(study.do, bench)) if others is None else others.all
         advance = Trials(do, journal, told)
         known = _scaled(known, cheapest, advance) if counting else known
