@@ -182,7 +182,10 @@ def _light(network: Network) -> onnx.ModelProto:
 
 
 class Checked:
-    """What runs behind every pass: ONNX's checker, shape inference, the spiking verifier, and the dump."""
+    """What runs after every pass: ONNX's checker, shape inference, the spiking verifier, and the dump.
+
+    A pass that changed nothing leaves nothing to check, but for the first one: what it was given is checked as well.
+    """
 
     def __init__(self, dump: Path | None = None, then: Callback | None = None) -> None:
         self._dump, self._then, self._count = dump, then, 0
@@ -193,17 +196,22 @@ class Checked:
         Raises:
             PassError: the graph is not valid ONNX or breaks a rule of spiking graphs.
         """
-        try:
-            onnx.checker.check_model(_light(network), full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise PassError(f"left an invalid graph: {error}") from error
-        verify_spiking(network, LINEAR, WEIGHTED)
+        if changed or not self._count:
+            _check(network)
         if self._dump is not None:
             folder = made_folder(self._dump)
             save_model(network.file or export_model(network), folder / f"{self._count:02d}-{p.name}.onnx")
         self._count += 1
         if self._then is not None:
             self._then(p, network, changed)
+
+
+def _check(network: Network) -> None:
+    try:
+        onnx.checker.check_model(_light(network), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise PassError(f"left an invalid graph: {error}") from error
+    verify_spiking(network, LINEAR, WEIGHTED)
 
 
 def run_pipeline(

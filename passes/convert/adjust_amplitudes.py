@@ -62,7 +62,7 @@ class AdjustAmplitudes(BasePass):
         sending = [n.outputs[0].name for n, _ in neurons(network.graph) if sent[n.name] not in known]
         if not sending:
             return 0
-        levels, size = network.coding.levels, batch_size(network, sending, share=2)
+        levels, size = network.coding.levels, batch_size(network, sending, share=4)
         shapes = sized_shapes(replace(network, graph=network.ann))
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}

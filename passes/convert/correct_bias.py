@@ -46,13 +46,15 @@ NOISE = 1e-5  # of the largest mean: what float32 sums differ by
 class CorrectBias(BasePass):
     """Shift biases by the mean difference between SNN and ANN, layer by layer.
 
-    Up to `samples` samples are used, fewer where one run would take more than `budget` multiply-accumulates.
+    Up to `samples` samples are used, fewer where one run would take more than `budget` multiply-accumulates or decide
+    more than `spikes` spikes.
     """
 
     source: Source
     name: ClassVar[str] = "correct-bias"
     samples: int = 512
     budget: float = 1.5e11
+    spikes: float = 1.6e9
     if_it_pays: bool = False
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
@@ -69,7 +71,7 @@ class CorrectBias(BasePass):
         heard = network.regions.heard_names(network.ann)
         heard |= {view.name: heard[n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
         heard = {name: names for name, names in heard.items() if name not in exact}
-        batches = layer_batches(network, self.source, self.samples, self.budget)
+        batches = layer_batches(network, self.source, self.samples, self.budget, self.spikes)
         ann = export_model(replace(network, graph=network.ann))
         expected = means(ann, {name for names in heard.values() for name in names}, batches)
         views = {view.name: view for _, view in spiking_nodes(network.graph)}
