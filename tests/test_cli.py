@@ -456,3 +456,20 @@ def test_report_refuses_before_it_measures(run: Run, snn: Path, tmp_path: Path) 
     assert code == 3
     assert "no such file or folder" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_that_a_library_makes_an_error_of_is_an_interrupt(
+    run: Run, snn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other errors are defects still."""
+    causes: list[BaseException] = [KeyboardInterrupt(), ValueError("no start")]
+
+    def verify(*_: Any, **__: Any) -> None:
+        raise RuntimeError("cluster failed to start") from causes.pop(0)
+
+    monkeypatch.setattr("csscc.measure.verify.verify", verify)
+    code, _, err = run("verify", snn)
+    assert (code, err) == (130, "interrupted; no file is half-written\n")
+    code, _, err = run("verify", snn)
+    assert code == 70
+    assert "cluster failed to start" in err

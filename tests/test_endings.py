@@ -133,7 +133,7 @@ def test_a_sweep_leaves_no_orphans(tmp_path: Path, number: signal.Signals) -> No
     running.send_signal(number)
     _, err = running.communicate(timeout=20)
     assert "Traceback" not in err
-    assert running.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert running.returncode == (-9 if number == signal.SIGKILL else 130), err
     assert number == signal.SIGKILL or err.startswith("interrupted; 0 of")
     for _ in range(100):
         if not list(members(running.pid)):

@@ -31,8 +31,9 @@ SETTINGS = grid(T=(3, 4, 5, 6), beta=(2.0,), silent=(0, 1), adjust=(False,))
 def cluster() -> Iterator[Any]:
     """A scheduler and three worker processes on the loopback interface."""
     with distributed.LocalCluster(
-        3, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50, memory_limit=0
-    ) as running:
+        3, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50, memory_limit=0,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as running:  # fmt: skip
         yield running
 
 

@@ -85,8 +85,7 @@ def _code() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        echo("interrupted; no file is half-written", err=True)
-        return INTERRUPTED
+        return _interrupted()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -109,7 +108,19 @@ def _code() -> int:
             return 0
         raise
     except Exception as error:
-        return _failed(error)
+        return _interrupted() if _was_interrupted(error) else _failed(error)
+
+
+def _interrupted() -> int:
+    echo("interrupted; no file is half-written", err=True)
+    return INTERRUPTED
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt lies beneath an error: libraries that start processes make their own of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _failed(error: Exception) -> int:

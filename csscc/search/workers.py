@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import pickle
 import re
@@ -25,7 +24,9 @@ from csscc.io.files import temporary_folder
 from csscc.runtime.session import set_threads
 
 ADDRESS = r"(\w+://)?[^\s/]{1,255}:\d{1,5}"
+PAGE = "127.0.0.1:0"  # of the scheduler's pages, which it has in any case: any free port, for this machine only
 CONNECTS = 10  # seconds
+QUIET = 10  # looks in a row that find no worker process
 FAILURES = 1  # worker processes of this machine that a task may cost before it is given up
 State = TypeVar("State")
 Task = TypeVar("Task", contravariant=True)
@@ -123,13 +124,14 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
     """A scheduler in this process, and worker processes, on the loopback interface."""
     import dask
 
-    jobs, others = max(1, min(jobs, cores())), set(multiprocessing.active_children())
+    jobs, before = max(1, min(jobs, cores())), set(_started_by_this_process())
     settings = {"distributed.scheduler.allowed-failures": FAILURES, "distributed.admin.low-level-log-length": 0}
     with temporary_folder() as folder, dask.config.set(settings):
         with _deaf_to_interrupts():
             cluster = distributed.LocalCluster(
                 n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0,
                 silence_logs=logging.CRITICAL, local_directory=str(folder),
+                scheduler_kwargs={"dashboard_address": PAGE},
             )  # fmt: skip
         try:
             with distributed.Client(cluster) as client:
@@ -138,17 +140,39 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
         except KeyboardInterrupt:  # what the workers are at is lost, and nobody waits for it
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             cluster.shutdown_on_close = False
-            for nanny in cluster.workers.values():
-                nanny.auto_restart = False
-            for _ in range(4):  # one may be about to start
-                for process in set(multiprocessing.active_children()) - others:
-                    process.kill()
-                time.sleep(0.05)
+            cluster.loop.add_callback(cluster.loop.stop)  # or it would start others in place of those that end
+            _end(before)
             raise
         except BaseException:
             cluster.close()
             raise
         cluster.close()
+
+
+def _started_by_this_process() -> list[Any]:
+    """Processes, also those that are just being started, but for the one in which Python notes their resources."""
+    import psutil
+
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if not any("resource_tracker" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def _end(before: set[Any]) -> None:
+    """End what was started since, at once: a worker that loses its parent as it begins would print a traceback."""
+    import psutil
+
+    quiet = 0
+    while quiet < QUIET:  # another one may be about to start
+        running = set(_started_by_this_process()) - before
+        for process in running:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        quiet = 0 if running else quiet + 1
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
