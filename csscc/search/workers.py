@@ -7,6 +7,7 @@ workers have csscc installed and find the same files at the same paths.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -134,7 +135,7 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
                 scheduler_kwargs={"dashboard_address": PAGE},
             )  # fmt: skip
         try:
-            with distributed.Client(cluster) as client:
+            with distributed.Client(cluster) as client, _collecting_unwatched():
                 cluster.scale(jobs)
                 yield client, max(1, cores() // jobs)
         except KeyboardInterrupt:  # what the workers are at is lost, and nobody waits for it
@@ -147,6 +148,18 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
             cluster.close()
             raise
         cluster.close()
+
+
+@contextlib.contextmanager
+def _collecting_unwatched() -> Iterator[None]:
+    """Without Dask's clock at the garbage collector: an interrupt that comes while it is read would be lost."""
+    clocks = [c for c in gc.callbacks if getattr(c, "__module__", "").startswith("distributed")]
+    for clock in clocks:
+        gc.callbacks.remove(clock)
+    try:
+        yield
+    finally:
+        gc.callbacks.extend(clocks)
 
 
 def _started_by_this_process() -> list[Any]:
