@@ -1,4 +1,4 @@
-"""Run a network on more samples than fit into memory at once."""
+"""Run a network on more samples than it takes, or than fit into memory, at once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def run_in_batches(session: Session, feeds: Mapping[str, NDArray[Any]], size: in
     if len(firsts) > 1 or not isinstance(next(iter(firsts)), str) or len(numbers) > 1 or max(numbers) <= size:
         return session.run(feeds)
     (number,) = numbers
+    return in_parts(session, feeds, number, size)
+
+
+def in_parts(session: Session, feeds: Mapping[str, NDArray[Any]], number: int, size: int) -> dict[str, Any]:
+    """Outputs for the first `number` samples, `size` of them at a time."""
     starts = range(0, number, size)
     parts = [session.run({name: value[i : i + size] for name, value in feeds.items()}) for i in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def joined(parts: list[Any]) -> Any:
+    """An output of several batches as one; outputs without a batch axis are stacked, sequences continued."""
+    if isinstance(parts[0], list):
+        return [value for part in parts for value in part]
+    return np.concatenate(parts) if parts[0].ndim else np.stack(parts)

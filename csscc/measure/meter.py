@@ -16,6 +16,7 @@ from csscc.dialect.model import copy_of, spike_sources, with_outputs, with_resid
 from csscc.dialect.spiking import spiking_nodes, view_of
 from csscc.measure.work import NeuronWork, SynapseWork, neuron_work
 from csscc.passes.lower.kernels import open_session
+from csscc.runtime.batches import joined
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,3 @@ def merged(counts: dict[str, float], others: dict[str, float]) -> dict[str, floa
         key: max(counts.get(key, 0.0), value) if key.startswith("top:") else counts.get(key, 0.0) + value
         for key, value in others.items()
     }
-
-
-def joined(parts: list[Any]) -> Any:
-    """An output of several batches as one; outputs without a batch axis are stacked, sequences continued."""
-    if isinstance(parts[0], list):
-        return [value for part in parts for value in part]
-    return np.concatenate(parts) if parts[0].ndim else np.stack(parts)

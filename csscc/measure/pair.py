@@ -22,13 +22,14 @@ from csscc.measure.costs import costs_of
 from csscc.measure.counts import counting_outputs
 from csscc.measure.difference import refuse_unequal
 from csscc.measure.input_range import InputRange
-from csscc.measure.meter import Meter, joined, merged
+from csscc.measure.meter import Meter, merged
 from csscc.measure.observer import Batch, Observer
 from csscc.measure.opened import SpikingFile, open_spiking
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.runtime import native as library
+from csscc.runtime.batches import in_parts
 from csscc.runtime.session import Session
 
 SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are held at once
@@ -150,8 +151,7 @@ def _run(session: Session, feeds: Any) -> dict[str, NDArray[Any]]:
     number = len(next(iter(feeds.values())))
     if fixed is None or fixed == number:
         return session.run(feeds)
-    parts = [session.run({n: a[i : i + fixed] for n, a in feeds.items()}) for i in range(0, number - fixed + 1, fixed)]
-    return {n: joined([p[n] for p in parts]) for n in parts[0]}
+    return in_parts(session, feeds, number - number % fixed, fixed)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

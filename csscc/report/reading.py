@@ -20,8 +20,8 @@ from csscc.dialect.spiking import spiking_nodes
 from csscc.io.outputs import as_arrays, is_label
 from csscc.measure.agreement import NO_ANSWER, NO_CLASS, classes_named, classes_of
 from csscc.measure.difference import Difference
-from csscc.measure.meter import joined
 from csscc.measure.observer import Batch
+from csscc.runtime.batches import joined
 from csscc.runtime.session import Session
 
 

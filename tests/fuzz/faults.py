@@ -21,7 +21,22 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz.commands import ENDED, JOBS, SIGNALS, SWEEP, Job, ended, files, fill, left, made, place, start, told
+from tests.fuzz.commands import (
+    ENDED,
+    JOBS,
+    SIGNALS,
+    SWEEP,
+    Files,
+    Job,
+    ended,
+    files,
+    fill,
+    left,
+    made,
+    place,
+    start,
+    told,
+)
 
 
 def killed(job: Job) -> Callable[[random.Random, int], str]:
@@ -132,10 +147,7 @@ def full_disk() -> Callable[[random.Random, int], str]:
             folder = Path(name)
             mounted = number % 2 == 0 and os.geteuid() == 0 and _mounted(folder)
             try:
-                fill(folder)
-                before = files(folder)
-                for each, content in old.items():
-                    (folder / each).write_bytes(content)
+                before = filled(folder, old)
                 if mounted:
                     _take_all_but(folder, rng.randrange(0, sum(map(len, new.values()))))
                     before = {**before, "ballast": (folder / "ballast").read_bytes()}
@@ -147,6 +159,15 @@ def full_disk() -> Callable[[random.Random, int], str]:
                     subprocess.run(["umount", folder], check=True)
 
     return once
+
+
+def filled(folder: Path, old: Files) -> Files:
+    """A folder with what commands read, and with results of before; the files that it has without those."""
+    fill(folder)
+    before = files(folder)
+    for name, content in old.items():
+        (folder / name).write_bytes(content)
+    return before
 
 
 def _mounted(folder: Path) -> bool:
@@ -172,10 +193,7 @@ def read_only() -> Callable[[random.Random, int], str]:
             root = os.geteuid() == 0
             mounted = number % 2 == 0 and root and _mounted(folder)
             try:
-                fill(folder)
-                before = files(folder)
-                for each, content in old.items():
-                    (folder / each).write_bytes(content)
+                before = filled(folder, old)
                 if mounted:
                     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
                 elif root or number % 4 == 1:
