@@ -24,7 +24,7 @@ from tests.helpers import corrupted, parse, session
 
 LAYER = "/3/Relu"  # the fifth of nine: what is before it is right, what is behind it suffers
 HEALTHY = LayerDiagnosis(
-    "layer", "Relu", error=0.02, inherited=0.01, own=0.01, range=0, timing=0, resolution=0.01, bias=0, wanted_bias=0,
+    "layer", "Relu", error=0.02, inherited=0.01, own=0.01, range=0, timing=0, rounding=0.01, bias=0, wanted_bias=0,
     correlation=1, saturated=0, reach=1, over_half=0, over_one=0, positive=1, negative=1, positive_by_step=(1.0,),
     negative_by_step=(1.0,),
 )  # fmt: skip
@@ -103,21 +103,21 @@ def test_a_wrong_amplitude_is_found_in_its_layer(
 
 def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
     result = diagnose(digits_model(), csscc.compile(calibrated, T=3, adjust=False).model, x)
-    assert (result.first, result.cause) == ("image_encode", "resolution")
-    assert all(layer.cause == "resolution" for layer in result.layers)
+    assert (result.first, result.cause) == ("image_encode", "rounding")
+    assert all(layer.cause == "rounding" for layer in result.layers)
     advised = int(result.sentences[2].split("--T ")[1].split()[0])
     assert advised < 12
     better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, adjust=False).model, x)
-    assert all(layer.resolution < LIMITS["resolution"] for layer in better.layers)
+    assert all(layer.rounding < LIMITS["rounding"] for layer in better.layers)
 
 
 def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarray) -> None:
     snn, better = (csscc.compile(digits_model(), x, coding="rate", T=T, check_samples=0).model for T in (8, 64))
     result = diagnose(digits_model(), snn, x)
-    coarsest = max(layer.resolution for layer in result.layers)
-    assert result.cause == "resolution"
-    assert f"--T {np.ceil(8 * coarsest / LIMITS['resolution']):.0f} " in result.sentences[2]
-    assert max(layer.resolution for layer in diagnose(digits_model(), better, x).layers) < coarsest / 4
+    coarsest = max(layer.rounding for layer in result.layers)
+    assert result.cause == "rounding"
+    assert f"--T {np.ceil(8 * coarsest / LIMITS['rounding']):.0f} " in result.sentences[2]
+    assert max(layer.rounding for layer in diagnose(digits_model(), better, x).layers) < coarsest / 4
 
 
 def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
@@ -207,7 +207,7 @@ def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: 
     np.testing.assert_allclose(layer.positive_by_step, (spikes > 0).mean(axis=(1, 2, 3, 4)), rtol=1e-6)
     np.testing.assert_allclose(layer.negative_by_step, (spikes < 0).mean(axis=(1, 2, 3, 4)), rtol=1e-6)
     assert layer.positive == pytest.approx(sum(layer.positive_by_step))
-    assert layer.own**2 == pytest.approx(layer.range**2 + layer.timing**2 + layer.resolution**2)
+    assert layer.own**2 == pytest.approx(layer.range**2 + layer.timing**2 + layer.rounding**2)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: 
         ({"timing": LIMITS["timing"] * 0.99}, 0.02, ""),
         ({"timing": LIMITS["timing"] * 1.01}, 0.02, "timing"),
         ({"range": LIMITS["range"] * 1.01}, 0.02, "range"),
-        ({"resolution": LIMITS["resolution"] * 1.01}, 0.02, "resolution"),
-        ({"resolution": LIMITS["resolution"] * 1.01, "reach": 0.2}, 0.02, "headroom"),
-        ({"resolution": 0.3, "positive": 0.0, "negative": 0.0}, 0.02, "dead"),
+        ({"rounding": LIMITS["rounding"] * 1.01}, 0.02, "rounding"),
+        ({"rounding": LIMITS["rounding"] * 1.01, "reach": 0.2}, 0.02, "headroom"),
+        ({"rounding": 0.3, "positive": 0.0, "negative": 0.0}, 0.02, "dead"),
         ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.09}, 0.02, "shift"),
         ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.05}, 0.02, "foreign"),
         ({"inherited": JUMP_LIMIT * 1.01}, JUMP_LIMIT, ""),

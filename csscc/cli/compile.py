@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def auto_or_number(text: str) -> str | int:
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."
 
 
-@click.command("compile")
+@click.command("compile", short_help="Compile an ONNX network into a spiking network.")
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option(
@@ -151,7 +152,7 @@ def compile_command(
     elif not quiet:
         if verbose:
             show_passes(snn.report)
-        show(snn, files, notes=not verbose)
+        show(snn, model, files, notes=not verbose)
 
 
 def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def show_passes(report: Report) -> None:
         out.print(f"{event.source}: {event.node}: {event.text}")
 
 
-def show(snn: SNN, files: list[Path], *, notes: bool = True) -> None:
+def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True) -> None:
     """A few lines for people; without `notes`, what passes noted is left out."""
     from csscc.dialect.sizes import of_samples
 
@@ -223,7 +224,7 @@ def show(snn: SNN, files: list[Path], *, notes: bool = True) -> None:
     )
     if notes:
         _show_notes(snn.report.events)
-    out.print("Next: csscc evaluate ANN.onnx SNN.onnx --data DATA")
+    out.print(f"Next: {shlex.join(['csscc', 'evaluate', model, str(files[0])])} --data DATA")
 
 
 def _show_notes(events: Sequence[Event]) -> None:

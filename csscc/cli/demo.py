@@ -7,7 +7,7 @@ import click
 from csscc.cli.common import console, json_option, print_json, table
 
 
-@click.command("demo")
+@click.command("demo", short_help="Compile and measure a small network that comes with csscc.")
 @click.option("--T", "T", type=int, default=10, show_default=True, help="Coding steps.")
 @json_option
 def demo_command(T: int, as_json: bool) -> None:  # noqa: N803

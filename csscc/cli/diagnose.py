@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-@click.command("diagnose")
+@click.command("diagnose", short_help="Find out which layer errs, why, and what to change.")
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
@@ -60,10 +60,10 @@ def show(result: Diagnosis) -> None:
     """Two tables for people, and what follows from them."""
     errors = table("errors, % of the layer's signal", "layer", "all", "own", "range", "timing", "rounding", "bias", "")
     errors.columns[7].justify = "left"
-    spikes = table("spikes and residuals", "layer", "> top", "|u|>1/2", "|u|>1", "spikes +", "-", "t = 1 .. T")
+    spikes = table("spikes and residuals", "layer", "> range", "|u|>1/2", "|u|>1", "spikes +", "-", "t = 1 .. T")
     spikes.columns[6].justify = "left"
     for layer in result.layers:
-        shares = (layer.error, layer.own, layer.range, layer.timing, layer.resolution)
+        shares = (layer.error, layer.own, layer.range, layer.timing, layer.rounding)
         style = "bold" if layer.name == result.first else ""
         errors.add_row(
             layer.name, *(f"{100 * e:.1f}" for e in shares), f"{100 * layer.bias:+.1f}", layer.cause, style=style

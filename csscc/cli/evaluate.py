@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from csscc.measure.evaluation import Evaluation
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Compare a spiking network with the ANN it came from.")
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
@@ -112,7 +112,7 @@ def show(result: Evaluation) -> None:
         rows.add_row("same class as the ANN", "", f"{result.agreement:.2f} %")
     for name, error in result.output_error.items():
         shown = f"{error:.2%}" if math.isfinite(error) else "not finite"
-        what = f"labels of {name} that differ" if name in result.labelling else f"relative error of {name} (RMS)"
+        what = f"labels of '{name}' that differ" if name in result.labelling else f"relative error of '{name}' (RMS)"
         rows.add_row(what, "", shown)
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
     rows.add_row("time steps between two inputs", "", f"{result.interval}")

@@ -22,7 +22,7 @@ from csscc.errors import RefusedError
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show what would become of every node, or what a file holds.")
 @model_argument
 @click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
 @click.option("--beta", type=number, metavar="FLOAT", help="[default: 1.5; of a quantised network 2]")

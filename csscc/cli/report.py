@@ -22,7 +22,7 @@ from csscc.cli.common import (
 from csscc.cli.streams import echo
 
 
-@click.command("report")
+@click.command("report", short_help="Write all that can be measured as one HTML page.")
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(

@@ -21,7 +21,7 @@ from csscc.cli.common import (
 )
 
 
-@click.command("run")
+@click.command("run", short_help="Run a network on data and write its outputs.")
 @model_argument
 @click.option(
     "--input", "data", required=True, type=click.Path(), metavar="DATA",

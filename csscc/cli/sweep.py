@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
 
 
-@click.command("sweep")
+@click.command("sweep", short_help="Compile and evaluate every combination of settings.")
 @model_argument
 @click.option(
     "--data", required=True, type=click.Path(), metavar="DATA",

@@ -44,7 +44,11 @@ def _axes(context: click.Context, parameter: click.Parameter, text: str | None) 
     return (names[0], names[1]) if names else None
 
 
-@click.command("tune", epilog=f"\b\nWhat --objective and --front make small:\n{_MEANINGS}")
+@click.command(
+    "tune",
+    short_help="Find the cheapest settings that keep the accuracy.",
+    epilog=f"\b\nWhat --objective and --front make small:\n{_MEANINGS}",
+)
 @model_argument
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option(

@@ -20,7 +20,7 @@ from csscc.cli.common import (
 from csscc.measure.running import running_total
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check onnxruntime against NumPy, spike by spike.")
 @model_argument
 @click.option("--data", type=click.Path(), metavar="DATA", help="Sample inputs; seeded random ones without.")
 @click.option(

@@ -72,7 +72,7 @@ def _refuse_broken_text(message: Message) -> None:
     for field, value in message.ListFields():
         values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
         if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in values):
-            raise RefusedError("not a readable ONNX model (a name in it is no text)")
+            raise RefusedError("not a readable ONNX model (a name in it is no text); export the network again")
         if field.type == field.TYPE_MESSAGE:
             for inner in values:
                 _refuse_broken_text(inner)

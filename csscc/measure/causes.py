@@ -12,7 +12,7 @@ from csscc.measure.layers import Cause, LayerDiagnosis
 
 # What the largest part of a layer's own error may be (RMS, share of its signal). Rounding and a few values beyond the
 # range are what a calibration weighs against each other; spikes that come too late are never intended.
-LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "resolution": 0.05}
+LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "rounding": 0.05}
 JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by more than this share of its signal
 JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
@@ -39,12 +39,12 @@ def _cause(layer: LayerDiagnosis, before: float) -> Cause:
         return ""
     if not layer.positive + layer.negative:
         return "dead"
-    return "headroom" if cause == "resolution" and layer.reach < HEADROOM else cause
+    return "headroom" if cause == "rounding" and layer.reach < HEADROOM else cause
 
 
 def parts_of(layer: LayerDiagnosis) -> dict[Cause, float]:
     """What a layer's own error consists of."""
-    return {"range": layer.range, "timing": layer.timing, "resolution": layer.resolution}
+    return {"range": layer.range, "timing": layer.timing, "rounding": layer.rounding}
 
 
 def main_part(layer: LayerDiagnosis) -> Cause:
@@ -56,9 +56,9 @@ def main_part(layer: LayerDiagnosis) -> Cause:
 def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool) -> tuple[str, ...]:
     """What happened, where it starts, and what to change."""
     worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
-    told = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of {worst})"
+    told = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
     if worst in outputs.labelling:
-        told = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in {worst}"
+        told = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in '{worst}'"
     if outputs.faults:
         told = f"On {outputs.samples} samples {'; '.join(outputs.faults)}"
     if outputs.agreement is not None:
@@ -79,7 +79,7 @@ def _nothing_wrong(layers: Sequence[LayerDiagnosis]) -> tuple[str, str]:
     advice: dict[Cause, str] = {
         "range": "calibration on more samples, or --method max,",
         "timing": "another silent step",
-        "resolution": "a larger T",
+        "rounding": "a larger T",
     }
     return (
         f"No layer goes wrong by itself: the largest own error is {layer.own:.2%} of the signal, in '{layer.name}', "
@@ -95,7 +95,7 @@ def _reason(layer: LayerDiagnosis) -> str:
         "range": f"{own}: {layer.saturated:.2%} of the ANN's values lie beyond the largest it can send, up to "
         f"{layer.reach:.2f} times",
         "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes came too late to be answered",
-        "resolution": f"{own}: theta, its smallest spike, is too coarse",
+        "rounding": f"{own}: theta, its smallest spike, is too coarse",
         "headroom": f"{own}: the ANN's values use {layer.reach:.1%} of its range, so theta is too coarse",
         "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.reach:.1%} of its range",
         "shift": f"{jump}: their mean is shifted by {layer.wanted_bias:+.1%}",
@@ -106,11 +106,11 @@ def _reason(layer: LayerDiagnosis) -> str:
 
 def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Facts) -> str:
     coding = facts.coding
-    if layer.cause in ("timing", "resolution") and layer.kind != "encoder" and not coding.negative:
+    if layer.cause in ("timing", "rounding") and layer.kind != "encoder" and not coding.negative:
         return "Change: allow negative spikes (compile without --no-negative), which take back what was sent too early."
     if layer.cause == "range" and layer.kind == "encoder" and not coding.signed_input:
         return "Change: inputs are negative here, so compile with --signed-input."
-    coarsest = max(1.0, max(other.resolution for other in layers) / LIMITS["resolution"])
+    coarsest = max(1.0, max(other.rounding for other in layers) / LIMITS["rounding"])
     if coding.beta == 1:  # theta falls as 1/T
         enough = max(coding.T + 1, math.ceil(coding.T * coarsest))
     else:  # as beta**-T
@@ -118,7 +118,7 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
-        "resolution": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['resolution']:.0%}.",
+        "rounding": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['rounding']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; its samples make this layer larger than these do.",
         "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",

@@ -67,7 +67,7 @@ class Diagnosis(Tabular):
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """What each layer adds to the mean squared error, by cause, as bars in matplotlib; a figure without `axes`."""
-        causes = ("range", "timing", "resolution")
+        causes = ("range", "timing", "rounding")
         parts = {cause: [100 * getattr(layer, cause) ** 2 for layer in self.layers] for cause in causes}
         return bars([layer.name for layer in self.layers], parts, "squared error, % of the signal's square", axes)
 

@@ -9,7 +9,7 @@ so what a layer does wrong by itself is measured, not estimated: ``theta * u``. 
 
     range        w lies beyond the largest value the layer can send, theta * sum(q): the amplitude is too small
     timing       w could have been sent, yet |u| > 1/2: spikes came too late to be answered (Theorem 1 does not hold)
-    resolution   |u| <= 1/2: rounding to theta
+    rounding     |u| <= 1/2: rounding to theta
 
 (1 instead of 1/2 without negative spikes). An encoder wants to send a itself.
 """
@@ -31,7 +31,7 @@ from csscc.dialect.spiking import view_of
 from csscc.errors import RefusedError
 from csscc.io.finite import not_finite
 
-Cause = Literal["range", "timing", "resolution", "dead", "headroom", "shift", "foreign", ""]
+Cause = Literal["range", "timing", "rounding", "dead", "headroom", "shift", "foreign", ""]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LayerDiagnosis:
         error: of the value sent against the ANN's activation.
         inherited: of the value the neurons wanted to send: what came in was wrong already.
         own: of the value sent against the value wanted.
-        range, timing, resolution: parts of `own`; their squares add up to its square.
+        range, timing, rounding: parts of `own`; their squares add up to its square.
         bias: mean of sent minus ANN, relative to the ANN's RMS.
         wanted_bias: mean of wanted minus ANN, relative to the ANN's RMS.
         correlation: of sent values and the ANN's.
@@ -63,7 +63,7 @@ class LayerDiagnosis:
     own: float
     range: float
     timing: float
-    resolution: float
+    rounding: float
     bias: float
     wanted_bias: float
     correlation: float
@@ -199,7 +199,7 @@ class LayerSums:
             own=relative(s["own"]),
             range=relative(s["range"]),
             timing=relative(s["timing"]),
-            resolution=relative(s["own"] - s["range"] - s["timing"]),
+            rounding=relative(s["own"] - s["range"] - s["timing"]),
             bias=shift("d"),
             wanted_bias=shift("wanted"),
             correlation=float((s["ad"] - s["a"] * s["d"] / n) / np.sqrt(spread)) if spread > 0 else 0.0,

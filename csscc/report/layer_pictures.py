@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,20 @@ from csscc.report.trains import EDGES
 CAUSES: tuple[tuple[Cause, str, str], ...] = (
     ("range", "range: values too large to send", "/"),
     ("timing", "timing: spikes came too late", "x"),
-    ("resolution", "rounding to theta", ""),
+    ("rounding", "rounding to theta", ""),
 )
+TICKS = 20
 
 
 def _axis(findings: Findings) -> tuple[list[int], list[str]]:
     """Numbers of the layers, from 1, and their names, as pictures show them."""
     layers = findings.diagnosis.layers
     return list(range(1, len(layers) + 1)), [plain(f"{layer.name} ({layer.kind})") for layer in layers]
+
+
+def _ticks(numbers: list[int]) -> dict[str, int]:
+    """An axis of layers has ticks at whole numbers, at most `TICKS` of them."""
+    return {"xaxis_tick0": 1, "xaxis_dtick": math.ceil(len(numbers) / TICKS)}
 
 
 def errors(findings: Findings) -> Iterator[Picture]:
@@ -52,7 +59,7 @@ def errors(findings: Findings) -> Iterator[Picture]:
         "Error of each layer, and its causes",
         "RMS, in percent of the layer's signal. A bar is the error that the layer adds by itself, divided among its "
         "causes by their squares. The solid line is all error of the layer, with that of earlier layers.",
-        figure(traces, "layer", "error, % of the signal", barmode="stack"),
+        figure(traces, "layer", "error, % of the signal", barmode="stack", **_ticks(numbers)),
     )
 
 
@@ -87,7 +94,7 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         "Residuals and saturation",
         "The residual u is what a neuron had left to send after its last step, in units of theta, its smallest spike. "
         "Rounding leaves up to 1/2. Saturated values are larger than the largest value that a layer can send.",
-        figure(traces, "layer", "% of the neurons", barmode="group"),
+        figure(traces, "layer", "% of the neurons", barmode="group", **_ticks(numbers)),
     )
 
 

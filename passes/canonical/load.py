@@ -110,7 +110,7 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, RuntimeError) as error:
-        raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)})") from error
+        raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)}); export it to ONNX") from error
     except (onnx.checker.ValidationError, OSError) as error:
         raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
     if not model.graph.node or not model.opset_import:
