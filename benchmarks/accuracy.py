@@ -27,7 +27,10 @@ Array = NDArray[Any]
 CALIBRATION = 512
 RESNET20, RESNET32 = "cifar10_resnet20_bn", "cifar10_resnet32_bn"
 SQUEEZENET = "imagenet_squeezenet11"
-SMALL = (
+LABELLED = (
+    RESNET20,
+    RESNET32,
+    SQUEEZENET,
     "cifar10_resnet8_keras",
     "cifar10_resnet8_tflite",
     "cifar10_resnet_2b",
@@ -38,7 +41,14 @@ SMALL = (
     "mnist_mlp_256x4",
     "mnist_mlp_9x200",
 )
-BUDGETS = ((8, 0.1), (6, 0.2), (5, 0.4), (4, 0.8))
+EVERYWHERE = (
+    ("compile", ""),
+    ("compile --preset paper --T 12 --beta 1.5", ""),
+    ("compile --T 8 --beta 2", ""),
+    ("compile --T 4 --beta 3 --silent 3", ""),
+    ("tune --max-loss 0.3", "loss <= 0.3"),
+    ("tune --max-loss 0.3 --objective latency", "loss <= 0.3"),
+)
 COLUMNS = (
     *("network", "command", "T", "beta", "L", "latency", "ANN %", "SNN %", "loss", "agreement %", "predicted loss"),
     *("spikes per neuron", "seconds", "asked", "holds"),
@@ -67,22 +77,12 @@ class Row:
         return "yes" if kept else "**no**"
 
 
-def steps(most: int) -> str:
-    """The values of T up to `most`, for `csscc tune`."""
-    return ",".join(str(t) for t in range(3, most + 1))
-
-
 ROWS = (
-    Row(RESNET20, "compile --preset paper --T 12 --beta 1.5", "loss <= 0.15"),
-    Row(RESNET20, "compile --T 12 --beta 1.5"),
-    *(Row(RESNET20, f"tune --max-loss {b} --T {steps(t)}", f"loss <= {b}") for t, b in BUDGETS),
-    *(Row(RESNET20, f"tune --max-loss {b} --T {t}") for t, b in ((6, 0.2), (8, 0.1), (10, 0.1), (12, 0.1))),
-    Row(RESNET32, f"tune --max-loss 0.3 --T {steps(6)}", "loss <= 0.3"),
-    Row(SQUEEZENET, "compile --preset paper --T 14", "agreement >= 97"),
-    Row(SQUEEZENET, f"tune --max-loss 0.5 --T {steps(8)}", "agreement >= 94"),
-    *(Row(name, f"tune --max-loss 0.3 --T {steps(6)}", "loss <= 0.3") for name in SMALL),
-    Row(RESNET20, "compile --T 14 --beta 1.5 --no-calibration", "loss <= 1.0"),
-    Row("cifar10_resnet20_folded", "compile --T 14 --beta 1.5 --no-calibration", "loss <= 1.0"),
+    *(Row(network, command, asked) for network in LABELLED for command, asked in EVERYWHERE),
+    *(Row(RESNET20, f"compile --T {T} --beta {beta} --silent 1") for T, beta in ((10, 1.75), (6, 2.2), (5, 2.2))),
+    Row(RESNET20, "compile --T 3 --beta 3 --silent 3"),
+    *(Row(RESNET20, f"compile --T {T} --beta 3 --silent 3") for T in (5, 6, 8)),
+    *(Row(name, "compile --no-calibration") for name in (RESNET20, "cifar10_resnet20_folded")),
     *(Row(RESNET20, f"compile --coding rate --T {t}") for t in (32, 64, 128)),
     *(Row(RESNET20, f"compile --coding rate --T {t} --no-negative") for t in (32, 64, 128)),
     *(Row(RESNET20, f"compile --coding fs --T {t}") for t in (4, 6, 8)),
