@@ -7,7 +7,7 @@ from __future__ import annotations
 
 BETA = 3.0
 STEPS = 64  # T; silent steps are at most T
-STEPS_OF_EQUAL_WORTH = 512  # T of rate coding
+STEPS_OF_EQUAL_WEIGHT = 512  # T of rate coding
 NODES = 100_000  # of a network, with all its functions put in place
 SPIKING_NODES = 2_000_000  # of a spiking network, whose functions hold every step
 CALLS = 64  # functions that call one another

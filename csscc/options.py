@@ -149,7 +149,7 @@ def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
     if not 1 <= coding.beta <= limits.BETA:
         raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 is usual")
-    most = limits.STEPS_OF_EQUAL_WORTH if coding.beta == 1 else limits.STEPS
+    most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if coding.linear and coding.silent != coding.T:

@@ -46,12 +46,12 @@ class Streaming(Session):
         self.steps = 0
         self._trains: dict[str, range] = {}
         nodes = [(n, attributes_of(n)) for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]
-        most = sum(len(stated["worth"]) + 1 for _, stated in nodes)  # what is behind all others waits no longer
+        most = sum(len(stated["weights"]) + 1 for _, stated in nodes)  # what is behind all others waits no longer
         for node, stated in nodes:
             begin = stated["depth"] + stated.get("silent", 0) + 1
             if begin > most:
                 raise RefusedError(f"{node.op_type} '{node.name}' begins in run {begin:,}, too late for its layers")
-            train = range(begin, begin + len(stated["worth"]))
+            train = range(begin, begin + len(stated["weights"]))
             self.steps = max(self.steps, train[-1])
             if node.op_type != DECODE:
                 self._trains[node.output[0]] = train

@@ -179,7 +179,14 @@ def snn(run: Run) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("worth", [1.0] * 513), ("worth", []), ("silent", 2**40), ("reads", 2**40), ("merged", [1.0] * 600), ("worth", 3)],
+    [
+        ("weights", [1.0] * 513),
+        ("weights", []),
+        ("silent", 2**40),
+        ("reads", 2**40),
+        ("merged", [1.0] * 600),
+        ("weights", 3),
+    ],
 )
 def test_steps_that_are_too_many_are_refused(run: Run, snn: onnx.ModelProto, name: str, value: Any) -> None:
     node = next(n for n in snn.graph.node if n.op_type == "TSARelu")

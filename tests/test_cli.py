@@ -73,6 +73,7 @@ def test_compile_tells_how_far_the_outputs_are_from_the_anns(run: Run, calibrati
     assert (code, err, told["samples_compared"]) == (0, "", 16)
     assert 0 < told["output_error"]["logits"] < 0.05
 
+
 def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "snn.onnx"
     code, out, err = run("compile", digits_model(), "--T", "14", "--beta", "1.5", "-o", output)
@@ -125,7 +126,7 @@ def test_verify_holds_and_fails_on_a_file_whose_function_was_changed(run: Run, s
     model = onnx.load(snn)
     neuron = next(f for f in model.functions if f.name == "TSARelu")
     constants = [n.attribute[0] for n in neuron.node if n.op_type == "Constant"]
-    next(c for c in constants if c.name == "value_float" and c.f > 1).f *= 1.1  # what the first spike heard is worth
+    next(c for c in constants if c.name == "value_float" and c.f > 1).f *= 1.1  # the weight of the first spike received
     broken = tmp_path / "broken.onnx"
     onnx.save(model, broken)
     code, _, err = run("verify", broken, "--samples", 2, "-q")

@@ -230,10 +230,10 @@ DAMAGE: dict[str, Callable[[onnx.NodeProto], None]] = {
     "no inputs": lambda n: n.ClearField("input"),
     "no attributes": lambda n: n.ClearField("attribute"),
     "an unknown activation": lambda n: setattr(n, "op_type", "TSANothing"),
-    "worth in whole numbers": lambda n: attribute(n, "worth").CopyFrom(helper.make_attribute("worth", 3)),
+    "weights in integers": lambda n: attribute(n, "weights").CopyFrom(helper.make_attribute("weights", 3)),
     "merged of text": lambda n: attribute(n, "merged").CopyFrom(helper.make_attribute("merged", ["a"])),
     "silent of floats": lambda n: attribute(n, "silent").CopyFrom(helper.make_attribute("silent", [0.5])),
-    "no worth": lambda n: attribute(n, "worth").ClearField("floats"),
+    "no weights": lambda n: attribute(n, "weights").ClearField("floats"),
     "another domain": lambda n: setattr(n, "domain", "csscc.steps"),
 }
 

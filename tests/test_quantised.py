@@ -105,9 +105,9 @@ def inputs(seed: int = 3) -> NDArray[np.float32]:
 def sent(snn: csscc.SNN, x: NDArray[Any]) -> list[Whole]:
     """Decoded trains of encoder and neurons in units of theta, in order, by the NumPy reference."""
     trace, T = snn.trace(x), snn.facts.coding.T
-    worth = snn.facts.coding.weights
+    weights = snn.facts.coding.weights
     trains = [trace.spikes[v.name] for v in snn.layers if v.kind != "readout"]
-    return [np.tensordot(worth, t.reshape(T, len(x), -1).astype(np.float64), 1).astype(int) for t in trains]
+    return [np.tensordot(weights, t.reshape(T, len(x), -1).astype(np.float64), 1).astype(int) for t in trains]
 
 
 @pytest.mark.parametrize("relu", [True, False], ids=["relu", "none"])

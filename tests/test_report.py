@@ -142,14 +142,14 @@ def test_trains_add_up_to_the_values_sent(findings: Findings, files: dict[str, s
     snn = csscc.load(files["snn"])
     feeds = findings.samples[1].feeds
     trace = snn.trace(dict(feeds))
-    worth = 2.0 ** np.arange(T - 1, -1, -1)
+    weights = 2.0 ** np.arange(T - 1, -1, -1)
     amplitudes = {n.name: n for n in snn.model.graph.node if n.domain == "csscc"}
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in snn.model.graph.initializer}
     for layer in findings.trains:
         spikes = trace.spikes[layer.name][:, 0]
         node = amplitudes[layer.name]
         theta = constants[node.input[1 if node.op_type == "Encode" else 2]].astype(np.float64)
-        value = np.tensordot(worth, spikes, axes=1) * (theta[0] if theta.ndim == spikes.ndim else theta)
+        value = np.tensordot(weights, spikes, axes=1) * (theta[0] if theta.ndim == spikes.ndim else theta)
         for k, place in enumerate(layer.neurons):
             assert layer.spikes[1, k].tolist() == spikes[(slice(None), *place)].tolist()
             assert layer.values[1, k, -1] == pytest.approx(value[place], rel=1e-6)

@@ -1,14 +1,14 @@
-"""The weights of a spike train: how much a spike at each step is worth.
+"""The weights of a spike train: how much a spike at each step counts.
 
 Five codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
 layer, as in few-spikes coding: a silent period of all T steps, so that a layer hears everything before it speaks. Rate
-coding: beta = 1, no silent period; every spike is worth the same, and the neuron is the signed integrate-and-fire
-neuron with soft reset and an initial potential of half a threshold. Time to first spike: what a spike is worth falls
+coding: beta = 1, no silent period; every spike has the same weight, and the neuron is the signed integrate-and-fire
+neuron with soft reset and an initial potential of half a threshold. Time to first spike: the weight of a spike falls
 from T to 1, one step at a time, and a neuron that has heard everything sends one spike or none. Temporal switch coding
 (Han and Roy 2020): the same weights, but two spikes whose distance in time is the value, the first one at once and the
 second of the other sign.
 
-`T` coding steps, amplification `beta`; a spike at step t (1..T) is worth ``q[t] = beta**(T-t)`` units of the
+`T` coding steps, amplification `beta`; a spike at step t (1..T) has the weight ``q[t] = beta**(T-t)`` units of the
 layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (paper, Eq. 8).
 """
 
@@ -39,10 +39,10 @@ class Coding:
         silent: steps each layer listens before it may fire (L).
         negative: whether neurons may send negative spikes; without them they fire at a whole spike, not at half
             of one, since nothing could take back what was sent too early.
-        halves: whether spikes are sent from half of their worth on, as in the paper; else at the thresholds that leave
+        halves: whether spikes are sent from half of their weight on, as in the paper; else at the thresholds that leave
             the least, see `csscc.coding.thresholds`.
         signed_input: whether the encoder sends negative spikes; False is the paper's encoder for inputs >= 0.
-        linear: time to first spike: a spike at step t is worth ``T + 1 - t`` whatever beta is; one is sent at most.
+        linear: time to first spike: the weight of step t is ``T + 1 - t`` whatever beta is; one spike is sent at most.
         switched: with `linear`, temporal switch coding: two spikes, at the first step and when the value is reached.
     """
 
@@ -60,7 +60,7 @@ class Coding:
         """Worth of a spike at each step, ``beta**(T-t)`` for t = 1..T, in units of theta; shape [T]."""
         import numpy as np
 
-        return np.array(self._worth)
+        return np.array(self._weights)
 
     @property
     def levels(self) -> float:
@@ -71,12 +71,12 @@ class Coding:
     def encoder(self) -> Schedule:
         """What an encoder does at each step.
 
-        Spikes of equal worth have no order in which to say a value: rate-coded networks are fed a constant current.
+        Spikes of equal weight have no order in which to say a value: rate-coded networks are fed a constant current.
         """
         signed = self.signed_input or self.switched
         constant = self.beta == 1 and not self.linear
         thresholds = self._thresholds(negative=signed, whole=not signed)
-        return Schedule(self._worth, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
+        return Schedule(self._weights, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
 
     def neuron(self, silent: int | None = None) -> Schedule:
         """What a neuron does at each step, with `silent` silent steps or those of the coding.
@@ -88,7 +88,7 @@ class Coding:
         L = self.T if self.linear else self.silent if silent is None else silent
         whole = not self.negative and self.beta != 1
         return Schedule(
-            self._worth,
+            self._weights,
             silent=L,
             merged=self._merged(L + 1),
             rounded=self.negative and self.beta in (2, 3) and 2 * L + 1 >= self.T,
@@ -101,15 +101,15 @@ class Coding:
     def uniform_levels(self) -> float:
         """Levels of the uniform quantiser whose rounding error is that of a neuron that hears all before it fires."""
         schedule = self.neuron()
-        finer = UNIFORM / residual_rms(schedule.worth, schedule.thresholds)
+        finer = UNIFORM / residual_rms(schedule.weights, schedule.thresholds)
         return self.levels if math.isclose(finer, 1, rel_tol=NEARLY) else self.levels * finer
 
     def _thresholds(self, *, negative: bool, whole: bool) -> tuple[float, ...]:
         if self.linear:
-            return at_nearest(self._worth, at_once=self.switched)
+            return at_nearest(self._weights, at_once=self.switched)
         if whole:
-            return tuple(just_below(w) for w in self._worth)
-        return least_residual(self._worth) if negative and not self.halves else halves(self._worth)
+            return tuple(just_below(w) for w in self._weights)
+        return least_residual(self._weights) if negative and not self.halves else halves(self._weights)
 
     @property
     def _most(self) -> float:
@@ -117,11 +117,11 @@ class Coding:
         return float(self.T) if self.linear else math.inf
 
     @property
-    def _worth(self) -> tuple[float, ...]:
+    def _weights(self) -> tuple[float, ...]:
         return self._falling(self.T)
 
     def _falling(self, steps: int) -> tuple[float, ...]:
-        """What the spikes of so many steps are worth, in units of the last one."""
+        """The weights of the spikes of so many steps, in units of the last one."""
         return tuple(float(t) if self.linear else float(self.beta) ** (t - 1) for t in range(steps, 0, -1))
 
     def _merged(self, most: int) -> tuple[float, ...]:

@@ -57,7 +57,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
     The membrane starts at ``values / theta``, cut to what a train may say (`Schedule.most`); each step fires above its
-    threshold and subtracts what the spike is worth, ``q[t]``.
+    threshold and subtracts the weight of the spike, ``q[t]``.
 
     Args:
         values: analog values, any shape.
@@ -72,9 +72,9 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
     if schedule.constant:
         return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
-    for t, worth in enumerate(map(dtype, schedule.worth)):
+    for t, weight in enumerate(map(dtype, schedule.weights)):
         spikes[t] = fire(potential, schedule.thresholds[t], negative=schedule.negative)
-        potential = potential - worth * spikes[t]
+        potential = potential - weight * spikes[t]
     return spikes
 
 
@@ -113,7 +113,7 @@ def tsa(
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    q, T, L, heard = [dtype(w) for w in schedule.worth], schedule.T, schedule.silent, len(schedule.merged)
+    q, T, L, heard = [dtype(w) for w in schedule.weights], schedule.T, schedule.silent, len(schedule.merged)
     given = zip(currents, biases or [0.0] * len(currents), strict=True)
     membranes = [np.asarray(bias, dtype) + _together(z[:heard], schedule.merged) * q[heard - 1] for z, bias in given]
     spikes, potentials = list[FloatArray](), list[FloatArray]()
@@ -152,5 +152,5 @@ def _together(currents: FloatArray, weights: Sequence[float]) -> FloatArray:
 
 def decode(currents: FloatArray, schedule: Schedule, bias: FloatArray | float = 0.0) -> FloatArray:
     """Readout of a layer that never fires: ``bias + sum(q[t] * z[t])``; ``[T, B, ...]`` to ``[B, ...]``."""
-    weights = np.asarray(schedule.worth, currents.dtype)
+    weights = np.asarray(schedule.weights, currents.dtype)
     return np.tensordot(weights, currents, axes=1) + np.asarray(bias, currents.dtype)

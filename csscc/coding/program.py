@@ -32,17 +32,17 @@ class Algebra(Protocol[Value]):
     def fire(self, potential: Value, threshold: float) -> Value:
         """The spike that a potential causes: above the threshold, or below minus that."""
 
-    def pay(self, sent: Value | None, spike: Value, worth: float) -> Value:
-        """What was sent, with `spike`: ``sent + worth * spike``."""
+    def pay(self, sent: Value | None, spike: Value, weight: float) -> Value:
+        """What was sent, with `spike`: ``sent + weight * spike``."""
 
-    def left(self, rest: Value, spike: Value, worth: float) -> Value:
-        """What is left of a value once `spike` is sent of it: ``rest - worth * spike``."""
+    def left(self, rest: Value, spike: Value, weight: float) -> Value:
+        """What is left of a value once `spike` is sent of it: ``rest - weight * spike``."""
 
     def whole(self, value: Value, per: float, most: float) -> Value:
         """The whole number nearest to ``value / per``, halves to even, within ``-most .. most``."""
 
-    def share(self, sent: Value | None, worth: float, extra: Value | None) -> Value:
-        """``sent / worth + extra``, both exact: what the first steps of a train say together."""
+    def share(self, sent: Value | None, weight: float, extra: Value | None) -> Value:
+        """``sent / weight + extra``, both exact: what the first steps of a train say together."""
 
     def step(self, spike: Value) -> Value:
         """A spike as others read it."""
@@ -110,14 +110,14 @@ def neuron(
         residual: whether what stays unsent is wanted too.
     """
     sender, heard = _Sender(ops, s, sends), len(s.merged)
-    first = s.worth[heard - 1]
+    first = s.weights[heard - 1]
     inputs = list(zip(currents, biases, strict=True))
     membranes = [ops.plus(bias, listen(ops, s.merged, reads, slabs), first) for slabs, bias in inputs]
     target: Value | None = None
     for k in range(1, s.T + 1):
         while heard < min(k + s.silent, s.T):
-            slab, worth, target = heard + 1 - reads, s.worth[heard], None
-            membranes = [ops.plus(h, slabs[slab], worth) for h, slabs in zip(membranes, currents, strict=True)]
+            slab, weight, target = heard + 1 - reads, s.weights[heard], None
+            membranes = [ops.plus(h, slabs[slab], weight) for h, slabs in zip(membranes, currents, strict=True)]
             heard += 1
         target = ops.target(membranes) if target is None else target
         potential = ops.potential(target, sender.sent)
@@ -145,16 +145,16 @@ class _Sender(Generic[Value]):
 
     def send(self, potential: Value, *, pay: bool) -> Value:
         """Decide the next spike; with `pay`, keep up what was sent."""
-        worth = self._s.worth[self._count]
+        weight = self._s.weights[self._count]
         spike = self._ops.fire(potential, self._s.thresholds[self._count])
         self._count += 1
         in_head = self._merged > 1 and self._count <= self._merged
         if pay or in_head:
-            self.sent = self._ops.pay(self.sent, spike, worth)
+            self.sent = self._ops.pay(self.sent, spike, weight)
         if not in_head:
             self.slabs.append(self._ops.step(spike))
         elif self._count == self._merged:
-            self.slabs.append(self._ops.share(self.sent, worth, None))
+            self.slabs.append(self._ops.share(self.sent, weight, None))
         return spike
 
     def digits(self, rest: Value, *, pay: bool = False) -> None:
@@ -162,7 +162,7 @@ class _Sender(Generic[Value]):
         while self._count < self._s.T:
             spike = self.send(rest, pay=pay)
             if self._count < self._s.T:
-                rest = self._ops.left(rest, spike, self._s.worth[self._count - 1])
+                rest = self._ops.left(rest, spike, self._s.weights[self._count - 1])
 
     def group(self, potential: Value, *, pay: bool) -> None:
         """Send all spikes of a potential, rounded to a whole number, at once where the slabs allow it.
@@ -170,9 +170,9 @@ class _Sender(Generic[Value]):
         The last digit to a base of three is what rounding a third of the number leaves; to a base of two there are
         several ways to say a number.
         """
-        T, merged, worth, ops = self._s.T, self._merged, self._s.worth, self._ops
-        at_once = merged > self._count and (merged == T or worth[-2] == 3 * worth[-1])
-        whole = ops.whole(potential, 1.0, sum(worth[self._count :]))
+        T, merged, weights, ops = self._s.T, self._merged, self._s.weights, self._ops
+        at_once = merged > self._count and (merged == T or weights[-2] == 3 * weights[-1])
+        whole = ops.whole(potential, 1.0, sum(weights[self._count :]))
         if pay or not at_once:
             return self.digits(between(ops, potential, whole), pay=pay)
         tail: list[Value] = []
@@ -180,4 +180,4 @@ class _Sender(Generic[Value]):
             higher = self._ops.whole(whole, 3.0, float("inf"))
             tail.append(self._ops.left(whole, higher, 3.0))
             whole = higher
-        self.slabs += [self._ops.share(self.sent, worth[merged - 1], whole), *reversed(tail)]
+        self.slabs += [self._ops.share(self.sent, weights[merged - 1], whole), *reversed(tail)]

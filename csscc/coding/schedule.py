@@ -17,25 +17,25 @@ PRECISION = 16  # bits of the grid that merged steps and the levels of a value m
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a spike at each step is worth, when a neuron reads input, and when it may fire.
+    """The weight of a spike at each step, when a neuron reads input, and when it may fire.
 
     Attributes:
-        worth: what a spike at step t = 1..T counts, in units of theta; T numbers.
+        weights: what a spike at step t = 1..T counts, in units of theta; T numbers.
         silent: steps L that a neuron listens before it may fire; spike k is decided after step k + L.
         merged: ``w_1 .. w_m`` with ``w_m = 1`` and ``m <= L + 1``: a neuron hears the first m steps of its input as one
-            sum, ``w_1 * z[1] + ... + w_m * z[m]``, which is worth ``worth[m]``; ``(1,)`` for none. The numbers are so
+            sum, ``w_1 * z[1] + ... + w_m * z[m]``, of the weight ``weights[m]``; ``(1,)`` for none. The numbers are so
             short that the sum is exact.
         rounded: spikes that are decided after the last step of input, ``shared .. T``, share one target; together
             they say what is still to be sent, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
-        thresholds: the potential above which each spike is sent, in units of theta; T numbers, half of `worth` if left
-            out.
+        thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
+            `weights` if left out.
         constant: of an encoder: it sends the T-th part of its value at each step, not spikes.
         most: the largest magnitude, in units of theta, that is to be sent; what lies above it is cut off.
     """
 
-    worth: tuple[float, ...]
+    weights: tuple[float, ...]
     silent: int = 0
     merged: tuple[float, ...] = (1.0,)
     rounded: bool = False
@@ -45,20 +45,20 @@ class Schedule:
     most: float = math.inf
 
     def __post_init__(self) -> None:
-        """Thresholds that are left out are half of what spikes are worth.
+        """Thresholds that are left out are half of the weights of spikes.
 
         Raises:
             ValueError: there is not one threshold a step.
         """
         if not self.thresholds:
-            object.__setattr__(self, "thresholds", halves(self.worth))
-        if len(self.thresholds) != len(self.worth):
-            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.worth)} steps")
+            object.__setattr__(self, "thresholds", halves(self.weights))
+        if len(self.thresholds) != len(self.weights):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.weights)} steps")
 
     @property
     def T(self) -> int:  # noqa: N802 (the field's name for it)
         """Coding steps."""
-        return len(self.worth)
+        return len(self.weights)
 
     @property
     def shared(self) -> int:
@@ -67,13 +67,13 @@ class Schedule:
 
     @property
     def levels(self) -> float:
-        """Largest encodable value in units of theta, ``sum(worth)`` or `most`."""
-        return min(float(sum(self.worth)), self.most)
+        """Largest encodable value in units of theta, ``sum(weights)`` or `most`."""
+        return min(float(sum(self.weights)), self.most)
 
     def head(self, merged: tuple[float, ...] | None = None) -> Head:
         """The first steps of a neuron's input that it reads as one sum: those of `merged`, or fewer."""
         weights = self.merged if merged is None else merged
-        return Head(weights, self.most / self.worth[len(weights) - 1])
+        return Head(weights, self.most / self.weights[len(weights) - 1])
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The potentials above which spikes are sent, so that a train leaves as little unsaid as it can.
 
-The paper fires above half of what a spike is worth (Theorem 2), which leaves up to half a unit of theta. Where spikes
+The paper fires above half of the weight of a spike (Theorem 2), which leaves up to half a unit of theta. Where spikes
 overlap, ``beta < 2``, a value has many trains, and firing so greedily takes one of the worst: what is left lies near
 plus or minus one half, ``rms(u) = 0.39`` at beta = 1.5, where a uniform quantiser leaves ``sqrt(1/12) = 0.29``. Spikes
 of 1.5 and 1 and 2.25 say 0, 0.25, 0.5, 1, 1.25, 1.5, ...; a neuron that spares the second last spike up to 5/6 of its
-worth, and the third last up to 3/4, finds nearer ones: ``rms(u) = 0.14``, with a quarter fewer spikes.
+weight, and the third last up to 3/4, finds nearer ones: ``rms(u) = 0.14``, with a quarter fewer spikes.
 
 From beta = 2 on, trains say whole numbers or less, and half is best.
 """
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 
 HALF = 0.5
 SEARCHED = 4  # last spikes whose thresholds are not half; that of the last one always is
-CANDIDATES = tuple(i / 40 for i in range(20, 41))  # shares of what a spike is worth
+CANDIDATES = tuple(i / 40 for i in range(20, 41))  # shares of the weight of a spike
 SWEEPS = 2
 PAYS = 0.95  # what another threshold must leave of the mean squared residual
 VALUES = 4096
 UNIFORM = math.sqrt(1 / 12)
 
 
-def halves(worth: Sequence[float]) -> tuple[float, ...]:
-    """Half of what each spike is worth."""
-    return tuple(w * HALF for w in worth)
+def halves(weights: Sequence[float]) -> tuple[float, ...]:
+    """Half of the weight of each spike."""
+    return tuple(w * HALF for w in weights)
 
 
-def just_below(worth: float) -> float:
-    """The threshold of a spike that is sent where all of its worth is there: the float32 below it."""
+def just_below(weight: float) -> float:
+    """The threshold of a spike that is sent where all of its weight is there: the float32 below it."""
     import numpy as np
 
-    return float(np.nextafter(np.float32(worth), np.float32(0)))
+    return float(np.nextafter(np.float32(weight), np.float32(0)))
 
 
-def at_nearest(worth: Sequence[float], *, at_once: bool) -> tuple[float, ...]:
+def at_nearest(weights: Sequence[float], *, at_once: bool) -> tuple[float, ...]:
     """Thresholds of a spike whose time is the value, rounded: one is sent of what is nearest, and leaves half at most.
 
     With `at_once`, the first spike of any value that is not nothing is sent at the first step; the second, of the other
     sign, takes back what that said too much.
     """
-    nearest = tuple(w - HALF for w in worth)
+    nearest = tuple(w - HALF for w in weights)
     return (HALF, *nearest[1:]) if at_once else nearest
 
 
 @cache
-def least_residual(worth: tuple[float, ...]) -> tuple[float, ...]:
-    """Thresholds of the spikes of a ternary train, in the unit of `worth`, for the least mean squared residual.
+def least_residual(weights: tuple[float, ...]) -> tuple[float, ...]:
+    """Thresholds of the spikes of a ternary train, in the unit of `weights`, for the least mean squared residual.
 
     The last few are found by coordinate descent, for values spread evenly over what those spikes are left with.
     """
-    tail = worth[-SEARCHED:]
+    tail = weights[-SEARCHED:]
     values, shares = _values(tail), [HALF] * len(tail)
     left = _mean_square(values, tail, shares)
     for _ in range(SWEEPS):
@@ -67,13 +67,13 @@ def least_residual(worth: tuple[float, ...]) -> tuple[float, ...]:
                 found = _mean_square(values, tail, tried)
                 if found < (PAYS if shares[k] == HALF else 1.0) * left:
                     shares, left = tried, found
-    return (*halves(worth[: -len(tail)]), *(w * share for w, share in zip(tail, shares, strict=True)))
+    return (*halves(weights[: -len(tail)]), *(w * share for w, share in zip(tail, shares, strict=True)))
 
 
 @cache
-def residual_rms(worth: tuple[float, ...], thresholds: tuple[float, ...]) -> float:
+def residual_rms(weights: tuple[float, ...], thresholds: tuple[float, ...]) -> float:
     """Root mean square of what a train leaves of a value that it can say, in units of theta."""
-    tail = worth[-2 * SEARCHED :]
+    tail = weights[-2 * SEARCHED :]
     shares = [t / w for t, w in zip(thresholds[-2 * SEARCHED :], tail, strict=True)]
     return math.sqrt(_mean_square(_values(tail), tail, shares))
 
@@ -86,10 +86,10 @@ def _values(tail: Sequence[float]) -> NDArray[np.float64]:
     return (np.arange(VALUES) + 0.5) / VALUES * tail[0] * min(ratio * HALF, 1.0)
 
 
-def _mean_square(values: NDArray[np.float64], worth: Sequence[float], shares: Sequence[float]) -> float:
+def _mean_square(values: NDArray[np.float64], weights: Sequence[float], shares: Sequence[float]) -> float:
     import numpy as np
 
     rest = values
-    for w, share in zip(worth, shares, strict=True):
+    for w, share in zip(weights, shares, strict=True):
         rest = rest - w * (np.sign(rest) * (np.abs(rest) > share * w))
     return float(np.square(rest).mean())

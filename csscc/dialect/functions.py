@@ -81,23 +81,21 @@ def _define(
 def _decode(node: Spiking[str], opset: int) -> onnx.FunctionProto:
     """Readout, see `csscc.coding.oracle.decode`: one product of matrices, or what one slab says."""
     body = Body()
-    worth = node.schedule.worth[node.reads - 1 :]
-    if len(worth) == 1:
-        total = "z" if worth[0] == 1 else body.add("total", f"Mul(z, {body.number(worth[0])})")
+    weights = node.schedule.weights[node.reads - 1 :]
+    if len(weights) == 1:
+        total = "z" if weights[0] == 1 else body.add("total", f"Mul(z, {body.number(weights[0])})")
     else:
-        free, first = body.integers(-1), body.integers(len(worth), -1)
-        weights = body.add("weights", f"Reshape({body.vector(worth)}, {body.integers(1, len(worth))})")
+        free, first = body.integers(-1), body.integers(len(weights), -1)
+        row = body.add("row", f"Reshape({body.vector(weights)}, {body.integers(1, len(weights))})")
         rows = body.add("rows", f"Reshape(z, {first})")
-        product = body.add("product", f"MatMul({weights}, {rows})")
+        product = body.add("product", f"MatMul({row}, {rows})")
         shape = body.add("shape", f"Concat <axis = 0> ({free}, {body.add('rest', 'Shape <start = 1> (z)')})")
         total = body.add("total", f"Reshape({product}, {shape})")
     body.lines.append(f"y = Add({total}, bias)")
     return parse(DECODE, ["z", "bias"], ["y"], attributes(node.schedule, DECODE), body.lines, opset, DOMAIN)
 
 
-def activation_definition(
-    op: str, own: tuple[tuple[str, str], ...], parameters: int, opset: int
-) -> onnx.FunctionProto:
+def activation_definition(op: str, own: tuple[tuple[str, str], ...], parameters: int, opset: int) -> onnx.FunctionProto:
     """A composed activation as a function of its own, for the ANN before its neurons are inserted."""
     data = ["x", *(f"x{i}" for i in range(2, ACTIVATIONS[op].inputs + 1))]
     inputs = [*data, *(f"param{i}" for i in range(1, parameters + 1))]

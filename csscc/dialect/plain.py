@@ -79,7 +79,7 @@ class Plain:
 
     def plus(self, before: str | None, value: str, factor: float | str) -> str:
         """A Mul, unless the factor is 1, and an Add."""
-        product = value if factor == 1 else self._body.add("product", f"Mul({value}, {self.worth(factor)})")
+        product = value if factor == 1 else self._body.add("product", f"Mul({value}, {self.number(factor)})")
         return product if before is None else self._body.add("sum", f"Add({before}, {product})")
 
     def target(self, membranes: Sequence[str]) -> str:
@@ -120,10 +120,10 @@ class Plain:
         """
         add = self._body.add
         if not self._schedule.negative:
-            fired = add("fired", f"Greater({potential}, {self.worth(threshold)})")
+            fired = add("fired", f"Greater({potential}, {self.number(threshold)})")
         else:
             named = isinstance(threshold, str)
-            twice = add("twice", f"Add({threshold}, {threshold})") if named else self.worth(2 * threshold)
+            twice = add("twice", f"Add({threshold}, {threshold})") if named else self.number(2 * threshold)
             if self._opset <= NEWEST_QUANTIZATION:
                 spike = add("spike", f"Sign({add('level', f'QuantizeLinear({potential}, {twice}, {self._zero})')})")
                 self._int8.add(spike)
@@ -134,14 +134,14 @@ class Plain:
         self._int8.add(spike)
         return spike
 
-    def pay(self, sent: str | None, spike: str, worth: float | str) -> str:
+    def pay(self, sent: str | None, spike: str, weight: float | str) -> str:
         """An Add."""
-        value = self._valued(spike, worth)
+        value = self._valued(spike, weight)
         return value if sent is None else self._body.add("sent", f"Add({sent}, {value})")
 
-    def left(self, rest: str, spike: str, worth: float | str) -> str:
+    def left(self, rest: str, spike: str, weight: float | str) -> str:
         """A Sub."""
-        return self._body.add("left", f"Sub({rest}, {self._valued(spike, worth)})")
+        return self._body.add("left", f"Sub({rest}, {self._valued(spike, weight)})")
 
     def whole(self, value: str, per: float, most: float) -> str:
         """A Round and a Clip."""
@@ -151,12 +151,12 @@ class Plain:
             return rounded
         return self._clip("whole", rounded, most)
 
-    def share(self, sent: str | None, worth: float, extra: str | None) -> str:
+    def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A Div, which is exact, and an Add."""
         if sent is None:
             assert extra is not None
             return extra
-        said = sent if worth == 1 else self._body.add("said", f"Div({sent}, {self._body.number(worth)})")
+        said = sent if weight == 1 else self._body.add("said", f"Div({sent}, {self._body.number(weight)})")
         return said if extra is None else self._body.add("head", f"Add({said}, {extra})")
 
     def step(self, spike: str) -> str:
@@ -165,17 +165,17 @@ class Plain:
             return spike
         return self._body.add("step", f"Cast <to = {onnx.TensorProto.FLOAT}> ({spike})")
 
-    def worth(self, value: float | str) -> str:
+    def number(self, value: float | str) -> str:
         """A number's name; a name stands for itself."""
         return value if isinstance(value, str) else self._body.number(value)
 
-    def _valued(self, spike: str, worth: float | str) -> str:
-        """A spike times what it is worth."""
-        q = self.worth(worth)
+    def _valued(self, spike: str, weight: float | str) -> str:
+        """A spike times its weight."""
+        q = self.number(weight)
         if spike in self._int8 and self._opset <= NEWEST_QUANTIZATION:
             return self._body.add("paid", f"DequantizeLinear({spike}, {q}, {self._zero})")
         value = self.step(spike)
-        return value if worth == 1 else self._body.add("paid", f"Mul({value}, {q})")
+        return value if weight == 1 else self._body.add("paid", f"Mul({value}, {q})")
 
     @property
     def _zero(self) -> str:

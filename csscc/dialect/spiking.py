@@ -1,9 +1,9 @@
 """The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
 
-    spikes = Encode <worth, negative, thresholds, constant, sends> (x, theta)
-    spikes = TSA<Op> <worth, silent, merged, rounded, negative, thresholds, reads, sends> (z1, bias1, ..., theta, ...)
-    y      = Decode <worth, reads> (z, bias)
-    spikes = Merge <worth, merged, reads> (spikes)
+    spikes = Encode <weights, negative, thresholds, constant, sends> (x, theta)
+    spikes = TSA<Op> <weights, silent, merged, rounded, negative, thresholds, reads, sends> (z1, bias1, ..., theta, ...)
+    y      = Decode <weights, reads> (z, bias)
+    spikes = Merge <weights, merged, reads> (spikes)
 
 A view serves the graph library, where tensors are objects, and ONNX messages, where they are names. In steps (see
 `csscc.passes.lower.steps`) each current is not one tensor but one for each of its slabs: the view's `width`.
@@ -27,11 +27,11 @@ from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-DOMAIN_VERSION = 4  # 1: currents in thresholds; 2: beta, no worth; 3: fires above half or all of the worth
+DOMAIN_VERSION = 5  # of files: 4 called the weights of spikes `worth`
 STEPS_DOMAIN = "csscc.steps"
-STEPS_DOMAIN_VERSION = 3
+STEPS_DOMAIN_VERSION = 4
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
-STREAM_DOMAIN_VERSION = 2
+STREAM_DOMAIN_VERSION = 3
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
@@ -218,7 +218,7 @@ def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
 def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY_STEP) -> dict[str, Any]:
     """The attributes of a spiking node, by name."""
     every: dict[str, Any] = {
-        "worth": list(schedule.worth),
+        "weights": list(schedule.weights),
         "silent": schedule.silent,
         "merged": list(schedule.merged),
         "rounded": int(schedule.rounded),
@@ -250,10 +250,10 @@ def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
 
 
 _STATED = {
-    ENCODE: ("worth", "negative", "thresholds", "constant", "most", "sends"),
-    NEURON: ("worth", "silent", "merged", "rounded", "negative", "thresholds", "most", "reads", "sends"),
-    DECODE: ("worth", "reads"),
-    MERGE: ("worth", "merged", "reads"),
+    ENCODE: ("weights", "negative", "thresholds", "constant", "most", "sends"),
+    NEURON: ("weights", "silent", "merged", "rounded", "negative", "thresholds", "most", "reads", "sends"),
+    DECODE: ("weights", "reads"),
+    MERGE: ("weights", "merged", "reads"),
 }
 ATTRIBUTES = frozenset(name for names in _STATED.values() for name in names)
 
@@ -271,11 +271,11 @@ def _is_spiking(op: str) -> bool:
 
 
 def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any], *, stepped: bool) -> Spiking[Any]:
-    if "worth" not in given:
+    if "weights" not in given:
         raise RefusedError(f"node '{name}' ({op}) does not state the weights of its spikes; compile the network again")
     try:
         schedule = Schedule(
-            worth=numbers(given["worth"]),
+            weights=numbers(given["weights"]),
             silent=int(given.get("silent", 0)),
             merged=(merged := numbers(given.get("merged", [1.0]))),
             rounded=bool(given.get("rounded", 0)),
@@ -287,7 +287,7 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
         sends, reads = Train(merged if op == MERGE else numbers(given.get("sends", [1.0]))), int(given.get("reads", 1))
     except (TypeError, ValueError, OverflowError) as error:
         raise RefusedError(f"node '{name}' ({op}) states no coding: {error}; compile the network again") from error
-    stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WORTH
+    stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WEIGHT
     if not 1 <= schedule.T <= most or max(stated) > most:
         raise RefusedError(f"node '{name}' ({op}) states more steps than {most}, or none; compile the network again")
     return Spiking(name, op, inputs, schedule, reads, sends, stepped)

@@ -24,10 +24,10 @@ def _known_operators(network: Network) -> Iterator[str]:
 
 
 def _same_coding(network: Network) -> Iterator[str]:
-    wanted = numbers(network.coding.encoder.worth)
+    wanted = numbers(network.coding.encoder.weights)
     for _, view in spiking_nodes(network.graph):
-        if view.schedule.worth != wanted:
-            yield f"the spikes of '{view.name}' have the weights {view.schedule.worth}, those of the network {wanted}"
+        if view.schedule.weights != wanted:
+            yield f"the spikes of '{view.name}' have the weights {view.schedule.weights}, those of the network {wanted}"
 
 
 def _schedules_are_sound(network: Network) -> Iterator[str]:

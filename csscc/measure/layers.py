@@ -136,7 +136,7 @@ class LayerSums:
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        self._weights = np.array(pair.schedule.worth)
+        self._weights = np.array(pair.schedule.weights)
         self._number = 0
         self._sums: dict[str, float] = {}
         self._largest = 0.0

@@ -93,7 +93,7 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
     """What a node does otherwise than the coding that the metadata state; empty if nothing."""
     coding, schedule = facts.coding, view.schedule
     wanted = coding.encoder if view.is_encoder else coding.neuron(schedule.silent)
-    if schedule.worth != tuple(numbers(wanted.worth)):
+    if schedule.weights != tuple(numbers(wanted.weights)):
         return f"the spike weights of '{view.name}' are not those of beta={coding.beta:g}"
     if view.is_readout:
         return ""

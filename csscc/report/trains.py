@@ -81,7 +81,7 @@ class _Layer:
         self._shape, a = a.shape[1:], a[0].ravel()
         if self._shown is None:
             self._shown = self._choose(np.abs(spikes).sum(axis=0))
-        said = theta * np.cumsum(spikes * np.array(pair.schedule.worth)[:, None], axis=0)
+        said = theta * np.cumsum(spikes * np.array(pair.schedule.weights)[:, None], axis=0)
         drawn = self._rng.choice(a.size, min(self._points, a.size), replace=False)
         shown = self._shown
         self._parts.append((spikes[:, shown].T, said[:, shown].T, a[shown], a[drawn], said[-1, drawn]))

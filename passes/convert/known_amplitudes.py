@@ -1,7 +1,8 @@
 """What a quantised network says of its own spikes: amplitudes, and how many steps say every activation exactly.
 
-A quantised activation is a whole number of steps of its scale. Spikes of whole worth, in as many steps as the number
-has bits, say each of them: theta is the scale, nothing is cut off, and nothing is rounded but where the network rounds.
+A quantised activation is a whole number of steps of its scale. Spikes of integer weights, in as many steps as the
+number has bits, represent each of them: theta is the scale, nothing is cut off, and nothing is rounded but where the
+network rounds.
 A neuron that has heard all of its input before it fires, ``L = T - 1``, sends exactly the number of the quantised ANN.
 """
 

@@ -8,7 +8,7 @@ sees 4 bits of it is another network. The high digits and the low ones become ch
 first layer has its weights once for each. What the input is rounded to is known where a quantiser made it; else it gets
 the digits of `BITS` bits.
 
-It fires in quantised networks whose spikes are of whole worth, where only weighted operators without groups read the
+It fires in quantised networks whose spike weights are integers, where only weighted operators without groups read the
 input, along one axis.
 """
 

@@ -1,9 +1,9 @@
-"""Make the weights in front of a quantiser whole numbers, and its factor what one of them is worth.
+"""Make the weights in front of a quantiser whole numbers, and its factor the value of one of them.
 
     before:  spikes -> Conv(w * theta) -> TSAQuantise(1 / own scale)              w: whole numbers of steps of a scale
     after:   spikes -> Conv(n) -> TSAQuantise(scale * theta / own scale)          n: the whole numbers
 
-A quantised weight is a whole number of steps, and so is the bias; what spikes make of whole numbers is one as well, and
+A quantised unit is a whole number of steps, and so is the bias; what spikes make of whole numbers is one as well, and
 exact in float32 up to 2**24. So a membrane holds what the accumulator of the quantised ANN holds, and the neuron
 multiplies by the same scales before it rounds. Rounding the weights to a power of two instead (`SnapWeights`) would
 move one activation in a hundred over a rounding edge.
@@ -44,7 +44,7 @@ from csscc.passes.linear.layout import Concat, Selection
 from csscc.passes.linear.mixing import Pool, Reduce
 from csscc.passes.linear.weighted import WeightedOp
 
-PARTS = 256  # the smallest weight is at most so many steps
+PARTS = 256  # the smallest unit is at most so many steps
 LARGEST = 2.0**16  # number of steps
 _MOVES = (Selection, Concat, Pool, Reduce)  # what passes spikes on, or averages or sums of them
 PRECISION = 2.0**-21  # of float32 numbers that were multiplied two or three times, relative
@@ -71,8 +71,8 @@ def _whole(network: Network, view: Spiking[gs.Tensor], index: int) -> bool:
     graph, current = network.graph, view.current[index]
     found = _selected(graph, current)
     if found is not None:
-        worth, factors = found
-        if not factors or not (worth > 0).all():
+        unit, factors = found
+        if not factors or not (unit > 0).all():
             return False
         for factor in factors:
             replace_readers(factor.outputs[0], factor.inputs[data_index(factor)])
@@ -82,28 +82,28 @@ def _whole(network: Network, view: Spiking[gs.Tensor], index: int) -> bool:
         rule = None if node is None or only_reader(graph, current) is None else LINEAR.get(node.op)
         if node is None or not isinstance(rule, WeightedOp) or rule.additive(node):  # a spread bias is not whole
             return False
-        steps = _worth_of_weights(network, node, rule)
+        steps = _units_of_weights(network, node, rule)
         if steps is None or np.all(steps == 1):
             return False
         rule.scale_outputs(graph, node, 1 / steps)
         rule.snap(graph, node, np.ones_like(steps))
-        worth = spread(steps, rank_of(current), rule.output_axis(node))
+        unit = spread(steps, rank_of(current), rule.output_axis(node))
     maker = producer(view.biases[index])
     if maker is not None:  # what is known before time starts
-        share = constant_tensor(graph, f"{view.name}_share", compress(1 / worth))
+        share = constant_tensor(graph, f"{view.name}_share", compress(1 / unit))
         maker.inputs[0] = insert_node(graph, "Mul", f"{maker.name}_shared", [maker.inputs[0], share])
-    bias = _nearly_whole(np.asarray(constant_part(view, index), np.float64) / worth)
+    bias = _nearly_whole(np.asarray(constant_part(view, index), np.float64) / unit)
     set_constant_part(graph, view, index, compress(bias))
-    view.set_parameter(index, constant_tensor(graph, f"{view.name}_factor", compress(_factor(view, index, worth))))
+    view.set_parameter(index, constant_tensor(graph, f"{view.name}_factor", compress(_factor(view, index, unit))))
     return True
 
 
-def _factor(view: Spiking[gs.Tensor], index: int, worth: Factor) -> Factor:
+def _factor(view: Spiking[gs.Tensor], index: int, unit: Factor) -> Factor:
     """What the neuron multiplies whole numbers by: of one current, to steps of its own scale."""
     if view.kind != "Quantise":
-        return worth
+        return unit
     scale = values_of(view.parameters[1]).astype(np.float32)
-    return (worth.astype(np.float32) / scale).astype(np.float64)
+    return (unit.astype(np.float32) / scale).astype(np.float64)
 
 
 def _selected(graph: gs.Graph, tensor: gs.Tensor) -> tuple[Factor, list[gs.Node]] | None:
@@ -130,8 +130,8 @@ def _selected(graph: gs.Graph, tensor: gs.Tensor) -> tuple[Factor, list[gs.Node]
     return None if factor is None else (factor, [*nodes, *([node] if is_factor(node) else [])])
 
 
-def _worth_of_weights(network: Network, node: gs.Node, rule: WeightedOp) -> Factor | None:
-    """What one whole number is worth in front of the neuron, for all channels or each; None if they have no steps.
+def _units_of_weights(network: Network, node: gs.Node, rule: WeightedOp) -> Factor | None:
+    """The value of one integer in front of the neuron, for all channels or each; None if they have no steps.
 
     It is the product of the scales of weights and spikes, in float32 as integer kernels compute it, where both are
     known: those of the weights as the ANN has them.
@@ -142,10 +142,10 @@ def _worth_of_weights(network: Network, node: gs.Node, rule: WeightedOp) -> Fact
     if ann is not None and theta is not None:
         steps = steps_of(rule.outputs_first(ann))
         if steps is not None:
-            worth = (steps.astype(np.float32) * np.float32(theta)).astype(np.float64)
-            counts = rows / worth.reshape(-1, 1)
+            unit = (steps.astype(np.float32) * np.float32(theta)).astype(np.float64)
+            counts = rows / unit.reshape(-1, 1)
             if (np.abs(counts - np.rint(counts)) <= 4 * PRECISION * np.maximum(np.abs(counts), 1)).all():
-                return worth
+                return unit
     return steps_of(rows)
 
 

@@ -141,32 +141,32 @@ class Blocks:
         below = self._convolve.clip(self._convolve.affine(potential, SHARP, threshold * SHARP), -1.0, 0.0)
         return self._body.add("spike", f"Add({positive}, {below})")
 
-    def pay(self, sent: str | None, spike: str, worth: float) -> str:
+    def pay(self, sent: str | None, spike: str, weight: float) -> str:
         """A convolution that adds."""
         if spike in self._first:
             assert sent is None, "only the first spike is of a target alone"
-            return self._above(*self._first[spike], -worth)
-        paid = self._convolve.affine(spike, -worth)
+            return self._above(*self._first[spike], -weight)
+        paid = self._convolve.affine(spike, -weight)
         return paid if sent is None else self._convolve.sum(paid, sent)
 
-    def left(self, rest: str, spike: str, worth: float) -> str:
+    def left(self, rest: str, spike: str, weight: float) -> str:
         """A convolution that adds."""
-        return self._convolve.sum(self._convolve.affine(spike, -worth), rest)
+        return self._convolve.sum(self._convolve.affine(spike, -weight), rest)
 
     def whole(self, value: str, per: float, most: float) -> str:
         """Rounded by an addition: thirds of whole numbers are far enough from halves to be multiplied by 1/3."""
         return self._rounded(value, 1 / per, most)
 
-    def share(self, sent: str | None, worth: float, extra: str | None) -> str:
+    def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A product with the reciprocal, rounded to what the sum can be where that is not exact by itself."""
         if sent is None:
             assert extra is not None
             return extra
-        if self._divides(worth):
-            said = self._convolve.affine(sent, -1 / worth)
+        if self._divides(weight):
+            said = self._convolve.affine(sent, -1 / weight)
         else:
             coarse = MAGIC * resolution(self._sends.merged)
-            said = self._convolve.affine(self._convolve.affine(sent, -1 / worth, coarse), 1.0, -coarse)
+            said = self._convolve.affine(self._convolve.affine(sent, -1 / weight, coarse), 1.0, -coarse)
         return said if extra is None else self._convolve.sum(self._convolve.affine(said, 1.0), extra)
 
     def step(self, spike: str) -> str:
@@ -181,13 +181,13 @@ class Blocks:
         bounds = (0.0, value) if value > 0 else (value, 0.0)
         return self._convolve.clip(self._convolve.affine(potential, sharp, -threshold * sharp), *bounds)
 
-    def _divides(self, worth: float) -> bool:
-        """Whether the product with ``1 / worth`` of all that the first steps can have sent is what they say."""
-        if worth == 1:
+    def _divides(self, weight: float) -> bool:
+        """Whether the product with ``1 / weight`` of all that the first steps can have sent is what they say."""
+        if weight == 1:
             return True
         finest = resolution(self._sends.merged)
         said = (np.arange(round(sum(self._sends.merged) / finest) + 1) * finest).astype(np.float32)
-        return bool((said * np.float32(worth) * np.float32(1 / worth) == said).all())
+        return bool((said * np.float32(weight) * np.float32(1 / weight) == said).all())
 
     def _rounded(self, value: str, factor: float, most: float) -> str:
         raised = self._convolve.affine(value, factor, MAGIC)

@@ -88,7 +88,7 @@ def _trains(graph: gs.Graph) -> dict[int, Train]:
 
 def _own(view: Spiking[gs.Tensor]) -> Train:
     """What a neuron or readout hears as one sum."""
-    return Train(view.schedule.worth if view.is_readout else view.schedule.merged)
+    return Train(view.schedule.weights if view.is_readout else view.schedule.merged)
 
 
 def _merge(graph: gs.Graph, node: gs.Node, view: Spiking[gs.Tensor], trains: dict[int, Train]) -> int:

@@ -92,13 +92,13 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     mute, early = [MUTE] * (s.T - m + 1 - s.shared), slice(s.shared - 1)
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
     scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
-    scanned |= {"u": body.vector(s.worth[m - 1 :])}
-    scanned |= {n: body.vector([*mute, *v[early], MUTE]) for n, v in (("q", s.worth), ("c", s.thresholds))}
+    scanned |= {"u": body.vector(s.weights[m - 1 :])}
+    scanned |= {n: body.vector([*mute, *v[early], MUTE]) for n, v in (("q", s.weights), ("c", s.thresholds))}
     made = [f"total{i}" for i in range(1, signature.inputs + 1)]
     body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*heard, paid, spike], step, {spike}))
     rest = outer.potential(outer.target(made), "sent")
     if s.rounded:
-        whole = outer.whole(rest, 1.0, sum(s.worth[s.shared - 1 :]))
+        whole = outer.whole(rest, 1.0, sum(s.weights[s.shared - 1 :]))
         late = _digits(body, node, opset, between(outer, rest, whole), s.shared)
     else:
         late = _late(body, node, signature, opset, outer.target(made))
@@ -120,9 +120,9 @@ def _digits(body: Body, node: Spiking[str], opset: int, value: str, first: int) 
 
 
 def _numbers(body: Body, node: Spiking[str], first: int) -> dict[str, str]:
-    """What the spikes from number `first` on are worth, and their thresholds."""
+    """The weights of the spikes from number `first` on, and their thresholds."""
     s = node.schedule
-    return {"q": body.vector(s.worth[first - 1 :]), "c": body.vector(s.thresholds[first - 1 :])}
+    return {"q": body.vector(s.weights[first - 1 :]), "c": body.vector(s.thresholds[first - 1 :])}
 
 
 def _late(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str) -> str:

@@ -132,7 +132,7 @@ def neuron_in_steps(node: Spiking[str], signature: NeuronSignature, opset: int, 
 def _apart(body: Body, slabs: list[str]) -> list[str]:
     """Currents as the neuron reads them: apart from the convolution or product that made them.
 
-    onnxruntime would multiply its weights by what the step is worth, and their sums would no longer be exact. A Reshape
+    onnxruntime would multiply its weights by the weight of the step, and their sums would no longer be exact. A Reshape
     to the shape that a tensor has costs nothing, and nothing is fused over it.
     """
     shape = body.add("shape", f"Shape({slabs[0]})")

@@ -114,25 +114,25 @@ def step_function(
         return body.add("chosen", f"Where({body.add('test', f'{test}({t}, {body.integer(at)})')}, {value}, {other})")
 
     if node.is_readout:
-        inputs, total = ["z", "bias"], ops.plus("total", "z", now(0, *s.worth, 0))
+        inputs, total = ["z", "bias"], ops.plus("total", "z", now(0, *s.weights, 0))
         made = [body.add("y", f"Add({total}, bias)"), total]
     elif signature is None:
         inputs, units = ["x", "theta"], ops.units()
         if s.constant:
             made = [ops.plus(None, units, now(0, *[1 / s.T] * s.T, 0))]
         else:
-            q, rest = now(0, *s.worth, 0), choose("Equal", 1, units, "rest")
+            q, rest = now(0, *s.weights, 0), choose("Equal", 1, units, "rest")
             spike = ops.fire(rest, now(MUTE, *s.thresholds, MUTE))
             made = [ops.step(spike), ops.left(rest, spike, q)]
     else:
-        inputs, hears = signature.names, now(0, *s.merged, *s.worth[m:], *[0.0] * (L + 1))
+        inputs, hears = signature.names, now(0, *s.merged, *s.weights[m:], *[0.0] * (L + 1))
         membranes = []
         for state, z, bias in zip(states, signature.currents, signature.biases, strict=False):
             heard = ops.plus(state, z, hears)
-            membranes.append(choose("Equal", m, ops.plus(bias, heard, s.worth[m - 1]), heard))
-        q, potential = now(*[0.0] * (L + 1), *s.worth, 0), ops.potential(ops.target(membranes), "sent")
+            membranes.append(choose("Equal", m, ops.plus(bias, heard, s.weights[m - 1]), heard))
+        q, potential = now(*[0.0] * (L + 1), *s.weights, 0), ops.potential(ops.target(membranes), "sent")
         if s.rounded:  # `sent` is then what is left of the rounded value
-            whole = ops.whole(potential, 1.0, sum(s.worth[s.shared - 1 :]))
+            whole = ops.whole(potential, 1.0, sum(s.weights[s.shared - 1 :]))
             rest = choose("Equal", s.shared + L, between(ops, potential, whole), "sent")
             potential = choose("GreaterOrEqual", s.shared + L, rest, potential)
         spike = ops.fire(potential, now(*[MUTE] * (L + 1), *s.thresholds, MUTE))

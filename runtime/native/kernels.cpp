@@ -124,24 +124,24 @@ Coding coding_of(const ort::KernelInfo* info) {
   const bool negative = attribute<int64_t>(info, "negative", 1) != 0;
   const auto positive = [](float q) { return std::isfinite(q) && q > 0; };
   const auto finite = [](float q) { return std::isfinite(q); };
-  const std::vector<float> worth = attributes<float>(info, "worth"), given = attributes<float>(info, "thresholds", {});
-  require(!worth.empty() && worth.size() <= kMostSteps && all(worth, positive), "it needs one worth a step, positive, 512 at most");
-  require(given.empty() || (given.size() == worth.size() && all(given, positive)), "thresholds, one a step, positive");
+  const std::vector<float> weights = attributes<float>(info, "weights"), given = attributes<float>(info, "thresholds", {});
+  require(!weights.empty() && weights.size() <= kMostSteps && all(weights, positive), "it needs one weight a step, positive, 512 at most");
+  require(given.empty() || (given.size() == weights.size() && all(given, positive)), "thresholds, one a step, positive");
   Coding coding;
-  for (std::size_t k = 0; k < worth.size(); ++k)
-    coding.spikes.emplace_back(worth[k], given.empty() ? worth[k] / 2 : given[k], negative);
-  coding.silent = count(info, "silent", 0, worth.size());
+  for (std::size_t k = 0; k < weights.size(); ++k)
+    coding.spikes.emplace_back(weights[k], given.empty() ? weights[k] / 2 : given[k], negative);
+  coding.silent = count(info, "silent", 0, weights.size());
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
   coding.most = attribute<float>(info, "most", coding.most);
   coding.merged = attributes<float>(info, "merged", {1.0f});
-  coding.reads = count(info, "reads", 1, worth.size());
+  coding.reads = count(info, "reads", 1, weights.size());
   coding.sends = attributes<float>(info, "sends", {1.0f});
   require(coding.most >= 0, "most, which is negative or no number");
-  require(coding.merged.size() <= worth.size(), "more merged steps than there are");
+  require(coding.merged.size() <= weights.size(), "more merged steps than there are");
   require(!coding.merged.empty() && all(coding.merged, finite) && coding.merged.back() == 1.0f,
           "merged, finite numbers of which the last is 1");
-  require(!coding.sends.empty() && coding.sends.size() <= worth.size() && all(coding.sends, finite) &&
+  require(!coding.sends.empty() && coding.sends.size() <= weights.size() && all(coding.sends, finite) &&
               coding.sends.back() == 1.0f,
           "sends, one to T finite numbers of which the last is 1");
   require(coding.reads >= 1 && coding.reads <= coding.heard(), "reads, which is none of the merged steps");

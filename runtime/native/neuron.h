@@ -23,7 +23,7 @@ inline float add_spike(float sum, float count, float spike) {
 #endif
 }
 
-// A spike of a train: what it is worth, from which potential on it is sent, and where to.
+// A spike of a train: its weight, from which potential on it is sent, and where to.
 struct Spike {
   float q = 0;
   float highest = 0;  // the potential from which on it is +1

@@ -53,7 +53,7 @@ def test_the_mean_output_is_that_of_the_ann(activation, passes):
 
 
 def test_other_samples_gain_too():
-    """Positive spikes are sent at all of what they are worth, so every layer says less than the ANN."""
+    """Positive spikes are sent at all of their weight, so every layer says less than the ANN."""
     model, network, source = _pair(coding=Coding(T=6, beta=2.0, negative=False), samples=256)
     others = random_feeds(model, batch=512, seed=77)
     before = np.abs(_mean_shift(model, network, others)).max()

@@ -191,7 +191,7 @@ def test_the_count_and_the_coding():
     assert InsertNeurons().apply(network) == 4
     whole = tuple(float(np.nextafter(np.float32(1.25**k), np.float32(0))) for k in range(4, -1, -1))
     for _, view in spiking_nodes(network.graph):
-        np.testing.assert_array_equal(view.schedule.worth, np.float32(1.25) ** np.arange(4, -1, -1))
+        np.testing.assert_array_equal(view.schedule.weights, np.float32(1.25) ** np.arange(4, -1, -1))
         if view.is_neuron:
             assert (view.schedule.silent, view.schedule.negative) == (2, False)
             assert view.schedule.thresholds == whole

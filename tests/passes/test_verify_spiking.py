@@ -41,10 +41,10 @@ def test_unknown_operator(network):
 
 
 @pytest.mark.parametrize("op", ["TSARelu", "Encode", "Decode"])
-@pytest.mark.parametrize("change", [lambda worth: worth[1:], lambda worth: [2 * w for w in worth]])
+@pytest.mark.parametrize("change", [lambda weights: weights[1:], lambda weights: [2 * w for w in weights]])
 def test_another_coding(network, op, change):
     node = node_of(network, op)
-    for name in {"worth", "thresholds"} & node.attrs.keys():
+    for name in {"weights", "thresholds"} & node.attrs.keys():
         node.attrs[name] = change(node.attrs[name])
     _broken(network, "have the weights")
 

@@ -88,13 +88,13 @@ def test_every_activation_is_that_of_the_integer_kernels(name: str, tmp_path: Pa
     snn = csscc.compile(path, T=8, beta=2)
     assert "quantisers" in snn.facts.calibration
     assert snn.costs.passes == pytest.approx(1)
-    trace, worth = snn.trace(x), snn.facts.coding.weights
+    trace, weights = snn.trace(x), snn.facts.coding.weights
     readers = {n.input[0]: n.name for n in model.graph.node if n.op_type == "DequantizeLinear"}
     same = total = 0
     for tensor, expected in whole_numbers(model, x).items():
         train = trace.spikes.get(readers[tensor])
         if train is not None:
-            sent = np.tensordot(worth, train.reshape(8, len(x), -1).astype(np.float64), 1)
+            sent = np.tensordot(weights, train.reshape(8, len(x), -1).astype(np.float64), 1)
             same += int((sent == expected.reshape(len(x), -1)).sum())
             total += sent.size
     assert total > len(x) * 250_000

@@ -521,13 +521,13 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
 
 
 def near_thresholds(coding: Coding) -> Array:
-    """Numbers next to the thresholds, to half and to all of what a spike is worth, both signs, and huge ones."""
-    worth = np.array([coding.beta ** (coding.T - t) for t in range(1, coding.T + 1)], np.float32)
+    """Numbers next to the thresholds, to half and to all of the weight of a spike, both signs, and huge ones."""
+    weight = np.array([coding.beta ** (coding.T - t) for t in range(1, coding.T + 1)], np.float32)
     stated = [*coding.neuron().thresholds, *coding.encoder.thresholds]
-    near = np.concatenate([stated, worth / 2, worth, worth * np.float32(1.5), [0.0]]).astype(np.float32)
+    near = np.concatenate([stated, weight / 2, weight, weight * np.float32(1.5), [0.0]]).astype(np.float32)
     for _ in range(3):
         near = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))])
-    near = np.concatenate([near, f32(200 * worth[0], 1e30, np.inf)])
+    near = np.concatenate([near, f32(200 * weight[0], 1e30, np.inf)])
     return np.concatenate([near, -near])
 
 
@@ -570,13 +570,13 @@ def test_onnxruntime_quantises_by_a_division_and_rounds_halves_to_even(level: An
     model = finished([node], [tensor("x", 1), tensor("q", 0)], [y], [zero])
     told_apart = 0
     for beta in (1.1, 1.3, 1.5, 2.7, 3.0):
-        for worth in np.array([beta**k for k in range(0, 40, 3)], np.float32):
-            halves = worth * np.arange(-4.5, 5, dtype=np.float32)
+        for weight in np.array([beta**k for k in range(0, 40, 3)], np.float32):
+            halves = weight * np.arange(-4.5, 5, dtype=np.float32)
             x = np.concatenate([np.nextafter(halves, np.float32(to)) for to in (-np.inf, np.inf)] + [halves])
             x = np.concatenate([x, f32(1e30, np.inf, -1e30, -np.inf)])
-            expected = np.clip(np.rint(x / worth), -128, 127)
-            np.testing.assert_array_equal(run_at(model, {"x": x, "q": np.asarray(worth)}, level)[0], expected)
-            told_apart += int((np.clip(np.rint(x * (1 / worth)), -128, 127) != expected).sum())
+            expected = np.clip(np.rint(x / weight), -128, 127)
+            np.testing.assert_array_equal(run_at(model, {"x": x, "q": np.asarray(weight)}, level)[0], expected)
+            told_apart += int((np.clip(np.rint(x * (1 / weight)), -128, 127) != expected).sum())
     assert told_apart > 0
 
 
@@ -618,7 +618,7 @@ def test_the_coding_a_node_states_is_the_one_it_was_given(beta: float) -> None:
     coding = Coding(7, beta, signed_input=False)
     model = encode_model(coding, 0)
     stated = view_of(model.graph.node[0]).schedule
-    assert (stated.worth, stated.negative) == (numbers(coding.weights), False)
+    assert (stated.weights, stated.negative) == (numbers(coding.weights), False)
     assert stated.thresholds == tuple(np.nextafter(np.float32(coding.weights), 0))
 
 

@@ -17,17 +17,17 @@ from csscc.errors import RefusedError
 from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 4]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 5]>
 g (float[N,4] x) => (float[N,4] y)
 <float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
 {
-    [enc] s = csscc.Encode <worth = [2.197, 1.69, 1.3, 1.0], negative = 0, thresholds = [2.0, 1.6, 1.2, 0.9]> (x, tx)
-    [a] s1 = csscc.TSARelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
+    [enc] s = csscc.Encode <weights = [2.197, 1.69, 1.3, 1.0], negative = 0, thresholds = [2.0, 1.6, 1.2, 0.9]> (x, tx)
+    [a] s1 = csscc.TSARelu <weights = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
         thresholds = [2.0, 1.6, 1.2, 0.9]> (s, zero, ty)
-    [b] s2 = csscc.TSAPRelu <worth = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
+    [b] s2 = csscc.TSAPRelu <weights = [2.197, 1.69, 1.3, 1.0], silent = 2, negative = 0,
         thresholds = [2.0, 1.6, 1.2, 0.9]>
         (s1, zero, ty, slope)
-    [dec] y = csscc.Decode <worth = [2.197, 1.69, 1.3, 1.0]> (s2, zero)
+    [dec] y = csscc.Decode <weights = [2.197, 1.69, 1.3, 1.0]> (s2, zero)
 }
 """
 
@@ -46,10 +46,10 @@ def test_nodes_by_kind(model: onnx.ModelProto) -> None:
 def test_schedules_of_nodes(model: onnx.ModelProto) -> None:
     encoder, neuron, _, readout = (view for _, view in spiking_nodes(model.graph))
     coding = Coding(4, 1.3, 2, negative=False, signed_input=False)
-    stated = {"worth": numbers(coding.weights), "thresholds": numbers((2.0, 1.6, 1.2, 0.9))}
+    stated = {"weights": numbers(coding.weights), "thresholds": numbers((2.0, 1.6, 1.2, 0.9))}
     assert neuron.schedule == replace(coding.neuron(), **stated)
     assert encoder.schedule == replace(coding.encoder, **stated)
-    assert (readout.schedule.T, readout.schedule.worth[0]) == (4, np.float32(1.3**3))
+    assert (readout.schedule.T, readout.schedule.weights[0]) == (4, np.float32(1.3**3))
 
 
 def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.ModelProto) -> None:
@@ -67,7 +67,7 @@ def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.Mo
 def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
     del model.opset_import[1]
     models.define_operators(model)
-    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 4}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 5}
     onnx.checker.check_model(model, full_check=True)
 
 
@@ -124,13 +124,13 @@ def test_parameters_and_attributes_of_all_nodes_enter_the_signature() -> None:
     [("float", 0.5), ("int", 3), ("string", b"tanh"), ("floats", [0.5, 1.5]), ("ints", [1, 2])],
 )
 def test_attribute_types(kind: str, value: object) -> None:
-    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], domain="csscc", worth=[1.0], extra=value)
+    node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], domain="csscc", weights=[1.0], extra=value)
     signature = models.signature_of([(node, view_of(node))])
     assert signature is not None
     assert signature.attributes == (("extra", kind),)
 
 
-def test_a_node_that_does_not_say_what_its_spikes_are_worth_is_refused() -> None:
+def test_a_node_that_does_not_say_the_weights_of_its_spikes_is_refused() -> None:
     node = onnx.helper.make_node("TSARelu", ["z", "b", "t"], ["s"], "n", domain="csscc", T=4, beta=1.5)
     with pytest.raises(RefusedError, match=r"node 'n' \(TSARelu\).*compile the network again"):
         view_of(node)

@@ -142,7 +142,7 @@ def test_the_kernel_runs_instead_of_the_function(kernels: frozenset[str]) -> Non
 
 @pytest.mark.parametrize("negative", [True, False])
 def test_other_codings(kernels: frozenset[str], negative: bool) -> None:
-    """The other codings of `csscc.coding.coding`: equal worth, all steps silent, one spike at most, or two."""
+    """The other codings of `csscc.coding.coding`: equal weights, all steps silent, one spike at most, or two."""
     codings = [Coding(9, 1.0, 0, negative), Coding(4, 2.0, 4, negative), Coding(9, 1.0, 9, negative, linear=True)]
     for coding in (*codings, Coding(9, 1.0, 9, linear=True, switched=True)):
         for op in ("Relu", "Sqrt", "ReluMaxPool"):

@@ -19,7 +19,7 @@ from csscc.runtime import native
 
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
-VERSIONS = {"csscc": 4, "csscc.steps": 3}
+VERSIONS = {"csscc": 5, "csscc.steps": 4}
 F32 = np.float32
 
 
@@ -39,31 +39,31 @@ class Schedule:
     negative: bool = True
     whole: bool = False
     rounded: bool = False
-    fires: float = 0.5  # from which share of its worth on a spike is sent, where not from all of it on
+    fires: float = 0.5  # from which share of its weight on a spike is sent, where not from all of it on
 
-    def weights(self, count: int) -> list[float]:
+    def head(self, count: int) -> list[float]:
         base = self.beta if self.beta == 1.5 else round(self.beta)  # of few bits, so that sums are exact
         return [float(base ** (count - t)) for t in range(1, count + 1)]
 
     @property
-    def worth(self) -> Array:
+    def weights(self) -> Array:
         return (self.beta ** np.arange(self.T - 1, -1, -1, dtype=np.float64)).astype(F32)
 
     @property
     def thresholds(self) -> Array:
-        return np.nextafter(self.worth, F32(0)) if self.whole else self.worth * F32(self.fires)
+        return np.nextafter(self.weights, F32(0)) if self.whole else self.weights * F32(self.fires)
 
     @property
     def attributes(self) -> dict[str, Any]:
         return {
-            "worth": self.worth.tolist(),
+            "weights": self.weights.tolist(),
             "silent": self.silent,
             "negative": int(self.negative),
             "thresholds": self.thresholds.tolist(),
             "rounded": int(self.rounded),
-            "merged": self.weights(self.heard),
+            "merged": self.head(self.heard),
             "reads": self.reads,
-            "sends": self.weights(self.sends),
+            "sends": self.head(self.sends),
         }
 
 
@@ -82,7 +82,7 @@ def added(spikes: Array, weights: Sequence[float]) -> Array:
 
 def arriving(slabs: Array, schedule: Schedule) -> Array:
     """What is heard at steps m .. T, of T - reads + 1 slabs."""
-    weights = [F32(w) for w in schedule.weights(schedule.heard)[schedule.reads - 1 :]]
+    weights = [F32(w) for w in schedule.head(schedule.heard)[schedule.reads - 1 :]]
     total = weights[0] * slabs[0]
     for w, slab in zip(weights[1:], slabs[1:], strict=False):
         total = total + w * slab
@@ -99,7 +99,7 @@ def neuron(
     partial: bool,
 ) -> tuple[Array, Array]:
     """Slabs that a neuron sends, and its residual."""
-    q, T, m = schedule.worth, schedule.T, schedule.heard
+    q, T, m = schedule.weights, schedule.T, schedule.heard
     heard = [arriving(z, schedule) for z in currents]
     membranes = [b + z[0] * q[m - 1] for b, z in zip(biases, heard, strict=True)]
     now = m
@@ -123,7 +123,7 @@ def neuron(
         spikes.append(fire(rest(y) if left is None else left, q[k - 1], schedule))
         left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
-    return added(np.stack(spikes), schedule.weights(schedule.sends)), rest(y)
+    return added(np.stack(spikes), schedule.head(schedule.sends)), rest(y)
 
 
 def pool(x: Array) -> Array:
@@ -249,10 +249,10 @@ def test_slabs_and_residuals(case: Case) -> None:
 
 
 def near_thresholds(schedule: Schedule) -> Array:
-    """Multiples of a half that a train can reach, up to 2000, half of each worth, and the numbers next to them."""
-    top = min(2000, int(np.ceil(schedule.worth.sum())) + 2)
+    """Multiples of a half that a train can reach, up to 2000, half of each weight, and the numbers next to them."""
+    top = min(2000, int(np.ceil(schedule.weights.sum())) + 2)
     ties = np.concatenate([np.arange(-2 * top, 2 * top + 1) / 2, [1e-30, 2.0**22 + 0.5, 1e9, -1e9, 3e38]])
-    ties = np.concatenate([ties, *(s * schedule.worth / 2 for s in (1, -1))]).astype(F32)
+    ties = np.concatenate([ties, *(s * schedule.weights / 2 for s in (1, -1))]).astype(F32)
     return np.concatenate([ties, np.nextafter(ties, F32(np.inf)), np.nextafter(ties, F32(-np.inf))])
 
 
@@ -294,21 +294,21 @@ def test_channels_in_blocks() -> None:
 def test_encoder() -> None:
     theta = F32(0.3)
     for schedule in schedules():
-        q = schedule.worth
+        q = schedule.weights
         x = np.concatenate([near_thresholds(schedule), np.linspace(-9, 9, 700, dtype=F32)])[None, :] * theta
         o, spikes = x / theta, []
         for k in range(schedule.T):
             spikes.append(fire(o, q[k], schedule))
             o = o - q[k] * spikes[-1]
-        names = ("worth", "negative", "thresholds", "sends")
+        names = ("weights", "negative", "thresholds", "sends")
         attributes = {name: schedule.attributes[name] for name in names}
         (train,) = run("Encode", {"x": x, "theta": np.array(theta)}, ["s"], attributes)
-        np.testing.assert_array_equal(train, folded(added(np.stack(spikes), schedule.weights(schedule.sends))))
+        np.testing.assert_array_equal(train, folded(added(np.stack(spikes), schedule.head(schedule.sends))))
 
 
 def test_a_constant_current() -> None:
     x = np.linspace(-1, 1, 31, dtype=F32)[None, :]
-    attributes = {"worth": [1.0] * 5, "negative": 1, "constant": 1}
+    attributes = {"weights": [1.0] * 5, "negative": 1, "constant": 1}
     (train,) = run("Encode", {"x": x, "theta": np.array(F32(0.3))}, ["s"], attributes)
     np.testing.assert_array_equal(train, np.repeat(x / F32(0.3) * F32(1 / 5), 5, axis=0))
 
@@ -321,7 +321,7 @@ def test_merge(lanes: int) -> None:
             for reads in range(1, heard + 1):
                 schedule = Schedule(T, 3.0, heard=heard, reads=reads)
                 train = rng.integers(-9, 10, (T - reads + 1, 2, 8, 5, 15)).astype(F32)
-                attributes = {name: schedule.attributes[name] for name in ("worth", "merged", "reads")}
+                attributes = {name: schedule.attributes[name] for name in ("weights", "merged", "reads")}
                 (merged,) = run("Merge", {"s": folded(train)}, ["m"], attributes | {"lanes": lanes})
                 np.testing.assert_array_equal(merged, folded(arriving(train, schedule)))
 
@@ -342,7 +342,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
         nodes.append(helper.make_node("TSARelu", inputs, [names[i + 1]], domain="csscc", **schedule.attributes))
     ins = [helper.make_tensor_value_info(n, number, dims) for n, dims in (("z", [10, 700]), ("b", []))]
     outs = [helper.make_tensor_value_info("y", number, None)]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 4)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 5)]
     model = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=imports, ir_version=10)
     (y,) = session(model.SerializeToString(), 2).run(None, {"z": folded(z), "b": zero})
     np.testing.assert_array_equal(y, folded(expected))
@@ -351,7 +351,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"worth": None}, "one worth a step"),
+        ({"weights": None}, "one weight a step"),
         ({"reads": 0}, "reads"),
         ({"reads": 4}, "reads"),
         ({"merged": [1.0] * 6}, "more merged steps"),

@@ -28,7 +28,7 @@ OF_THE_CODING: tuple[tuple[str, Any], ...] = (
     *(("silent", v) for v in (-1, 6, BIG, 2**63 - 1)),
     *(("reads", v) for v in (0, -1, 6, BIG)),
     *(("merged", v) for v in ([0.5], [np.nan], [1.0] * 9)),
-    *(("worth", v) for v in ([0.0] * 5, [np.nan] * 5, [-1.0] * 5, [1.0] * 513)),
+    *(("weights", v) for v in ([0.0] * 5, [np.nan] * 5, [-1.0] * 5, [1.0] * 513)),
     *(("sends", v) for v in ([2.0], [np.nan, 1.0], [1.0] * 9)),
     *(("most", v) for v in (float("nan"), -1.0)),
     *(("lanes", v) for v in (0, 3, -8, BIG, 16)),
@@ -88,9 +88,7 @@ CODINGS = (CODING, Coding(4, 2.0, 0, False), Coding(4, 3.0, 4), Coding(9, 1.0, 9
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("coding", CODINGS)
-def test_what_is_no_number_gives_what_the_functions_give(
-    kernels: frozenset[str], coding: Coding, value: float
-) -> None:
+def test_what_is_no_number_gives_what_the_functions_give(kernels: frozenset[str], coding: Coding, value: float) -> None:
     """Pools apart: what onnxruntime's own make of NaN depends on where the window lies."""
     rng = np.random.default_rng(0)
     for case in CASES:
@@ -173,9 +171,7 @@ def test_a_damaged_library_is_not_loaded_and_made_again(own: Path, damage: str) 
         native.build()
 
 
-def test_a_cache_variable_that_is_relative_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_variable_that_is_relative_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "planted")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -191,19 +191,19 @@ def test_fire_is_symmetric_and_fires_above_the_threshold() -> None:
 def test_fire_is_division_rounding_to_even_and_a_clamp(dtype: type[np.floating]) -> None:
     """What QuantizeLinear computes, one IEEE operation after the other, for numbers next to every threshold."""
     for beta in (1.0, 1.1, 1.3, 1.5, 2.0, 2.7, 3.0):
-        for worth in 2 * np.array(Coding(40, beta).neuron().thresholds).astype(dtype):
-            near = np.array([worth / 2, worth, worth * 3 / 2, 0.0], dtype)
+        for weight in 2 * np.array(Coding(40, beta).neuron().thresholds).astype(dtype):
+            near = np.array([weight / 2, weight, weight * 3 / 2, 0.0], dtype)
             for _ in range(3):
                 near = np.concatenate([near, np.nextafter(near, dtype(0)), np.nextafter(near, dtype(np.inf))])
             near = np.concatenate([near, np.array([1e30, np.inf], dtype)])
             potential = np.concatenate([near, -near])
-            expected = np.clip(np.rint(potential / worth), -1, 1)
-            np.testing.assert_array_equal(oracle.fire(potential, worth / 2), expected)
+            expected = np.clip(np.rint(potential / weight), -1, 1)
+            np.testing.assert_array_equal(oracle.fire(potential, weight / 2), expected)
             assert {-1.0, 0.0, 1.0} == set(expected)
 
 
 def test_temporal_coupling_example_of_section_4_2_1() -> None:
-    """Two inputs that fire at t = 2 say 2; the spike worth 2 was due at t = 1."""
+    """Two inputs that fire at t = 2 say 2; the spike of weight 2 was due at t = 1."""
     late = np.array([[0.0], [2.0]])
     for negative in (False, True):
         coupled = tsa([late], relu, Coding(2, 2.0, 0, negative))

@@ -15,17 +15,17 @@ from csscc.dialect.model import define_operators
 from csscc.runtime.reference import ReferenceRuntime, in_float64
 
 T, BETA, THETA_X, THETA_Y = 6, 1.5, 0.05, 0.1
-WORTH = [BETA ** (T - t) for t in range(1, T + 1)]
+WEIGHTS = [BETA ** (T - t) for t in range(1, T + 1)]
 SNN_TEXT = f"""
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 4]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 5]>
 g (float[N,3,5,5] x) => (float[N,2,5,5] y)
 <float tx = {{{THETA_X}}}, float ty = {{{THETA_Y}}}, float zero = {{0}}>
 {{
-    [enc] s0 = csscc.Encode <worth = {WORTH}> (x, tx)
+    [enc] s0 = csscc.Encode <weights = {WEIGHTS}> (x, tx)
     z1 = Conv <pads = [1, 1, 1, 1]> (s0, w1)
-    [relu] s1 = csscc.TSARelu <worth = {WORTH}, silent = 1> (z1, zero, ty)
+    [relu] s1 = csscc.TSARelu <weights = {WEIGHTS}, silent = 1> (z1, zero, ty)
     z2 = Conv (s1, w2)
-    [dec] y = csscc.Decode <worth = {WORTH}> (z2, zero)
+    [dec] y = csscc.Decode <weights = {WEIGHTS}> (z2, zero)
 }}
 """
 

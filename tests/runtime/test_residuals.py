@@ -10,16 +10,16 @@ import pytest
 from csscc.dialect.model import define_operators
 from csscc.runtime.residuals import residual_histograms
 
-WORTH = [4.0, 2.0, 1.0]
+WEIGHTS = [4.0, 2.0, 1.0]
 TEXT = f"""
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 4]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 5]>
 g (float[N,2,4] x) => (float[N,2,4] y)
 <float tx = {{0.25}}, float ty = {{1}}, float zero = {{0}}, float[1,2,1] gain = {{1.0, 3.0}}>
 {{
-    s = csscc.Encode <worth = {WORTH}> (x, tx)
+    s = csscc.Encode <weights = {WEIGHTS}> (x, tx)
     z = Mul(s, gain)
-    [n] r = csscc.TSARelu <worth = {WORTH}, silent = 1> (z, zero, ty)
-    y = csscc.Decode <worth = {WORTH}> (r, zero)
+    [n] r = csscc.TSARelu <weights = {WEIGHTS}, silent = 1> (z, zero, ty)
+    y = csscc.Decode <weights = {WEIGHTS}> (r, zero)
 }}
 """
 

@@ -22,7 +22,17 @@ from csscc.coding.coding import Coding
 from csscc.coding.program import EVERY_STEP
 from csscc.dialect.adapter import export_model
 from csscc.dialect.model import copy_of, define_operators, spike_sources
-from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE, STEPS_DOMAIN, attributes, neurons, set_schedule, spiking_nodes
+from csscc.dialect.spiking import (
+    DECODE,
+    DOMAIN,
+    DOMAIN_VERSION,
+    ENCODE,
+    STEPS_DOMAIN,
+    attributes,
+    neurons,
+    set_schedule,
+    spiking_nodes,
+)
 from csscc.errors import RefusedError
 from csscc.measure.evaluation import evaluate
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
@@ -253,7 +263,7 @@ APART = """g (float[N,3,8,8] x) => (float[N,8,8,8] y)
     ("channels", "f"), [(24, "Relu({})"), (16, "LeakyRelu({})"), (16, "Clip({}, low)"), (16, "PRelu({}, slope)")]
 )
 def test_weights_stay_as_they_are(tmp_path: Path, channels: int, f: str) -> None:
-    """Multiplied by what a step is worth, they would not add up exactly."""
+    """Multiplied by the weight of a step, they would not add up exactly."""
     snn = compiled(APART.format(c=channels, f=f.format("a"), g=f.format("b")))
     assert_same_spikes(snn.file)
     given = {numpy_helper.to_array(t).tobytes() for t in snn.model.graph.initializer if len(t.dims) == 4}
@@ -360,11 +370,11 @@ def test_another_version_is_refused() -> None:
 
 
 @given(st.floats(1, 2**40, width=32))
-def test_a_product_with_the_reciprocal_is_above_a_half_where_the_number_is(worth: float) -> None:
-    number = reciprocal(worth)
+def test_a_product_with_the_reciprocal_is_above_a_half_where_the_number_is(weight: float) -> None:
+    number = reciprocal(weight)
     if number is None:
         return
-    half = np.float32(worth / 2)
+    half = np.float32(weight / 2)
     near = [half]
     for to in (0, np.inf):
         number_near = half
@@ -403,7 +413,7 @@ def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, s
     weights |= {"theta": np.ones(()), "none": np.zeros(())}
     initializers = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()]
     graph = helper.make_graph(nodes, "g", [image], [result], initializers, value_info=inner)
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 4)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
     return define_operators(helper.make_model(graph, opset_imports=imports, ir_version=10)), "n"
 
 
