@@ -12,6 +12,7 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 
 from csscc import limits
 from csscc.errors import RefusedError
@@ -28,6 +29,11 @@ y = Loop <body = bd (int64 i, bool c, float[N,4] u) => (bool d, float[N,4] v)
 { d = Identity(c) v = Relu(u) }> (m, t, h)"""
 TAKES_CONSTANT = """g (float[N,4] x) => (float[N,4] y) { s = Constant <value_ints = [%d]> () z = ConstantOfShape(s)
 r = ReduceSum <keepdims = 0> (z) a = MatMul(x, w) c = Add(a, r) b = Relu(c) y = MatMul(b, w) }"""
+
+BFLOAT16_AND_LOOP = """g (bfloat16[N,4] x) => (bfloat16[N,4] y) { a = MatMul(x, w) b = Relu(a) h = MatMul(b, w)
+m = Constant <value_int = %d> () t = Constant <value = bool {1}> () o = Constant <value_float = 1.0> ()
+f = Loop <body = bd (int64 i, bool c, float u) => (bool d, float v) { d = Identity(c) v = Relu(u) }> (m, t, o)
+k = Cast <to = 16> (f) y = Add(h, k) }"""
 
 
 def network(text: str = DENSE) -> onnx.ModelProto:
@@ -150,7 +156,7 @@ def hostile_gather() -> onnx.ModelProto:
 
 def test_what_ends_the_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever library does so today, a step that ends a process ends a child."""
-    monkeypatch.setattr(trial, "_stood", set())
+    monkeypatch.setattr(trial, "_opened", {})
     monkeypatch.setattr(onnx.checker, "check_model", lambda model: os.abort())
     with pytest.raises(RefusedError, match=r"ends the process that opens it \(SIGABRT\)"):
         trial.try_out(network(), runs=True)
@@ -181,6 +187,21 @@ def test_an_endless_loop_is_refused(run: Run, impatient: None) -> None:
     assert run(*COMPILE)[0] == 0
 
 
+def test_what_onnxruntime_refuses_is_tried_as_it_is_read(run: Run, impatient: None) -> None:
+    """It has no MatMul of bfloat16; csscc makes it float32, and the loop beside it would run while it is compiled."""
+    model = network(BFLOAT16_AND_LOOP % BIG)
+    values = numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("w", TensorProto.BFLOAT16, (4, 4), values.ravel()))
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(Exception, match="Could not find an implementation for MatMul"):
+        InferenceSession("m.onnx")
+    code, err = run(*COMPILE)
+    assert (code, "for more than 1 seconds" in err) == (3, True), err
+    model.graph.node[3].attribute[0].i = 3
+    Path("m.onnx").write_bytes(model.SerializeToString())
+    assert run(*COMPILE)[0] == 0
+
+
 def test_constants_that_take_all_memory_are_refused(run: Run) -> None:
     Path("m.onnx").write_bytes(network(TAKES_CONSTANT % 2**34).SerializeToString())
     for command in COMMANDS[:3]:
@@ -189,7 +210,7 @@ def test_constants_that_take_all_memory_are_refused(run: Run) -> None:
 
 
 def test_a_model_is_tried_once_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "_stood", set())
+    monkeypatch.setattr(trial, "_opened", {})
     tried = []
     original = trial._in_child
     monkeypatch.setattr(trial, "_in_child", lambda action: tried.append(action) or original(action))

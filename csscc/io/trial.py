@@ -4,6 +4,7 @@ onnx and onnxruntime are C++, and their checks have holes: there are constants a
 optimiser or an operator ends the process, takes all memory or does not come back. No exception tells of that. So a
 fork of this process does first what is done with every model: check it, infer its shapes, open a session, and run it
 once, on ones. Large weights stay behind, so it takes milliseconds. Only Linux forks safely; elsewhere nothing is tried.
+Where onnxruntime refuses what is in the file, `load` has the network tried again as csscc reads it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from csscc.errors import RefusedError
 from csscc.io.weights import without_weights
 
 OPSET = 20  # to which the version converter is to raise older models
-OUT_OF_MEMORY = 3  # exit code of a child
-_stood: set[bytes] = set()  # digests of the models that were tried
+OUT_OF_MEMORY, NOT_OPENED = 3, 4  # exit codes of a child
+_opened: dict[bytes, bool] = {}  # digests of the models that were tried: whether onnxruntime opened them
 
 
 def try_out(model: onnx.ModelProto, *, runs: bool) -> None:
@@ -43,12 +44,10 @@ def try_out(model: onnx.ModelProto, *, runs: bool) -> None:
     """
     if sys.platform != "linux":
         return
-    light, weights = without_weights(model)
-    given = [(t.name, t.data_type, tuple(t.dims)) for t in weights.values()]
-    _as_inputs(light, given)
+    light, weights = _light(model)
     content = light.SerializeToString()
     digest = hashlib.sha256(content).digest()
-    if digest in _stood:
+    if digest in _opened:
         return
     import onnxruntime  # noqa: F401 (here once, and not in every child)
 
@@ -60,8 +59,20 @@ def try_out(model: onnx.ModelProto, *, runs: bool) -> None:
         _refuse(f"they need more than {limits.TRIAL_BYTES / 2**30:g} GiB of memory for it, without its weights")
     elif code < 0:
         _refuse(f"it ends the process that opens it ({signal.Signals(-code).name})")
-    assert code == 0, f"the trial of a model ended with {code}"
-    _stood.add(digest)
+    assert code in (0, NOT_OPENED), f"the trial of a model ended with {code}"
+    _opened[digest] = code == 0
+
+
+def was_not_opened(model: onnx.ModelProto) -> bool:
+    """Whether the model was tried and onnxruntime refused it, so that nothing of it has run."""
+    return bool(_opened) and not _opened.get(hashlib.sha256(_light(model)[0].SerializeToString()).digest(), True)
+
+
+def _light(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, onnx.TensorProto]]:
+    """The model with its large weights as inputs, and these."""
+    light, weights = without_weights(model)
+    _as_inputs(light, [(t.name, t.data_type, tuple(t.dims)) for t in weights.values()])
+    return light, weights
 
 
 def _refuse(what: str) -> None:
@@ -122,6 +133,7 @@ def _prepare() -> None:
 def _try(model: onnx.ModelProto, content: bytes, runs: bool) -> int:
     """What is done with every model; exceptions of these steps come again, where they are handled."""
     infer, raised = onnx.shape_inference.infer_shapes, onnx.version_converter.convert_version
+    opened: list[Any] = []
     older = any(o.version < OPSET for o in model.opset_import if o.domain in ("", "ai.onnx"))
     steps: tuple[Callable[[], Any], ...] = (
         lambda: onnx.checker.check_model(model),
@@ -129,7 +141,8 @@ def _try(model: onnx.ModelProto, content: bytes, runs: bool) -> int:
         lambda: infer(model, strict_mode=True, data_prop=True),
         lambda: infer(model, check_type=True, strict_mode=True),
         *((lambda: raised(model, OPSET),) if older else ()),
-        lambda: _open(content, runs),
+        lambda: opened.append(_session(content)),
+        lambda: _run(opened[0]) if opened and runs else None,
     )
     for step in steps:
         try:
@@ -139,18 +152,19 @@ def _try(model: onnx.ModelProto, content: bytes, runs: bool) -> int:
         except Exception as error:
             if any(words in str(error) for words in ("bad_alloc", "Failed to allocate", "bad allocation")):
                 return OUT_OF_MEMORY
-    return 0
+    return 0 if opened else NOT_OPENED
 
 
-def _open(content: bytes, runs: bool) -> None:
+def _session(content: bytes) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    if not runs:
-        return
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any) -> None:
     shapes = {i: [d if isinstance(d, int) else 1 for d in i.shape] for i in session.get_inputs()}
     if any(math.prod(shape) > limits.MADE_UP for shape in shapes.values()):
         return

@@ -18,6 +18,7 @@ from csscc.dialect.rewrite import is_foreign
 from csscc.dialect.sizes import Sizes, encoded, fix_sizes
 from csscc.errors import CssccError, RefusedError
 from csscc.io.guard import refuse_hostile
+from csscc.io.trial import try_out, was_not_opened
 from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.finite_weights import refuse_not_finite
@@ -45,7 +46,10 @@ def load(source: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> N
     model, weights = without_weights(given)
     _refuse_large_constants(model)
     with _refused_if_invalid(model):
-        return _loaded(source, model, weights, shapes)
+        network = _loaded(source, model, weights, shapes)
+    if was_not_opened(given):
+        try_out(_exported(network, weights=True), runs=True)
+    return network
 
 
 def _loaded(
@@ -145,12 +149,18 @@ def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> N
     _forget_odd_types(model)
     try:
         network = import_model(model, weights)
-        in_file_order = list(network.graph.nodes)
-        onnx.checker.check_model(export_model(network, weights=False))
-        network.graph.nodes = in_file_order  # exporting sorts them
+        onnx.checker.check_model(_exported(network, weights=False))
     except (OnnxGraphSurgeonException, onnx.checker.ValidationError) as error:
         raise RefusedError(f"the model is not valid ONNX: {_first_line(error)}; export it again") from error
     return network
+
+
+def _exported(network: Network, *, weights: bool) -> onnx.ModelProto:
+    """The network as a model, with or without its large weights; the order of its nodes stays that of the file."""
+    in_file_order = list(network.graph.nodes)
+    model = export_model(network, weights=weights)
+    network.graph.nodes = in_file_order  # exporting sorts them
+    return model
 
 
 def _unname_free_sizes(model: onnx.ModelProto) -> None:
