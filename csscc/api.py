@@ -37,7 +37,7 @@ class Calibrated:
     """An ANN that is calibrated: `compile` takes it in place of a model, any number of times.
 
     Attributes:
-        network: behind the passes that know nothing of the coding.
+        network: after the passes that know nothing of the coding.
         source: the calibration data; adjusting amplitudes runs on it.
         options: what the calibration was asked for.
         warnings: what the user should know of the data.
@@ -115,7 +115,7 @@ def compile(
         images: how image files become inputs.
         input_shape: shapes of inputs by name, where the model leaves sizes free: without data, it is calibrated with
             them. The spiking network leaves the sizes free too, unless nodes of the core depend on them.
-        dump_ir: a folder to which the network is written behind every pass.
+        dump_ir: a folder to which the network is written after every pass.
         check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
             a network that `calibrate` has seen is not compared.
         progress: called with the stage and the samples done in it.

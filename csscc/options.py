@@ -87,7 +87,7 @@ class Scheme:
     Attributes:
         use: what it is, for those who choose.
         settings: where it differs from canonic signed spikes: fields of `Coding` and of `Options`.
-        waits: a layer hears all of its input before it speaks: the silent period is T.
+        waits: a layer receives all of its input before it fires: the silent period is T.
     """
 
     use: str

@@ -16,7 +16,7 @@ import onnx
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
-from csscc.dialect.sizes import Shapes, Sizes, behind_batch, checked
+from csscc.dialect.sizes import Shapes, Sizes, after_batch, checked
 from csscc.dialect.verifier import verify_spiking
 from csscc.errors import PassError, RefusedModelError
 from csscc.io.data import Source
@@ -27,7 +27,7 @@ from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
 from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.carry_known import CarryKnown
-from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.constants_out_of_concat import ConstantsOutOfConcat
 from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
 from csscc.passes.canonical.fold_constants import FoldConstants
 from csscc.passes.canonical.fold_quantised import FoldQuantised
@@ -53,19 +53,19 @@ from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
 from csscc.passes.convert.choose_silence import ChooseSilence
-from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
+from csscc.passes.convert.constants_after_layers import ConstantsAfterLayers
 from csscc.passes.convert.correct_bias import CorrectBias
 from csscc.passes.convert.equalise import Equalise
 from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.convert.fine_weights import FineWeights
 from csscc.passes.convert.insert_neurons import InsertNeurons
+from csscc.passes.convert.integer_weights import IntegerWeights
 from csscc.passes.convert.known_amplitudes import SettleCoding
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
 from csscc.passes.convert.spikes_between_layers import SpikesBetweenLayers
 from csscc.passes.convert.split_inputs import SplitInputs
-from csscc.passes.convert.whole_weights import WholeWeights
 from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
@@ -73,13 +73,13 @@ from csscc.passes.lower.targets import merges
 
 Progress = Callable[[str, int], None]
 ADJUST_ROUNDS = 4
-DUMPED = r"\d{2,}-[\w-]+\.onnx(\.\w+\.data)?"  # what the network behind a pass is called, see `Checked`
+DUMPED = r"\d{2,}-[\w-]+\.onnx(\.\w+\.data)?"  # what the network after a pass is called, see `Checked`
 SHOWN = 3  # nodes that are named as examples
 T = TypeVar("T")
 
 
 def canonical_passes() -> tuple[Pass, ...]:
-    """From any exporter's graph to one of few spellings: no constants to compute, the batch stated nowhere."""
+    """From any exporter's graph to few kinds of nodes: no constants to compute, the batch stated nowhere."""
     return (
         FoldConstants(),
         FoldQuantised(),
@@ -90,7 +90,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         MergeSoftmax(),
         EinsumToMatMul(),
         BatchFirst(),
-        ConstantsApart(),
+        ConstantsOutOfConcat(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),
@@ -104,7 +104,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         FuseQuantisers(),
         KnownFactors(),
         MergeAttention(),
-        ConstantsBehindLayers(),
+        ConstantsAfterLayers(),
         AveragesAsSums(),
         SpikesBetweenLayers(),
         CarryKnown(),
@@ -114,11 +114,11 @@ def canonical_passes() -> tuple[Pass, ...]:
 def conversion_passes(options: Options) -> tuple[Pass, ...]:
     """From an ANN with amplitudes to a spiking network."""
     bias = BiasOnFirstStep(neurons=options.bias_on_first_step)
-    return (InsertNeurons(), Rescale(), bias, WholeWeights(), FineWeights(), SnapWeights())
+    return (InsertNeurons(), Rescale(), bias, IntegerWeights(), FineWeights(), SnapWeights())
 
 
 def pipeline(options: Options, source: Source, progress: Progress | None = None) -> Passes:
-    """All passes of a compilation, behind `load`."""
+    """All passes of a compilation, after `load`."""
     return (*calibration_passes(options, source, progress), *spiking_passes(options, source, progress))
 
 
@@ -131,7 +131,7 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
         Calibrate(
             source,
             per_channel=options.per_channel,
-            keep_apart=options.method == "auto" and not source.synthetic,
+            hold_out=options.method == "auto" and not source.synthetic,
             progress=_named(progress, "calibrating"),
         ),
     )
@@ -151,13 +151,13 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     if options.choose_silence:
         improve += (Repeat(ChooseSilence(source, progress=_named(progress, "choosing silent steps")), convert, 1),)
     if options.adjust:
-        told = _named(progress, "adjusting amplitudes")
+        advance = _named(progress, "adjusting amplitudes")
         percentile, rms = options.residual_percentile, options.residual_rms
-        adjust = AdjustAmplitudes(source, percentile=percentile, rms=rms, progress=told)
+        adjust = AdjustAmplitudes(source, percentile=percentile, rms=rms, progress=advance)
         improve += (Repeat(adjust, convert, ADJUST_ROUNDS),)
     if options.correct_bias is not False:
-        told = _named(progress, "correcting biases")
-        improve += (CorrectBias(source, if_it_pays=options.correct_bias is None, progress=told),)
+        advance = _named(progress, "correcting biases")
+        improve += (CorrectBias(source, if_it_helps=options.correct_bias is None, progress=advance),)
     amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
     if options.method == "auto":
         amplitudes = ChooseAmplitudes(source)
@@ -222,7 +222,7 @@ def run_pipeline(
 
 
 def canonical(model: str | Path | onnx.ModelProto, shapes: Sizes | None = None) -> Network:
-    """The network of a model behind the canonical passes: what `csscc inspect` looks at; `shapes` fix its inputs'."""
+    """The network of a model after the canonical passes: what `csscc inspect` looks at; `shapes` fix its inputs'."""
     return run_pipeline(load(model, shapes), canonical_passes())
 
 
@@ -235,7 +235,7 @@ def with_sizes(model: str | Path | onnx.ModelProto, shapes: Shapes, run: Callabl
     """
     network = load(model)
     given = checked(shapes, network.graph.inputs)
-    network.sizes = behind_batch(given, network.graph.inputs)
+    network.sizes = after_batch(given, network.graph.inputs)
     try:
         return network, run(network)
     except RefusedModelError as refusal:

@@ -113,8 +113,10 @@ class Histogram:
             scale = np.divide(self.bins, both.tops, out=np.zeros_like(both.tops), where=both.tops > 0)
             index = np.minimum((part.centres * scale[:, None]).astype(np.intp), self.bins - 1)
             index += (np.arange(self.channels) * self.bins)[:, None]
-            both.counts += np.bincount(index.ravel(), part.counts.ravel(), both.counts.size).astype(np.int64).reshape(
-                both.counts.shape
+            both.counts += (
+                np.bincount(index.ravel(), part.counts.ravel(), both.counts.size)
+                .astype(np.int64)
+                .reshape(both.counts.shape)
             )
             both.sums, both.squares = both.sums + part.sums, both.squares + part.squares
             both.zeros, both.seen = both.zeros + part.zeros, both.seen + part.seen
@@ -142,7 +144,7 @@ class Calibration:
     """Statistics by tensor name, and where they come from.
 
     Attributes:
-        histograms: of the samples that were not kept apart.
+        histograms: of the samples that were not held out.
         apart: of those that were; empty if none.
         axes: the channel axis of each tensor, None where one row stands for all channels.
         samples: in both.

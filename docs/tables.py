@@ -41,7 +41,7 @@ def _neuron(activation: Activation) -> tuple[str, ...]:
     return (
         f"`{activation.op}`",
         str(activation.inputs),
-        "layer" if activation.reach == "row" else "channel",
+        "layer" if activation.scope == "row" else "channel",
         _yes(activation.homogeneous),
         _yes(activation.partial),
         "bit for bit" if activation.exact else "but for a few",

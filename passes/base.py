@@ -62,7 +62,7 @@ Passes = tuple[Pass | Repeat, ...]
 
 
 def run_passes(passes: Passes, network: Network, after: Callback | None = None) -> Network:
-    """Run `passes` in order; `after` is called behind each one, for checks, dumps and timings.
+    """Run `passes` in order; `after` is called after each one, for checks, dumps and timings.
 
     Raises:
         PassError: a condition does not hold; the message names the pass and those that ran before it.

@@ -28,7 +28,7 @@ def paddings(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Padding before and behind each spatial axis, with ``auto_pad`` resolved (Conv-11, MaxPool-12)."""
+    """Padding before and after each spatial axis, with ``auto_pad`` resolved (Conv-11, MaxPool-12)."""
     n = len(size)
     if auto_pad in ("NOTSET", ""):
         given = list(pads or [0] * 2 * n)
@@ -46,8 +46,8 @@ def paddings(
 def windows(x: FloatArray, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> FloatArray:
     """Views of every window of a padded ``[N, C, spatial...]``: ``[N, C, positions..., kernel...]``."""
     axes = tuple(range(2, x.ndim))
-    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    view = sliding_window_view(x, reach, axis=axes)
+    extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    view = sliding_window_view(x, extent, axis=axes)
     steps = (slice(None), slice(None), *(slice(None, None, s) for s in strides))
     return view[(*steps, *(slice(None, None, d) for d in dilations))]
 
@@ -115,8 +115,8 @@ class _Pooling:
     """The windows of a pooling operator over inputs of one spatial size.
 
     Attributes:
-        around: padding that the operator states, before and behind each axis.
-        beyond: what ceil mode adds behind it, so that the last window is whole.
+        around: padding that the operator states, before and after each axis.
+        beyond: what ceil mode adds after it, so that the last window is whole.
     """
 
     def __init__(self, size: Sequence[int], attributes: dict[str, Any]) -> None:
@@ -126,17 +126,17 @@ class _Pooling:
         auto_pad, pads = attributes.get("auto_pad") or "NOTSET", attributes.get("pads")
         self.around = paddings(auto_pad, pads, size, self.kernel, self.strides, self.dilations)
         self.beyond = []
-        for (before, behind), length, k, s, d in zip(
+        for (before, after), length, k, s, d in zip(
             self.around, size, self.kernel, self.strides, self.dilations, strict=True
         ):
-            reach = (k - 1) * d + 1
-            total = length + before + behind
-            count = (total - reach) // s + 1
+            extent = (k - 1) * d + 1
+            total = length + before + after
+            count = (total - extent) // s + 1
             if attributes.get("ceil_mode"):
-                count = -(-(total - reach) // s) + 1
+                count = -(-(total - extent) // s) + 1
                 if (count - 1) * s >= length + before:
                     count -= 1
-            self.beyond.append((0, max(0, (count - 1) * s + reach - total)))
+            self.beyond.append((0, max(0, (count - 1) * s + extent - total)))
 
     @property
     def axes(self) -> tuple[int, ...]:

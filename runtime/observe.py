@@ -21,7 +21,7 @@ def collect(
     axes: Mapping[str, int | None],
     batches: Iterable[Feeds],
     *,
-    keep_apart: int = 0,
+    hold_out: int = 0,
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
@@ -31,9 +31,9 @@ def collect(
         model: the canonical ANN; it gets the tensors as outputs.
         axes: channel axis of each tensor, None for one histogram a layer.
         batches: feeds of the network's inputs.
-        keep_apart: every so many-th sample is counted in `Calibration.apart`; 0 for none.
+        hold_out: every so many-th sample is counted in `Calibration.apart`; 0 for none.
         threads: onnxruntime threads; 0 leaves the choice to it.
-        progress: told the number of samples of each batch done.
+        progress: called with the number of samples of each batch done.
 
     Raises:
         RefusedError: an activation is not finite.
@@ -43,7 +43,7 @@ def collect(
     for feeds in batches:
         outputs = session.run(feeds, list(axes))
         size = len(next(iter(feeds.values())))
-        which = kept_apart(size, result.samples, keep_apart)
+        which = held_out(size, result.samples, hold_out)
         for name, values in outputs.items():
             if not_finite(values):
                 raise RefusedError(
@@ -62,8 +62,8 @@ def collect(
     return result
 
 
-def kept_apart(size: int, before: int, every: int) -> NDArray[np.bool_]:
-    """Which of `size` samples are kept apart, with `before` samples before them: every so many-th; 0 for none."""
+def held_out(size: int, before: int, every: int) -> NDArray[np.bool_]:
+    """Which of `size` samples are held out, with `before` samples before them: every so many-th; 0 for none."""
     numbers = np.arange(before, before + size)
     return numbers % every == every - 1 if every else np.zeros(size, bool)
 

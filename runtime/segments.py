@@ -95,7 +95,7 @@ class Segment:
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
-    """The segments of a spiking network, given by layer, each behind those it reads from."""
+    """The segments of a spiking network, given by layer, each after those it reads from."""
     makers = {name: node for node in model.graph.node for name in node.output}
     spiking = [node for node, _ in spiking_nodes(model.graph)]
     borders = {name for node in spiking for name in node.output} | {i.name for i in model.graph.input}
@@ -191,9 +191,9 @@ class LayerRun:
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases
             known = given | (self._session.run(given, made) if made else {})
-            heard = {name: known[name] for name in wanted}
+            received = {name: known[name] for name in wanted}
             for i, session in enumerate(sessions):
-                (values,) = session.run(heard).values()
+                (values,) = session.run(received).values()
                 squares[i] += float(np.square(values, dtype=np.float64).sum())
             number += values.size
         return [math.sqrt(s / number) for s in squares]

@@ -44,7 +44,7 @@ class Session:
         threads: threads within an operator; 0 leaves the choice to `set_threads`, else to onnxruntime.
         optimise: False switches all graph optimisations off.
         kernels: operators of the model that native kernels run, see `csscc.runtime.native`.
-        rewrite: changes what onnxruntime's optimiser made of the model, in place, and tells whether it did.
+        rewrite: changes what onnxruntime's optimiser made of the model, in place, and shows whether it did.
 
     Raises:
         RefusedError: onnxruntime cannot load the model.
@@ -64,7 +64,7 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or _threads
         options.log_severity_level = 4  # failures come back as exceptions
-        # Threads that spin on behind a run, for tens of milliseconds, would halve the speed of the next session's run.
+        # Threads that spin on after a run, for tens of milliseconds, would halve the speed of the next session's run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -131,7 +131,7 @@ class Session:
         return tuple(InputSpec(i.name, (None, *i.shape[1:]), numpy_type(i.type).name) for i in self.inputs)
 
     def random_inputs(self, batch: int, seed: int = 0, sizes: Sizes | None = None) -> dict[str, NDArray[Any]]:
-        """Seeded random inputs of the declared shapes; sizes behind the batch that are free become those of `sizes`.
+        """Seeded random inputs of the declared shapes; sizes after the batch that are free become those of `sizes`.
 
         Without `sizes`, they become those that the model was calibrated with, or else `batch`.
         """

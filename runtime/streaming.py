@@ -46,7 +46,7 @@ class Streaming(Session):
         self.steps = 0
         self._trains: dict[str, range] = {}
         nodes = [(n, attributes_of(n)) for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]
-        most = sum(len(stated["weights"]) + 1 for _, stated in nodes)  # what is behind all others waits no longer
+        most = sum(len(stated["weights"]) + 1 for _, stated in nodes)  # what is after all others waits no longer
         for node, stated in nodes:
             begin = stated["depth"] + stated.get("silent", 0) + 1
             if begin > most:
@@ -57,7 +57,7 @@ class Streaming(Session):
                 self._trains[node.output[0]] = train
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Outputs by name, as they stand behind the last step.
+        """Outputs by name, as they stand after the last step.
 
         Raises:
             RefusedError: onnxruntime fails on these inputs.

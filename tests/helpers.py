@@ -191,7 +191,7 @@ def calibrated(
     per_channel: bool = True,
     method: str = "max",
     source: Source | None = None,
-    keep_apart: bool = False,
+    hold_out: bool = False,
 ) -> Network:
     """The network as far as its amplitudes."""
     network = load(model)
@@ -200,7 +200,7 @@ def calibrated(
     passes = (
         *canonical_passes(),
         FindRegions(),
-        Calibrate(source, per_channel=per_channel, keep_apart=keep_apart),
+        Calibrate(source, per_channel=per_channel, hold_out=hold_out),
         SetAmplitudes(method),
     )
     return run_pipeline(network, passes)

@@ -43,7 +43,7 @@ def inspected(model: onnx.ModelProto, coding: Coding) -> tuple[float, int, int]:
     return result.passes, result.interval, result.latency
 
 
-@pytest.mark.parametrize("form", ["steps", "unrolled"])
+@pytest.mark.parametrize("form", ["stepwise", "unrolled"])
 def test_merged_silent_steps_spare_passes(form: str) -> None:
     found = costs(SMALL_CLASSIFIER, T=5, beta=2, silent=2, form=form)
     assert found == Costs(5, pytest.approx((3 * (FIRST + SECOND) + LAST) / ALL), interval=7, latency=5 + 3 * 2)
@@ -85,7 +85,7 @@ def test_each_layer_counts_with_its_own_silent_steps() -> None:
     assert snn.costs == Costs(5, pytest.approx(passes), interval=5 + max(first, second), latency=latency)
 
 
-@pytest.mark.parametrize("form", ["steps", "unrolled"])
+@pytest.mark.parametrize("form", ["stepwise", "unrolled"])
 def test_readers_that_merge_more_pay_for_less(form: str) -> None:
     snn = csscc.compile(parse(TWO_HEADS), T=5, beta=2, silent=1, form=form, **WITHOUT_DATA)
     views = [view for _, view in spiking_nodes(merged_by_layer(snn.file).graph)]

@@ -25,7 +25,7 @@ from tests.helpers import corrupted, parse, session
 LAYER = "/3/Relu"  # the fifth of nine: what is before it is right, what is behind it suffers
 HEALTHY = LayerDiagnosis(
     "layer", "Relu", error=0.02, inherited=0.01, own=0.01, range=0, timing=0, rounding=0.01, bias=0, wanted_bias=0,
-    correlation=1, saturated=0, reach=1, over_half=0, over_one=0, positive=1, negative=1, positive_by_step=(1.0,),
+    correlation=1, saturated=0, peak=1, over_half=0, over_one=0, positive=1, negative=1, positive_by_step=(1.0,),
     negative_by_step=(1.0,),
 )  # fmt: skip
 
@@ -217,7 +217,7 @@ def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: 
         ({"timing": LIMITS["timing"] * 1.01}, 0.02, "timing"),
         ({"range": LIMITS["range"] * 1.01}, 0.02, "range"),
         ({"rounding": LIMITS["rounding"] * 1.01}, 0.02, "rounding"),
-        ({"rounding": LIMITS["rounding"] * 1.01, "reach": 0.2}, 0.02, "headroom"),
+        ({"rounding": LIMITS["rounding"] * 1.01, "peak": 0.2}, 0.02, "headroom"),
         ({"rounding": 0.3, "positive": 0.0, "negative": 0.0}, 0.02, "dead"),
         ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.09}, 0.02, "shift"),
         ({"inherited": JUMP_LIMIT * 1.01, "wanted_bias": 0.05}, 0.02, "foreign"),

@@ -440,7 +440,7 @@ def errors(drawn: Drawn, **options: Any) -> dict[str, float]:
     """Relative RMS error of every output, on samples that calibrated nothing."""
     model = build(drawn)
     x = samples(model, 48, 1)
-    snn = csscc.compile(model, calibration=samples(model, 256, 0), form="steps", **options)
+    snn = csscc.compile(model, calibration=samples(model, 256, 0), form="stepwise", **options)
     onnx.checker.check_model(snn.file, full_check=True)
     expected = run(model, x, optimise=False)
     actual = run(snn.file, x)

@@ -15,7 +15,7 @@ from csscc.dialect.spiking import spiking_nodes
 from csscc.io.data import InputSpec, open_source
 from csscc.measure.diagnose import diagnose
 from csscc.measure.verify import verify
-from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
+from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.synthetic import synthetic_source
 from csscc.passes.lower.targets import by_layer
 from tests.helpers import calibrated, network_of, parse, rms, run
@@ -51,7 +51,7 @@ TEXTS = {
     "y = MatMul(a, B) u = MatMul(y, A) z = Add(m, u) }",
 }
 EXACT = {"a mean over what is there", "sums in front of a Relu and an output"}
-FORMS = ("unrolled", "scan", "stream", "steps")
+FORMS = ("unrolled", "scan", "stream", "stepwise")
 
 
 def case(name: str) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -110,9 +110,7 @@ def test_spikes_of_every_form(name: str, form: str) -> None:
     assert by_layer(snn.file).graph.input == snn.model.graph.input
 
 
-@pytest.mark.parametrize(
-    "options", [{"preset": "paper"}, {"silent": "auto"}, {"bias_on_first_step": False}], ids=str
-)
+@pytest.mark.parametrize("options", [{"preset": "paper"}, {"silent": "auto"}, {"bias_on_first_step": False}], ids=str)
 def test_every_pass_takes_a_computed_bias(options: dict[str, object]) -> None:
     model, feeds = case("a mask of -3.4e38")
     snn = csscc.compile(model, feeds, T=14, **{"silent": 3, **options})
@@ -156,10 +154,12 @@ def test_the_fake_quantised_network_hears_no_mask() -> None:
     model, feeds = case("scores that something else reads")
     network = calibrated(model, source=open_source(feeds, _specs(feeds)))
     ann = export_model(network)
-    heard = heard_tensors(network)
-    ann.graph.output.extend(onnx.ValueInfoProto(name=n) for n in heard if n not in {o.name for o in ann.graph.output})
+    received = received_tensors(network)
+    ann.graph.output.extend(
+        onnx.ValueInfoProto(name=n) for n in received if n not in {o.name for o in ann.graph.output}
+    )
     values = run(ann, feeds)
-    means = {mean_name(n): values[n].mean(axis=0) for n in heard}
+    means = {mean_name(n): values[n].mean(axis=0) for n in received}
     got = run(export_model(replace(network, graph=fake_quantised(network))), {**feeds, **means})["y"]
     assert rms(got - values["y"]) < 0.05 * rms(values["y"])
 

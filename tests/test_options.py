@@ -47,7 +47,7 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
 
 def test_forms() -> None:
     assert (Options().form, make_options(form="scan").form) == ("auto", "scan")
-    with pytest.raises(UsageError, match="form 'step' is not known; choose one of auto, steps, unrolled, scan"):
+    with pytest.raises(UsageError, match="form 'step' is not known; choose one of auto, stepwise, unrolled, scan"):
         make_options(form="step")
 
 

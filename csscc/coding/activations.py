@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Reach = Literal["element", "window", "row"]
+Scope = Literal["element", "window", "row"]
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Activation:
         op: name of the operator, without the ``TSA`` prefix.
         homogeneous: ``f(c*x) = c*f(x)`` for c > 0 (in all core inputs together), so that the amplitude can be
             absorbed into the incoming weights.
-        inputs: how many inputs come from the core; those behind them are constant parameters.
-        reach: which inputs an output depends on: the same ``element``, a spatial ``window`` of the same channel, or
-            a whole ``row``. An amplitude per channel can be absorbed unless the reach is a row.
+        inputs: how many inputs come from the core; those after them are constant parameters.
+        scope: which inputs an output depends on: the same ``element``, a spatial ``window`` of the same channel, or
+            a whole ``row``. An amplitude per channel can be absorbed unless the scope is a row.
         body: ONNX text of what computes ``y`` from ``x`` (and ``x2``, ...; ``param1``, ... are constant parameters),
             for compositions that are no operator of the opset in use; empty for the operator itself.
         partial: not finite for some numbers. What has arrived so far may be such a number where the whole input is
@@ -39,7 +39,7 @@ class Activation:
     op: str
     homogeneous: bool = False
     inputs: int = 1
-    reach: Reach = "element"
+    scope: Scope = "element"
     body: str = ""
     partial: bool = False
     blocks: bool = False
@@ -67,21 +67,21 @@ _TABLE = (
     Activation("Abs", homogeneous=True, exact=True),
     Activation("Max", homogeneous=True, inputs=2, exact=True),
     Activation("Min", homogeneous=True, inputs=2, exact=True),
-    Activation("MaxPool", homogeneous=True, reach="window", blocks=True, exact=True),
-    Activation("GlobalMaxPool", homogeneous=True, reach="window", exact=True),
+    Activation("MaxPool", homogeneous=True, scope="window", blocks=True, exact=True),
+    Activation("GlobalMaxPool", homogeneous=True, scope="window", exact=True),
     Activation(
         "ReluMaxPool",
         homogeneous=True,
-        reach="window",
+        scope="window",
         body="m = MaxPool(x) y = Relu(m)",
         blocks=True,
         positive=True,
         exact=True,
     ),
-    Activation("LpPool", homogeneous=True, reach="window"),
-    Activation("ReduceMax", homogeneous=True, reach="row", exact=True),
-    Activation("ReduceMin", homogeneous=True, reach="row", exact=True),
-    Activation("ReduceL1", homogeneous=True, reach="row"),
+    Activation("LpPool", homogeneous=True, scope="window"),
+    Activation("ReduceMax", homogeneous=True, scope="row", exact=True),
+    Activation("ReduceMin", homogeneous=True, scope="row", exact=True),
+    Activation("ReduceL1", homogeneous=True, scope="row"),
     Activation("Times", homogeneous=True, computed=True, exact=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)", exact=True),
     Activation("AtMost", body="y = Min(x, param1)", exact=True),
@@ -116,29 +116,29 @@ _TABLE = (
     Activation("PowerOf", partial=True, body="y = Pow(param1, x)"),
     Activation("Mul", inputs=2, exact=True),
     Activation("Div", partial=True, inputs=2, exact=True),
-    Activation("MatMul", inputs=2, reach="row"),
-    Activation("Attention", inputs=3, reach="row"),
-    Activation("Attend", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
-    Activation("AttendOrZero", inputs=3, reach="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
-    Activation("Softmax", reach="row"),
-    Activation("SoftmaxOrZero", reach="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
-    Activation("LogSoftmax", reach="row"),
-    Activation("LayerNormalization", reach="row"),
-    Activation("RMSNormalization", reach="row"),
+    Activation("MatMul", inputs=2, scope="row"),
+    Activation("Attention", inputs=3, scope="row"),
+    Activation("Attend", inputs=3, scope="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
+    Activation("AttendOrZero", inputs=3, scope="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
+    Activation("Softmax", scope="row"),
+    Activation("SoftmaxOrZero", scope="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
+    Activation("LogSoftmax", scope="row"),
+    Activation("LayerNormalization", scope="row"),
+    Activation("RMSNormalization", scope="row"),
     Activation(
         "Rms",
-        reach="row",
+        scope="row",
         body="row = Constant <value_ints = [-1]> () s = Mul(x, x) m = ReduceMean(s, row) e = Add(m, param1) "
         "r = Sqrt(e) y = Div(x, r)",
     ),
-    Activation("InstanceNormalization", reach="row"),
-    Activation("GroupNormalization", reach="row"),
-    Activation("LpNormalization", partial=True, reach="row"),
-    Activation("LRN", reach="row"),
-    Activation("ReduceL2", reach="row"),
-    Activation("ReduceSumSquare", reach="row"),
-    Activation("ReduceLogSum", partial=True, reach="row"),
-    Activation("ReduceLogSumExp", reach="row"),
+    Activation("InstanceNormalization", scope="row"),
+    Activation("GroupNormalization", scope="row"),
+    Activation("LpNormalization", partial=True, scope="row"),
+    Activation("LRN", scope="row"),
+    Activation("ReduceL2", scope="row"),
+    Activation("ReduceSumSquare", scope="row"),
+    Activation("ReduceLogSum", partial=True, scope="row"),
+    Activation("ReduceLogSumExp", scope="row"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {a.op: a for a in _TABLE}

@@ -1,12 +1,12 @@
 """The weights of a spike train: how much a spike at each step counts.
 
 Five codings are one neuron with different numbers. Canonic signed spikes: beta > 1, a silent step or two. Layer by
-layer, as in few-spikes coding: a silent period of all T steps, so that a layer hears everything before it speaks. Rate
-coding: beta = 1, no silent period; every spike has the same weight, and the neuron is the signed integrate-and-fire
-neuron with soft reset and an initial potential of half a threshold. Time to first spike: the weight of a spike falls
-from T to 1, one step at a time, and a neuron that has heard everything sends one spike or none. Temporal switch coding
-(Han and Roy 2020): the same weights, but two spikes whose distance in time is the value, the first one at once and the
-second of the other sign.
+layer, as in few-spikes coding: a silent period of all T steps, so that a layer receives all of its input before it
+fires. Rate coding: beta = 1, no silent period; every spike has the same weight, and the neuron is the signed
+integrate-and-fire neuron with soft reset and an initial potential of half a threshold. Time to first spike: the weight
+of a spike falls from T to 1, one step at a time, and a neuron that has received everything sends one spike or none.
+Temporal switch coding (Han and Roy 2020): the same weights, but two spikes whose distance in time is the value, the
+first one at once and the second of the other sign.
 
 `T` coding steps, amplification `beta`; a spike at step t (1..T) has the weight ``q[t] = beta**(T-t)`` units of the
 layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (paper, Eq. 8).
@@ -36,8 +36,8 @@ class Coding:
     Attributes:
         T: coding steps.
         beta: amplification, the base of the spikes' weights; 1 is rate coding.
-        silent: steps each layer listens before it may fire (L).
-        negative: whether neurons may send negative spikes; without them they fire at a whole spike, not at half
+        silent: steps for which each layer only receives before it may fire (L).
+        negative: whether neurons may send negative spikes; without them they fire at a full spike, not at half
             of one, since nothing could take back what was sent too early.
         halves: whether spikes are sent from half of their weight on, as in the paper; else at the thresholds that leave
             the least, see `csscc.coding.thresholds`.
@@ -71,43 +71,43 @@ class Coding:
     def encoder(self) -> Schedule:
         """What an encoder does at each step.
 
-        Spikes of equal weight have no order in which to say a value: rate-coded networks are fed a constant current.
+        Spikes of equal weight have no order that could code a value: rate-coded networks are fed a constant current.
         """
         signed = self.signed_input or self.switched
         constant = self.beta == 1 and not self.linear
-        thresholds = self._thresholds(negative=signed, whole=not signed)
+        thresholds = self._thresholds(negative=signed, full=not signed)
         return Schedule(self._weights, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
 
     def neuron(self, silent: int | None = None) -> Schedule:
         """What a neuron does at each step, with `silent` silent steps or those of the coding.
 
-        Without negative spikes, neurons fire only at a whole spike; in rate coding, half of one is the initial
+        Without negative spikes, neurons fire only at a full spike; in rate coding, half of one is the initial
         potential of half a threshold (Bu et al. 2022), and no loss. Where most spikes share a target and beta is
-        whole, they are the digits of one rounding.
+        an integer, they are the digits of one rounding.
         """
         L = self.T if self.linear else self.silent if silent is None else silent
-        whole = not self.negative and self.beta != 1
+        full = not self.negative and self.beta != 1
         return Schedule(
             self._weights,
             silent=L,
             merged=self._merged(L + 1),
             rounded=self.negative and self.beta in (2, 3) and 2 * L + 1 >= self.T,
             negative=self.negative,
-            thresholds=self._thresholds(negative=self.negative, whole=whole),
+            thresholds=self._thresholds(negative=self.negative, full=full),
             most=self._most,
         )
 
     @property
     def uniform_levels(self) -> float:
-        """Levels of the uniform quantiser whose rounding error is that of a neuron that hears all before it fires."""
+        """Levels of the uniform quantiser that rounds as well as a neuron that receives all before it fires."""
         schedule = self.neuron()
         finer = UNIFORM / residual_rms(schedule.weights, schedule.thresholds)
         return self.levels if math.isclose(finer, 1, rel_tol=NEARLY) else self.levels * finer
 
-    def _thresholds(self, *, negative: bool, whole: bool) -> tuple[float, ...]:
+    def _thresholds(self, *, negative: bool, full: bool) -> tuple[float, ...]:
         if self.linear:
             return at_nearest(self._weights, at_once=self.switched)
-        if whole:
+        if full:
             return tuple(just_below(w) for w in self._weights)
         return least_residual(self._weights) if negative and not self.halves else halves(self._weights)
 

@@ -48,7 +48,7 @@ def fire(potential: FloatArray, threshold: float | np.floating, *, negative: boo
 
 
 def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
-    """Values in units of theta without what a train cannot say, see `Schedule.most`."""
+    """Values in units of theta, cut to what a train can send, see `Schedule.most`."""
     most = values.dtype.type(schedule.most)
     return np.clip(values, -most, most)
 
@@ -56,7 +56,7 @@ def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
 
-    The membrane starts at ``values / theta``, cut to what a train may say (`Schedule.most`); each step fires above its
+    The membrane starts at ``values / theta``, cut to what a train can send (`Schedule.most`); each step fires above its
     threshold and subtracts the weight of the spike, ``q[t]``.
 
     Args:
@@ -104,7 +104,7 @@ def tsa(
 
     Args:
         currents: one per input of f, each ``[T, B, ...]``; in units of theta if `theta` is None, else in those of f.
-        activation: function of as many arrays ``[B, ...]``; may change the shape behind the batch axis.
+        activation: function of as many arrays ``[B, ...]``; may change the shape after the batch axis.
         schedule: of the neuron.
         biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' weighted sum.
         theta: amplitude of the spikes sent, for an activation that is not positively homogeneous; else None.
@@ -113,9 +113,11 @@ def tsa(
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
     """
     dtype = currents[0].dtype.type
-    q, T, L, heard = [dtype(w) for w in schedule.weights], schedule.T, schedule.silent, len(schedule.merged)
+    q, T, L, received = [dtype(w) for w in schedule.weights], schedule.T, schedule.silent, len(schedule.merged)
     given = zip(currents, biases or [0.0] * len(currents), strict=True)
-    membranes = [np.asarray(bias, dtype) + _together(z[:heard], schedule.merged) * q[heard - 1] for z, bias in given]
+    membranes = [
+        np.asarray(bias, dtype) + _together(z[:received], schedule.merged) * q[received - 1] for z, bias in given
+    ]
     spikes, potentials = list[FloatArray](), list[FloatArray]()
     sent: FloatArray = np.zeros((), dtype)
     left: FloatArray | None = None
@@ -125,9 +127,9 @@ def tsa(
         return rest if theta is None else np.where(np.isfinite(rest), rest, dtype(0))
 
     for k in range(1, T + 1):
-        while heard < min(k + L, T):
-            membranes = [h + z[heard] * q[heard] for h, z in zip(membranes, currents, strict=True)]
-            heard += 1
+        while received < min(k + L, T):
+            membranes = [h + z[received] * q[received] for h, z in zip(membranes, currents, strict=True)]
+            received += 1
         target = activation(*membranes)
         target = cut(target if theta is None else target / np.asarray(theta, dtype), schedule)
         potential = remaining(target)

@@ -1,4 +1,4 @@
-"""The neuron's program over a schedule, said once: accumulate, target, subtract, fire, send.
+"""The neuron's program over a schedule, written once: accumulate, target, subtract, fire, send.
 
 Whatever executes a neuron as a graph writes these steps with operations of its own, an `Algebra`: one that writes plain
 ONNX operators, one that stays in the layout of onnxruntime's convolutions, one that writes a single step with its
@@ -24,7 +24,7 @@ class Algebra(Protocol[Value]):
         """``before + factor * value``, the product rounded before the sum; the product alone without `before`."""
 
     def target(self, membranes: Sequence[Value]) -> Value:
-        """What the spikes should say, in units of theta, of the accumulated inputs."""
+        """What the spikes should send, in units of theta, of the accumulated inputs."""
 
     def potential(self, target: Value, sent: Value | None) -> Value:
         """What is still to be sent: ``target - sent``."""
@@ -32,17 +32,17 @@ class Algebra(Protocol[Value]):
     def fire(self, potential: Value, threshold: float) -> Value:
         """The spike that a potential causes: above the threshold, or below minus that."""
 
-    def pay(self, sent: Value | None, spike: Value, weight: float) -> Value:
+    def with_spike(self, sent: Value | None, spike: Value, weight: float) -> Value:
         """What was sent, with `spike`: ``sent + weight * spike``."""
 
     def left(self, rest: Value, spike: Value, weight: float) -> Value:
         """What is left of a value once `spike` is sent of it: ``rest - weight * spike``."""
 
-    def whole(self, value: Value, per: float, most: float) -> Value:
+    def nearest(self, value: Value, per: float, most: float) -> Value:
         """The whole number nearest to ``value / per``, halves to even, within ``-most .. most``."""
 
     def share(self, sent: Value | None, weight: float, extra: Value | None) -> Value:
-        """``sent / weight + extra``, both exact: what the first steps of a train say together."""
+        """``sent / weight + extra``, both exact: the sum that the first steps of a train send."""
 
     def step(self, spike: Value) -> Value:
         """A spike as others read it."""
@@ -68,7 +68,7 @@ class Train:
 EVERY_STEP = Train()
 
 
-def listen(ops: Algebra[Value], merged: Sequence[float], reads: int, slabs: Sequence[Value]) -> Value:
+def merged_head(ops: Algebra[Value], merged: Sequence[float], reads: int, slabs: Sequence[Value]) -> Value:
     """The first steps of a train as one sum, see `Schedule.merged`; the first `reads` of them come as one slab."""
     total = slabs[0] if merged[reads - 1] == 1 else ops.plus(None, slabs[0], merged[reads - 1])
     for t in range(reads + 1, len(merged) + 1):
@@ -76,9 +76,9 @@ def listen(ops: Algebra[Value], merged: Sequence[float], reads: int, slabs: Sequ
     return total
 
 
-def between(ops: Algebra[Value], potential: Value, whole: Value) -> Value:
+def between(ops: Algebra[Value], potential: Value, rounded: Value) -> Value:
     """Half way from a potential to the whole number next to it, where no threshold lies: see `Schedule.rounded`."""
-    return ops.plus(ops.plus(None, whole, 0.5), potential, 0.5)
+    return ops.plus(ops.plus(None, rounded, 0.5), potential, 0.5)
 
 
 def encoder(ops: Algebra[Value], s: Schedule, sends: Train, value: Value) -> list[Value]:
@@ -102,29 +102,29 @@ def neuron(
 
     Args:
         ops: writes the operations.
-        s: when it hears and fires.
+        s: when it receives and fires.
         sends: how the train it sends is carried.
         currents: the slabs of each input of its activation.
         biases: what each membrane holds from the start.
         reads: how many first steps of the inputs come as one slab, at most as many as the schedule merges.
         residual: whether what stays unsent is wanted too.
     """
-    sender, heard = _Sender(ops, s, sends), len(s.merged)
-    first = s.weights[heard - 1]
+    sender, received = _Sender(ops, s, sends), len(s.merged)
+    first = s.weights[received - 1]
     inputs = list(zip(currents, biases, strict=True))
-    membranes = [ops.plus(bias, listen(ops, s.merged, reads, slabs), first) for slabs, bias in inputs]
+    membranes = [ops.plus(bias, merged_head(ops, s.merged, reads, slabs), first) for slabs, bias in inputs]
     target: Value | None = None
     for k in range(1, s.T + 1):
-        while heard < min(k + s.silent, s.T):
-            slab, weight, target = heard + 1 - reads, s.weights[heard], None
+        while received < min(k + s.silent, s.T):
+            slab, weight, target = received + 1 - reads, s.weights[received], None
             membranes = [ops.plus(h, slabs[slab], weight) for h, slabs in zip(membranes, currents, strict=True)]
-            heard += 1
+            received += 1
         target = ops.target(membranes) if target is None else target
         potential = ops.potential(target, sender.sent)
         if s.rounded and k == s.shared:
-            sender.group(potential, pay=residual)
+            sender.group(potential, track=residual)
             break
-        sender.send(potential, pay=k < s.T or residual)
+        sender.send(potential, track=k < s.T or residual)
     assert target is not None
     return sender.slabs, ops.potential(target, sender.sent) if residual else None
 
@@ -134,7 +134,7 @@ class _Sender(Generic[Value]):
 
     Attributes:
         sent: the value of all spikes so far, where it was kept up.
-        slabs: the head, and the steps behind it.
+        slabs: the head, and the steps after it.
     """
 
     def __init__(self, ops: Algebra[Value], s: Schedule, sends: Train) -> None:
@@ -143,41 +143,41 @@ class _Sender(Generic[Value]):
         self._ops, self._s, self._merged = ops, s, sends.steps
         self._count = 0
 
-    def send(self, potential: Value, *, pay: bool) -> Value:
-        """Decide the next spike; with `pay`, keep up what was sent."""
+    def send(self, potential: Value, *, track: bool) -> Value:
+        """Decide the next spike; with `track`, keep up what was sent."""
         weight = self._s.weights[self._count]
         spike = self._ops.fire(potential, self._s.thresholds[self._count])
         self._count += 1
         in_head = self._merged > 1 and self._count <= self._merged
-        if pay or in_head:
-            self.sent = self._ops.pay(self.sent, spike, weight)
+        if track or in_head:
+            self.sent = self._ops.with_spike(self.sent, spike, weight)
         if not in_head:
             self.slabs.append(self._ops.step(spike))
         elif self._count == self._merged:
             self.slabs.append(self._ops.share(self.sent, weight, None))
         return spike
 
-    def digits(self, rest: Value, *, pay: bool = False) -> None:
+    def digits(self, rest: Value, *, track: bool = False) -> None:
         """Send all spikes that are left of one value."""
         while self._count < self._s.T:
-            spike = self.send(rest, pay=pay)
+            spike = self.send(rest, track=track)
             if self._count < self._s.T:
                 rest = self._ops.left(rest, spike, self._s.weights[self._count - 1])
 
-    def group(self, potential: Value, *, pay: bool) -> None:
+    def group(self, potential: Value, *, track: bool) -> None:
         """Send all spikes of a potential, rounded to a whole number, at once where the slabs allow it.
 
         The last digit to a base of three is what rounding a third of the number leaves; to a base of two there are
-        several ways to say a number.
+        several ways to write a number.
         """
         T, merged, weights, ops = self._s.T, self._merged, self._s.weights, self._ops
         at_once = merged > self._count and (merged == T or weights[-2] == 3 * weights[-1])
-        whole = ops.whole(potential, 1.0, sum(weights[self._count :]))
-        if pay or not at_once:
-            return self.digits(between(ops, potential, whole), pay=pay)
+        rounded = ops.nearest(potential, 1.0, sum(weights[self._count :]))
+        if track or not at_once:
+            return self.digits(between(ops, potential, rounded), track=track)
         tail: list[Value] = []
         for _ in range(T - merged):
-            higher = self._ops.whole(whole, 3.0, float("inf"))
-            tail.append(self._ops.left(whole, higher, 3.0))
-            whole = higher
-        self.slabs += [self._ops.share(self.sent, weights[merged - 1], whole), *reversed(tail)]
+            higher = self._ops.nearest(rounded, 3.0, float("inf"))
+            tail.append(self._ops.left(rounded, higher, 3.0))
+            rounded = higher
+        self.slabs += [self._ops.share(self.sent, weights[merged - 1], rounded), *reversed(tail)]

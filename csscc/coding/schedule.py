@@ -21,12 +21,12 @@ class Schedule:
 
     Attributes:
         weights: what a spike at step t = 1..T counts, in units of theta; T numbers.
-        silent: steps L that a neuron listens before it may fire; spike k is decided after step k + L.
-        merged: ``w_1 .. w_m`` with ``w_m = 1`` and ``m <= L + 1``: a neuron hears the first m steps of its input as one
-            sum, ``w_1 * z[1] + ... + w_m * z[m]``, of the weight ``weights[m]``; ``(1,)`` for none. The numbers are so
-            short that the sum is exact.
+        silent: steps L for which a neuron only receives before it may fire; spike k is decided after step k + L.
+        merged: ``w_1 .. w_m`` with ``w_m = 1`` and ``m <= L + 1``: a neuron receives the first m steps of its input as
+            one sum, ``w_1 * z[1] + ... + w_m * z[m]``, of the weight ``weights[m]``; ``(1,)`` for none. The numbers are
+            so short that the sum is exact.
         rounded: spikes that are decided after the last step of input, ``shared .. T``, share one target; together
-            they say what is still to be sent, rounded to a whole number, halves to even. (Without it they do so as
+            they send what is left, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
         thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
@@ -62,7 +62,7 @@ class Schedule:
 
     @property
     def shared(self) -> int:
-        """The first spike, from 1, that is decided after the last step of input, as are all behind it."""
+        """The first spike, from 1, that is decided after the last step of input, as are all after it."""
         return max(1, self.T - self.silent)
 
     @property
@@ -103,5 +103,5 @@ def resolution(weights: Sequence[float]) -> float:
     """The largest power of two of which every number is a whole multiple."""
     parts = [float(w).as_integer_ratio() for w in weights]
     common = max(denominator for _, denominator in parts)
-    whole = math.gcd(*(numerator * (common // denominator) for numerator, denominator in parts))
-    return float(whole & -whole) / common
+    divisor = math.gcd(*(numerator * (common // denominator) for numerator, denominator in parts))
+    return float(divisor & -divisor) / common

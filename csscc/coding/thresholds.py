@@ -1,4 +1,4 @@
-"""The potentials above which spikes are sent, so that a train leaves as little unsaid as it can.
+"""The potentials above which spikes are sent, so that a train leaves as small a residual as it can.
 
 The paper fires above half of the weight of a spike (Theorem 2), which leaves up to half a unit of theta. Where spikes
 overlap, ``beta < 2``, a value has many trains, and firing so greedily takes one of the worst: what is left lies near
@@ -6,7 +6,7 @@ plus or minus one half, ``rms(u) = 0.39`` at beta = 1.5, where a uniform quantis
 of 1.5 and 1 and 2.25 say 0, 0.25, 0.5, 1, 1.25, 1.5, ...; a neuron that spares the second last spike up to 5/6 of its
 weight, and the third last up to 3/4, finds nearer ones: ``rms(u) = 0.14``, with a quarter fewer spikes.
 
-From beta = 2 on, trains say whole numbers or less, and half is best.
+From beta = 2 on, trains send integers or less, and half is best.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HALF = 0.5
 SEARCHED = 4  # last spikes whose thresholds are not half; that of the last one always is
 CANDIDATES = tuple(i / 40 for i in range(20, 41))  # shares of the weight of a spike
 SWEEPS = 2
-PAYS = 0.95  # what another threshold must leave of the mean squared residual
+CLEARLY = 0.95  # what another threshold must leave of the mean squared residual
 VALUES = 4096
 UNIFORM = math.sqrt(1 / 12)
 
@@ -45,7 +45,7 @@ def at_nearest(weights: Sequence[float], *, at_once: bool) -> tuple[float, ...]:
     """Thresholds of a spike whose time is the value, rounded: one is sent of what is nearest, and leaves half at most.
 
     With `at_once`, the first spike of any value that is not nothing is sent at the first step; the second, of the other
-    sign, takes back what that said too much.
+    sign, takes back what that sent too much.
     """
     nearest = tuple(w - HALF for w in weights)
     return (HALF, *nearest[1:]) if at_once else nearest
@@ -65,7 +65,7 @@ def least_residual(weights: tuple[float, ...]) -> tuple[float, ...]:
             for share in CANDIDATES:
                 tried = [*shares[:k], share, *shares[k + 1 :]]
                 found = _mean_square(values, tail, tried)
-                if found < (PAYS if shares[k] == HALF else 1.0) * left:
+                if found < (CLEARLY if shares[k] == HALF else 1.0) * left:
                     shares, left = tried, found
     return (*halves(weights[: -len(tail)]), *(w * share for w, share in zip(tail, shares, strict=True)))
 

@@ -148,7 +148,7 @@ def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.Model
 def infer_shapes(network: Network) -> None:
     """Write inferred element types and shapes of an ANN's graph onto its tensors.
 
-    An output whose shape cannot be inferred, behind an `If` whose branches differ in rank, say, keeps the declared one.
+    An output whose shape cannot be inferred, after an `If` whose branches differ in rank, say, keeps the declared one.
 
     Raises:
         RefusedError: the graph is inconsistent.

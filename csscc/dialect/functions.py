@@ -14,7 +14,7 @@ from typing import Protocol
 import onnx
 
 from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.program import encoder, listen, neuron
+from csscc.coding.program import encoder, merged_head, neuron
 from csscc.dialect.plain import NeuronSignature, Plain, body_text
 from csscc.dialect.spiking import ACTIVATION_DOMAIN, DECODE, DOMAIN, Spiking, attributes
 from csscc.dialect.text import Body, parse, split
@@ -41,7 +41,7 @@ def function_of(
         return _define(node, ["x", "theta"], body, encoded(body, ops, node), opset)
     if signature is None:
         parts = split(body, "z1", node.schedule.T - node.reads + 1, opset)
-        head = listen(ops, node.schedule.merged, node.reads, parts)
+        head = merged_head(ops, node.schedule.merged, node.reads, parts)
         slabs = [head, *parts[len(node.schedule.merged) - node.reads + 1 :]]
         return _define(node, ["z1"], body, slabs, opset)
     currents = [split(body, z, node.schedule.T - node.reads + 1, opset) for z in signature.currents]
@@ -79,7 +79,7 @@ def _define(
 
 
 def _decode(node: Spiking[str], opset: int) -> onnx.FunctionProto:
-    """Readout, see `csscc.coding.oracle.decode`: one product of matrices, or what one slab says."""
+    """Readout, see `csscc.coding.oracle.decode`: one product of matrices, or the value of one slab."""
     body = Body()
     weights = node.schedule.weights[node.reads - 1 :]
     if len(weights) == 1:

@@ -29,7 +29,7 @@ class Grid:
     """Whole numbers of steps.
 
     Attributes:
-        scale: one step, in the ANN's units; a number, or an array that broadcasts behind the batch axis.
+        scale: one step, in the ANN's units; a number, or an array that broadcasts after the batch axis.
         low: the least number of steps, e.g. -128.
         high: the largest, e.g. 127.
     """
@@ -50,8 +50,8 @@ class Grid:
 
     def theta(self, coding: Coding) -> NDArray[np.float64]:
         """The amplitude: one step, where trains of whole numbers reach the whole range, else a part of the range."""
-        whole = coding.beta == int(coding.beta) and coding.beta > 1
-        return self.scale if whole and coding.levels >= self.span else self.scale * self.span / coding.levels
+        integer = coding.beta == int(coding.beta) and coding.beta > 1
+        return self.scale if integer and coding.levels >= self.span else self.scale * self.span / coding.levels
 
     def same_as(self, other: Grid) -> bool:
         """Whether the steps are the same."""
@@ -80,7 +80,7 @@ def _grid_of(tensor: gs.Tensor, known: Mapping[str, Grid], found: dict[int, Grid
         return known.get(tensor.name)
     if node.domain == ACTIVATION_DOMAIN and node.op in QUANTISERS:
         scale, low, high = node.inputs[2 * QUANTISERS[node.op] :]
-        return Grid(_behind_batch(_values(scale)), float(_values(low)), float(_values(high)))
+        return Grid(_after_batch(_values(scale)), float(_values(low)), float(_values(high)))
     if node.op == "DequantizeLinear" and not node.domain:
         return _dequantised(node)
     if node.op not in SELECTIONS or (node.op == "Pad" and np.any(constant(node, 2))):
@@ -117,6 +117,6 @@ def _values(tensor: gs.Tensor) -> NDArray[np.float64]:
     return np.asarray(tensor.values, np.float64)
 
 
-def _behind_batch(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _after_batch(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Without a first axis of one, which stands for the batch in arrays of the rank of the tensor."""
     return values.reshape(()) if values.size == 1 else values

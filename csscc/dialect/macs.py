@@ -20,7 +20,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Shape = Sequence[int | str | None] | None
 
 
-def behind_batch(shape: Shape) -> int:
+def after_batch(shape: Shape) -> int:
     """Elements of one sample; 0 where a dimension is not known."""
     if shape is None or not all(isinstance(d, int) for d in shape[1:]):
         return 0
@@ -35,7 +35,7 @@ def samples_at_once(model: onnx.ModelProto, steps: int, limit: int = 32) -> int:
         steps: coding steps T, which multiply a tensor's size.
         limit: at most so many.
     """
-    largest = 4 * steps * max((behind_batch(s) for s in shapes_of(model).values()), default=0)
+    largest = 4 * steps * max((after_batch(s) for s in shapes_of(model).values()), default=0)
     return max(1, min(limit, LARGEST_TENSOR // max(largest, 1)))
 
 
@@ -52,15 +52,15 @@ def multiply_accumulates(
         weights: shape of the weights.
     """
     if op == "Conv":
-        return behind_batch(result) * int(np.prod(weights[1:]))
+        return after_batch(result) * int(np.prod(weights[1:]))
     if op == "ConvTranspose":
-        return behind_batch(data) * int(np.prod(weights[1:]))
+        return after_batch(data) * int(np.prod(weights[1:]))
     if op == "Gemm":
         return int(np.prod(weights))
     if data is None or not isinstance(data[-1], int):
         return 0
     contracted = data[-1] if data[-1] == weights[-2] else data[-2]
-    return behind_batch(result) * int(contracted) if isinstance(contracted, int) else 0
+    return after_batch(result) * int(contracted) if isinstance(contracted, int) else 0
 
 
 def multiply_accumulates_of(graph: Any, shapes: Mapping[str, Shape] = MappingProxyType({})) -> int:
@@ -111,7 +111,7 @@ def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
             data, shape = node.input[1 - index], weights[node.input[index]]
             result = shapes.get(node.output[0])
             macs = multiply_accumulates(node.op_type, attributes_of(node), shapes.get(data), result, shape)
-            found.append(Weighted(node, data, behind_batch(shapes.get(data)), macs, int(np.prod(shape))))
+            found.append(Weighted(node, data, after_batch(shapes.get(data)), macs, int(np.prod(shape))))
     return found
 
 

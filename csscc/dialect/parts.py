@@ -11,7 +11,7 @@ from csscc.dialect.model import copy_of
 
 
 def from_tensors(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """The model with these tensors, of float32, as inputs behind its own, and without what only they need."""
+    """The model with these tensors, of float32, as inputs after its own, and without what only they need."""
     given = list(names)
     wanted = {o.name for o in model.graph.output}
     kept: list[onnx.NodeProto] = []

@@ -87,7 +87,7 @@ class Plain:
         signature = self._signature
         assert signature is not None
         activation = ACTIVATIONS[signature.op]
-        value = self._pooled(membranes[0]) if activation.reach == "window" else apply(self._body, signature, membranes)
+        value = self._pooled(membranes[0]) if activation.scope == "window" else apply(self._body, signature, membranes)
         return self.cut(value if activation.homogeneous else self._body.add("target", f"Div({value}, theta)"))
 
     def units(self) -> str:
@@ -95,7 +95,7 @@ class Plain:
         return self.cut(self._body.add("units", "Div(x, theta)"))
 
     def cut(self, value: str) -> str:
-        """Cut to what the schedule lets a train say."""
+        """Cut to what the schedule lets a train send."""
         most = self._schedule.most
         return value if math.isinf(most) else self._clip("cut", value, most)
 
@@ -134,7 +134,7 @@ class Plain:
         self._int8.add(spike)
         return spike
 
-    def pay(self, sent: str | None, spike: str, weight: float | str) -> str:
+    def with_spike(self, sent: str | None, spike: str, weight: float | str) -> str:
         """An Add."""
         value = self._valued(spike, weight)
         return value if sent is None else self._body.add("sent", f"Add({sent}, {value})")
@@ -143,21 +143,21 @@ class Plain:
         """A Sub."""
         return self._body.add("left", f"Sub({rest}, {self._valued(spike, weight)})")
 
-    def whole(self, value: str, per: float, most: float) -> str:
+    def nearest(self, value: str, per: float, most: float) -> str:
         """A Round and a Clip."""
         part = value if per == 1 else self._body.add("part", f"Div({value}, {self._body.number(per)})")
         rounded = self._body.add("rounded", f"Round({part})")
         if math.isinf(most):
             return rounded
-        return self._clip("whole", rounded, most)
+        return self._clip("nearest", rounded, most)
 
     def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A Div, which is exact, and an Add."""
         if sent is None:
             assert extra is not None
             return extra
-        said = sent if weight == 1 else self._body.add("said", f"Div({sent}, {self._body.number(weight)})")
-        return said if extra is None else self._body.add("head", f"Add({said}, {extra})")
+        share = sent if weight == 1 else self._body.add("share", f"Div({sent}, {self._body.number(weight)})")
+        return share if extra is None else self._body.add("head", f"Add({share}, {extra})")
 
     def step(self, spike: str) -> str:
         """A Cast to float32."""
@@ -173,9 +173,9 @@ class Plain:
         """A spike times its weight."""
         q = self.number(weight)
         if spike in self._int8 and self._opset <= NEWEST_QUANTIZATION:
-            return self._body.add("paid", f"DequantizeLinear({spike}, {q}, {self._zero})")
+            return self._body.add("valued", f"DequantizeLinear({spike}, {q}, {self._zero})")
         value = self.step(spike)
-        return value if weight == 1 else self._body.add("paid", f"Mul({value}, {q})")
+        return value if weight == 1 else self._body.add("valued", f"Mul({value}, {q})")
 
     @property
     def _zero(self) -> str:

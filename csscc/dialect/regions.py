@@ -35,14 +35,14 @@ class Regions:
         """The graph's nodes of these roles, in order."""
         return [n for n in graph.nodes if self.roles[n.name] in roles]
 
-    def heard_names(self, graph: gs.Graph) -> dict[str, list[str]]:
-        """Names of what neurons, by node name, and readouts, by the name of what they decode, hear as spikes."""
+    def received_names(self, graph: gs.Graph) -> dict[str, list[str]]:
+        """Names of what neurons, by node name, and readouts, by the name of what they decode, receive as spikes."""
         neurons = {n.name: list(n.inputs)[: ACTIVATIONS[n.op].inputs] for n in self.nodes(graph, "neuron")}
         tensors = graph.tensors()
         readouts = {name: [tensors[name]] for name in self.decoded}
-        return {name: [self.heard(t)[0].name for t in read] for name, read in (neurons | readouts).items()}
+        return {name: [self.received(t)[0].name for t in read] for name, read in (neurons | readouts).items()}
 
-    def heard(self, tensor: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor | None]:
+    def received(self, tensor: gs.Tensor) -> tuple[gs.Tensor, gs.Tensor | None]:
         """What of the input of a neuron or readout comes as spikes, and what of it is known before time starts."""
         node = tensor.inputs[0] if tensor.inputs else None
         if node is None or node.name not in self.known:

@@ -24,7 +24,7 @@ def rank_of(tensor: gs.Tensor) -> int:
     return len(shape_of(tensor))
 
 
-def sizes_behind_batch(shape: Shape | None) -> list[int] | None:
+def sizes_after_batch(shape: Shape | None) -> list[int] | None:
     """All dimensions but the first as numbers; None where one is not known."""
     sizes = [d for d in (shape or [])[1:] if isinstance(d, int)]
     return sizes if shape is not None and len(sizes) == len(shape[1:]) else None

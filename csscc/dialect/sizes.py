@@ -23,7 +23,7 @@ Shapes = Mapping[str, Sequence[int]]  # the same, as a user gives them
 
 
 def is_free(shape: Shape | None) -> bool:
-    """Whether a size behind the batch is not stated."""
+    """Whether a size after the batch is not stated."""
     return shape is None or any(not isinstance(d, int) for d in shape[1:])
 
 
@@ -40,9 +40,9 @@ def ask_for(inputs: Iterable[Any], known: Sizes) -> str:
     free = [t for t in inputs if is_free(t.shape) and t.name not in known]
     if not free:
         return ""
-    names, told = ", ".join(f"'{t.name}'" for t in free), " ".join(example(t.name, t.shape) for t in free)
+    names, text = ", ".join(f"'{t.name}'" for t in free), " ".join(example(t.name, t.shape) for t in free)
     return (
-        f"sizes of the network's input {names} are free: state those to calibrate with and to count for, {told}, or "
+        f"sizes of the network's input {names} are free: state those to calibrate with and to count for, {text}, or "
         "pass samples of the size that matters with --calibration. The spiking network leaves them free too"
     )
 
@@ -69,7 +69,7 @@ def checked(given: Shapes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
     return sizes
 
 
-def behind_batch(given: Sizes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
+def after_batch(given: Sizes, inputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
     """Those of inputs that leave more than the batch free: what to count for."""
     return {t.name: given[t.name] for t in inputs if t.name in given and is_free(t.shape)}
 
@@ -88,7 +88,7 @@ def at_sizes(model: onnx.ModelProto, sizes: Sizes) -> dict[str, list[int | None]
 
 
 def fix_sizes(model: onnx.ModelProto, sizes: Sizes) -> None:
-    """State the shapes of inputs that leave sizes free (in place), and forget what was said of tensors behind them."""
+    """State the shapes of inputs that leave sizes free (in place), and forget what was said of tensors after them."""
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name in sizes and any(not d.HasField("dim_value") for d in dims):
@@ -130,6 +130,6 @@ def read(metadata: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
 
 
 def of_samples(sizes: Sizes) -> str:
-    """`` of 3x160x160`` behind "a sample"; nothing where all sizes are fixed."""
-    told = ["x".join(map(str, shape[1:])) for shape in sizes.values()]
-    return f" of {' and '.join(told)}" if told else ""
+    """`` of 3x160x160`` after "a sample"; nothing where all sizes are fixed."""
+    text = ["x".join(map(str, shape[1:])) for shape in sizes.values()]
+    return f" of {' and '.join(text)}" if text else ""

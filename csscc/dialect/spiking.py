@@ -6,7 +6,7 @@
     spikes = Merge <weights, merged, reads> (spikes)
 
 A view serves the graph library, where tensors are objects, and ONNX messages, where they are names. In steps (see
-`csscc.passes.lower.steps`) each current is not one tensor but one for each of its slabs: the view's `width`.
+`csscc.passes.lower.stepwise`) each current is not one tensor but one for each of its slabs: the view's `width`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS_DOMAIN_VERSION = 4
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
 STREAM_DOMAIN_VERSION = 3
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
-ACTIVATION_DOMAIN = "csscc.activation"  # activations that ONNX spells in several nodes, before they become neurons
+ACTIVATION_DOMAIN = "csscc.activation"  # activations that are several nodes in ONNX, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
 
 Tensor = TypeVar("Tensor")
@@ -140,17 +140,17 @@ class Spiking(Generic[Tensor]):
 
     def set_parameter(self, index: int, tensor: Tensor) -> None:
         """Give the activation another constant input."""
-        self.inputs[self._behind + 1 + index] = tensor
+        self.inputs[self._after + 1 + index] = tensor
 
     @property
     def theta(self) -> Tensor:
         """Amplitude of the spikes it sends."""
-        return self.inputs[1] if self.is_encoder else self.inputs[self._behind]
+        return self.inputs[1] if self.is_encoder else self.inputs[self._after]
 
     @property
     def parameters(self) -> list[Tensor]:
         """Constant inputs of the activation."""
-        return list(self.inputs[self._behind + 1 :]) if self.is_neuron else []
+        return list(self.inputs[self._after + 1 :]) if self.is_neuron else []
 
     @property
     def _starts(self) -> list[int]:
@@ -159,7 +159,7 @@ class Spiking(Generic[Tensor]):
         return [i * (self.width + 1) for i in range(number)]
 
     @property
-    def _behind(self) -> int:
+    def _after(self) -> int:
         """Where the pairs of current and bias end."""
         return len(self._starts) * (self.width + 1)
 

@@ -1,4 +1,4 @@
-"""The rules of a spiking graph, as one table, checked behind every pass."""
+"""The rules of a spiking graph, as one table, checked after every pass."""
 
 from __future__ import annotations
 

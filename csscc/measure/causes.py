@@ -39,7 +39,7 @@ def _cause(layer: LayerDiagnosis, before: float) -> Cause:
         return ""
     if not layer.positive + layer.negative:
         return "dead"
-    return "headroom" if cause == "rounding" and layer.reach < HEADROOM else cause
+    return "headroom" if cause == "rounding" and layer.peak < HEADROOM else cause
 
 
 def parts_of(layer: LayerDiagnosis) -> dict[Cause, float]:
@@ -93,11 +93,11 @@ def _reason(layer: LayerDiagnosis) -> str:
     jump = f"which wants to send values that are {layer.inherited:.1%} off, though the layers before it are right"
     reasons: dict[Cause, str] = {
         "range": f"{own}: {layer.saturated:.2%} of the ANN's values lie beyond the largest it can send, up to "
-        f"{layer.reach:.2f} times",
+        f"{layer.peak:.2f} times",
         "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes came too late to be answered",
         "rounding": f"{own}: theta, its smallest spike, is too coarse",
-        "headroom": f"{own}: the ANN's values use {layer.reach:.1%} of its range, so theta is too coarse",
-        "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.reach:.1%} of its range",
+        "headroom": f"{own}: the ANN's values use {layer.peak:.1%} of its range, so theta is too coarse",
+        "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.peak:.1%} of its range",
         "shift": f"{jump}: their mean is shifted by {layer.wanted_bias:+.1%}",
         "foreign": f"{jump}, and not by a shift of the mean",
     }

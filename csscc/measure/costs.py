@@ -4,9 +4,9 @@
     interval = T + L
     latency  = T + silent steps on the longest path
 
-A train of T steps comes in at most T slabs: steps that its readers only listen to are one, see
+A train of T steps comes in at most T slabs: steps at which its readers only receive are one, see
 `csscc.passes.lower.merge_silence`. So where L silent steps are merged, weights that lead to a neuron are used T-L times
-for one input, and those that only a readout hears once.
+for one input, and those that only a readout receives once.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Outline:
     Attributes:
         depth: layers on the longest path, the readout being one.
         spread: share of multiply-accumulates that run at every step: a constant that arrives in parts is added there.
-        merged: share of those that lead to neurons which hear their silent steps as one.
-        once: share of those that only readouts hear.
+        merged: share of those that lead to neurons which receive their silent steps as one.
+        once: share of those that only readouts receive.
     """
 
     depth: int

@@ -69,10 +69,10 @@ def arithmetics(costs: EnergyCosts, coding: Coding) -> tuple[Arithmetic, Arithme
     """Float32 and 8-bit integers."""
     ones = coding.beta == 1 and not coding.linear
     shifts = coding.linear or (2 * coding.beta).is_integer()
-    multiply, whole = costs.float32_multiply, costs.int32_add if shifts else costs.int32_multiply
+    multiply, in_int8 = costs.float32_multiply, costs.int32_add if shifts else costs.int32_multiply
     return (
         Arithmetic("float32", multiply, costs.float32_add, multiply, 0.0 if ones else multiply, WORD),
-        Arithmetic("int8", costs.int8_multiply, costs.int32_add, costs.int32_multiply, 0.0 if ones else whole, 1),
+        Arithmetic("int8", costs.int8_multiply, costs.int32_add, costs.int32_multiply, 0.0 if ones else in_int8, 1),
     )
 
 

@@ -136,8 +136,8 @@ def _beside_biases(network: Network, samples: NDArray[Any], spec: InputSpec) -> 
     deviation = float(np.median(_by_channel(run(samples)[name]).std(axis=1)))
     told = f"{_told(samples, spec, _channel_axis(samples))}, and make sums in layer '{layer.name}'"
     numbers = f"deviation {deviation:.3g}, biases {size:.2g}"
-    largest, whole = samples.max(), bool((samples == np.round(samples)).all())
-    if deviation > LOUD * size and samples.min() >= 0 and PIXELS / 2 < largest <= PIXELS and whole:
+    largest, integers = samples.max(), bool((samples == np.round(samples)).all())
+    if deviation > LOUD * size and samples.min() >= 0 and PIXELS / 2 < largest <= PIXELS and integers:
         return (
             f"are these pixels as the network takes them? {told} beside which its biases do not matter ({numbers}): "
             "if it was trained on 0..1, pass x / 255 (of image files: --scale 255, --preprocess); if on 0..255, all is "

@@ -12,12 +12,12 @@ import onnx
 
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import sized_shapes
-from csscc.dialect.macs import behind_batch, multiply_accumulates_of
+from csscc.dialect.macs import after_batch, multiply_accumulates_of
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
 from csscc.dialect.rewrite import Shape
 from csscc.dialect.sizes import Shapes, Sizes, ask_for, checked
-from csscc.dialect.sizes import behind_batch as sizes_behind_batch
+from csscc.dialect.sizes import after_batch as sizes_after_batch
 from csscc.errors import Offender
 from csscc.measure.costs import outline_of
 from csscc.options import CODING_FIELDS
@@ -113,7 +113,7 @@ def inspect_ann(
     source = load_network(model)
     network = load_network(model)
     given = checked(input_shape or {}, network.graph.inputs)
-    network.sizes = sizes_behind_batch(given, network.graph.inputs)
+    network.sizes = sizes_after_batch(given, network.graph.inputs)
     regions, offenders = survey(run_pipeline(network, canonical_passes()).graph, network.events)
     if offenders and given:
         network = canonical(model, given)
@@ -223,7 +223,7 @@ def _spiking(network: Network, regions: Regions, refused: dict[str, Offender], s
 def _neurons(network: Network, regions: Regions, shapes: Mapping[str, Shape]) -> int:
     tensors = network.graph.tensors()
     names = [*regions.encoded, *(n.outputs[0].name for n in regions.nodes(network.graph, "neuron"))]
-    return sum(behind_batch(shapes.get(name, tensors[name].shape)) for name in names)
+    return sum(after_batch(shapes.get(name, tensors[name].shape)) for name in names)
 
 
 def _depth(network: Network, regions: Regions) -> int:

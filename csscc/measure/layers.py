@@ -49,7 +49,7 @@ class LayerDiagnosis:
         wanted_bias: mean of wanted minus ANN, relative to the ANN's RMS.
         correlation: of sent values and the ANN's.
         saturated: share of the ANN's values beyond the largest the layer can send.
-        reach: largest magnitude of the ANN's values as a share of the largest the layer can send.
+        peak: largest magnitude of the ANN's values as a share of the largest the layer can send.
         over_half, over_one: share of residuals with |u| > 1/2 and |u| > 1, in units of theta.
         positive, negative: spikes per neuron and inference.
         positive_by_step, negative_by_step: the same for each step t = 1..T.
@@ -68,7 +68,7 @@ class LayerDiagnosis:
     wanted_bias: float
     correlation: float
     saturated: float
-    reach: float
+    peak: float
     over_half: float
     over_one: float
     positive: float
@@ -204,7 +204,7 @@ class LayerSums:
             wanted_bias=shift("wanted"),
             correlation=float((s["ad"] - s["a"] * s["d"] / n) / np.sqrt(spread)) if spread > 0 else 0.0,
             saturated=s["saturated"] / n,
-            reach=self._largest,
+            peak=self._largest,
             over_half=s["half"] / n,
             over_one=s["one"] / n,
             positive=float(self._positive.sum() / n),

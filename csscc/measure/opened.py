@@ -107,7 +107,7 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
 
 
 def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:
-    form = "stream" if in_stream(model) else "steps" if is_in_steps(model) else stated
+    form = "stream" if in_stream(model) else "stepwise" if is_in_steps(model) else stated
     if form != stated:
         yield f"its metadata say that it is of the form '{stated}', its nodes are those of '{form}'"
 

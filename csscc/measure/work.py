@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from csscc.dialect.macs import behind_batch
+from csscc.dialect.macs import after_batch
 from csscc.dialect.spiking import Spiking
 
 PRODUCTS = ("MatMul", "Attention", "Attend", "AttendOrZero")  # of two inputs that are both computed
@@ -86,7 +86,7 @@ def neuron_work(
         multiplications = neurons
     elif not activation.exact:
         functions = neurons
-        multiplications = 2 * neurons if activation.reach == "row" else 0.0  # a square or a sum, and a scale
+        multiplications = 2 * neurons if activation.scope == "row" else 0.0  # a square or a sum, and a scale
     return NeuronWork(
         view.name,
         view.kind,
@@ -97,7 +97,7 @@ def neuron_work(
         multiplications,
         functions,
         scaled=not activation.homogeneous,
-        local=activation.reach != "row",
+        local=activation.scope != "row",
     )
 
 
@@ -109,5 +109,5 @@ def _products(view: Spiking[str], neurons: float, shapes: Mapping[str, Sequence[
         return 0.0, 0.0
     if view.kind == "MatMul":
         return neurons * contracted, 0.0
-    scores = behind_batch(first) / contracted * keys
+    scores = after_batch(first) / contracted * keys
     return scores * contracted + neurons * keys, scores

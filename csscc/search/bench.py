@@ -20,7 +20,7 @@ from csscc.measure.costs import Outline, outline_of
 from csscc.measure.counts import counting_outputs
 from csscc.measure.meter import Meter
 from csscc.options import make_options
-from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
+from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
@@ -95,24 +95,24 @@ class Bench:
 
         Spikes are counted where it is the last stage, or with `counting`; on a part of the samples.
         """
-        whole = candidate.stage == "tried"
+        complete = candidate.stage == "tried"
         part = affordable_samples(self._ann.network.graph, candidate.T, PART, PART_BUDGET, shapes=self._shapes)
-        ann = self._ann if whole else replace(self._ann, source=self._ann.source.first(part))
+        ann = self._ann if complete else replace(self._ann, source=self._ann.source.first(part))
         snn = api.compile(ann, calibration_samples=self._samples, **candidate.options)
-        session, cases = open_session(snn.file, native=False), list(self._first(math.inf if whole else part))
+        session, cases = open_session(snn.file, native=False), list(self._first(math.inf if complete else part))
         compared = self._compared(session.run(feeds, self._outputs) for feeds, _ in cases)
         found = self._judged(candidate, compared.deviation, _error(compared))
-        if whole and compared.cautious_loss is not None:
+        if complete and compared.cautious_loss is not None:
             found = replace(found, cautious=compared.cautious_loss)
-        counted = whole or counting
+        counted = complete or counting
         batches = [feeds for feeds, _ in self._first(part)] if counted else []
         spikes, operations = _counted(snn, batches) if counted else (math.nan, math.nan)
         costs = snn.costs
-        if whole:
+        if complete:
             self._snns[candidate.name] = snn
         return replace(
             found,
-            stage="confirmed" if whole else "tried",
+            stage="confirmed" if complete else "tried",
             interval=costs.interval,
             latency=costs.latency,
             passes=costs.passes,
@@ -137,12 +137,16 @@ class Bench:
 
     def _quantised(self) -> Iterator[tuple[float, float]]:
         """Deviation of the margins and error of the outputs, of uniform quantisers of more and more bits."""
-        outputs, heard, source = self._outputs, heard_tensors(self._ann.network), self._ann.source.first(QUANTISED)
-        session = Session(with_outputs(export_model(self._ann.network), heard))
+        outputs, received, source = (
+            self._outputs,
+            received_tensors(self._ann.network),
+            self._ann.source.first(QUANTISED),
+        )
+        session = Session(with_outputs(export_model(self._ann.network), received))
         answers = list[Case]()
         for feeds in source.batches(session.fixed_batch or BATCH):
             values = session.run(feeds)
-            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in heard}
+            means = {mean_name(n): values[n].mean(axis=0, dtype=np.float64).astype(np.float32) for n in received}
             answers.append(({**feeds, **means}, {n: values[n] for n in outputs}))
         for bits in OCTAVES:
             options = make_options(T=bits, beta=2.0, calibration_samples=self._samples)

@@ -18,7 +18,7 @@ HOPE: dict[Stage, float] = {"predicted": 0.5, "tried": 0.7, "confirmed": 1.0}
 COUNTED: tuple[Quantity, Quantity] = ("spikes", "synops")  # costs that are not known before
 COUNTING: dict[Stage, float] = {"predicted": 0.6, "tried": 0.95, "confirmed": 1.0}
 TOGETHER = 4  # settings advanced at a time, by one process or several: the search is the same
-Place = tuple[float, float, tuple[float, ...]]  # on both axes, and what tells apart those at one place
+Place = tuple[float, float, tuple[float, ...]]  # on both axes, and what those at one place differ in
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Aim:
     def place(self, candidate: Candidate, hope: float = 1.0) -> Place:
         """Where a candidate stands on the axes, its loss and error multiplied by `hope`.
 
-        Settings at one place are told apart by latency, steps and passes.
+        Settings at one place differ in latency, steps and passes.
         """
 
         def along(quantity: Quantity) -> float:
@@ -64,7 +64,7 @@ class Aim:
 
 
 def beats(one: Place, other: Place) -> bool:
-    """Whether one place is at least as good on both axes, and if it is the same place, in what tells settings apart."""
+    """Whether one place is at least as good on both axes, and if it is the same place, in what settings differ."""
     return one[0] <= other[0] and one[1] <= other[1] and (one[:2] != other[:2] or one[2] <= other[2])
 
 

@@ -1,4 +1,4 @@
-"""What a sweep keeps in its folder: a line a finished setting, tables, and what tells one sweep from another."""
+"""What a sweep keeps in its folder: a line a finished setting, tables, and what distinguishes sweeps."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Journal(Generic[E]):
                 continue
             if fingerprint != self.fingerprint:
                 other = [k for k, v in self.fingerprint.items() if fingerprint.get(k) != v]
-                told = f"holds results of another sweep or search, with other {', '.join(other)}"
-                raise RefusedError(f"{self.path}: {told}; give a new one")
+                text = f"holds results of another sweep or search, with other {', '.join(other)}"
+                raise RefusedError(f"{self.path}: {text}; give a new one")
             rows.append(row)
         return rows
 
     def append(self, row: E) -> None:
-        """Write one line, in one write, behind whatever is there.
+        """Write one line, in one write, after whatever is there.
 
         Raises:
             RefusedError: the file cannot be written.

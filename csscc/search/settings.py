@@ -21,7 +21,7 @@ class Setting:
     adjust: bool = True
 
     def __lt__(self, other: Setting) -> bool:
-        """The order of tables and of lines in a plot: by T within a line, ablations behind the full method."""
+        """The order of tables and of lines in a plot: by T within a line, ablations after the full method."""
         return self._place < other._place
 
     @property

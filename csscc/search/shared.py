@@ -52,7 +52,7 @@ def evaluate_shared(
         jobs: processes that share the cores.
         scheduler: address of a Dask scheduler whose workers do the work instead.
         energy: estimate the energy of one inference at these costs of operations.
-        progress: told the samples done and their total.
+        progress: called with the samples done and their total.
 
     Raises:
         UsageError: Dask is not installed, or the address is none.

@@ -100,7 +100,7 @@ def sweep(
         jobs: processes that share the cores; more than there are cores or settings are not started. With more than
             one, `job` must be made of paths or arrays.
         scheduler: address of a Dask scheduler whose workers do the work instead.
-        progress: told a stage, what is newly done in it, and how much there is.
+        progress: called with a stage, what is newly done in it, and how much there is.
 
     Returns:
         All rows in the folder, those of earlier sweeps of the same network and data included.

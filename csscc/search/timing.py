@@ -1,7 +1,7 @@
-"""How fine a coding is once its timing counts: what neurons leave unsaid that hear random input.
+"""How fine a coding is once its timing counts: what neurons do not send of random input.
 
-A neuron that may fire before it has heard everything leaves more than rounding does. How much more, T, beta and the
-silent steps say better than anything else, so one layer of random ReLUs tells it for all networks:
+A neuron that may fire before it has received everything leaves more than rounding does. How much more, T, beta and the
+silent steps determine, so one layer of random ReLUs serves for all networks:
 
     effective levels = levels * sqrt(1/12) / rms(u)
 
@@ -19,7 +19,7 @@ from csscc.coding.oracle import encode, tsa
 from csscc.coding.thresholds import UNIFORM
 
 NEURONS, SAMPLES = 48, 96
-ROOM = 1.2  # the largest value that a train can say, of those of the ANN: nothing is to be cut off
+ROOM = 1.2  # the largest value that a train can send, of those of the ANN: nothing is to be cut off
 LEAST = 1e-9
 
 

@@ -153,7 +153,7 @@ def tune(
         scheduler: address of a Dask scheduler whose workers do the work instead.
         journal_file: gets a line for each setting that was tried; another search of the same network and data, with any
             aim, does not try it again.
-        progress: told a stage, what is newly done in it, and how much there is.
+        progress: called with a stage, what is newly done in it, and how much there is.
 
     Raises:
         UsageError: there is no calibration data, or an option cannot be used.
@@ -165,16 +165,16 @@ def tune(
     finite(max_loss, "the loss that is allowed")
     steps = [make_options(T=T).coding.T for T in steps]
     started = time.perf_counter()
-    told: Progress = progress or (lambda stage, new, total: None)
+    report: Progress = progress or (lambda stage, new, total: None)
     counting = bool(set(COUNTED) & {chosen_by, *axes})
     study = Study(model, calibration, samples, images, input_shape, counting)
-    bench, cheapest = study.begin(told), Aim((chosen_by, "loss"), max_loss, max_loss)
+    bench, cheapest = study.begin(report), Aim((chosen_by, "loss"), max_loss, max_loss)
     wanted = cheapest if front is None else _aim(axes, max_loss)
     known = list(bench.predicted(candidates(steps, bench.outline())))
     journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict) if journal_file else None
     with workers(study, min(jobs, TOGETHER), scheduler) if jobs > 1 or scheduler else nullcontext() as others:
         do = partial(map, partial(study.do, bench)) if others is None else others.all
-        advance = Trials(do, journal, told)
+        advance = Trials(do, journal, report)
         known = _scaled(known, cheapest, advance) if counting else known
         for aim in dict.fromkeys((wanted, cheapest)):
             known = search(known, aim, advance, bench.corrected)
@@ -200,9 +200,9 @@ class Trials:
         self,
         do: Callable[[list[Candidate]], Iterable[Candidate]],
         journal: Journal[Candidate] | None,
-        told: Progress,
+        report: Progress,
     ) -> None:
-        self._do, self._journal, self._told = do, journal, told
+        self._do, self._journal, self._report = do, journal, report
         rows = journal.rows() if journal is not None else ()
         self._kept = {(c.name, BEFORE[c.stage]): c for c in rows}
 
@@ -213,7 +213,7 @@ class Trials:
             self._kept[c.name, c.stage] = found
             if self._journal is not None:
                 self._journal.append(found)
-        self._told("trying settings", len(batch), None)
+        self._report("trying settings", len(batch), None)
         return [self._kept[c.name, c.stage] for c in batch]
 
 
@@ -245,7 +245,7 @@ def _aim(axes: tuple[Quantity, Quantity], max_loss: float) -> Aim:
 def _scaled(
     known: list[Candidate], aim: Aim, advance: Callable[[list[Candidate]], list[Candidate]]
 ) -> list[Candidate]:
-    """Spikes are predicted but for a factor, which a trial of one candidate tells."""
+    """Spikes are predicted but for a factor, which a trial of one candidate shows."""
     first = next(iter(aim.front(known)), min(known, key=lambda c: c.cautious))
     (found,) = advance([first])
     spikes, synops = (found.figure(q) / max(first.spikes_per_neuron, 1e-9) for q in COUNTED)

@@ -204,7 +204,7 @@ def _remote(distributed: Any, address: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Threads and processes that are started meanwhile hear no Ctrl-C: it is for the main thread to hear."""
+    """Threads and processes that are started meanwhile get no Ctrl-C: it is for the main thread."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,1 +1,1 @@
-"""From the graph of any exporter to one of few spellings."""
+"""From the graph of any exporter to few kinds of nodes."""

@@ -9,10 +9,10 @@
 Time is folded into the first axis of a core tensor, so the batch must be there, whole and alone. Exporters move it
 (attention that stacks queries, keys and values in front of it) and fold other axes into it (heads, windows, patches).
 A core tensor X has its batch somewhere in one axis, ``outer * batch * inner`` long (`Place`), and a counterpart X'
-``[batch, axes before, outer, inner, axes behind]`` (`front_shape`), where outer and inner are left out if they are 1.
+``[batch, axes before, outer, inner, axes after]`` (`front_shape`), where outer and inner are left out if they are 1.
 Any Reshape of X is one of X' too, since the order of the elements of a sample is the same; what other operators become
-is told by `csscc.passes.canonical.batch_rules`. Where an operator mixes the batch, or nothing is known of its sizes,
-it reads X as before, made of X'. Nodes behind the core stay as they are; those before it may have to make X'.
+is found by `csscc.passes.canonical.batch_rules`. Where an operator mixes the batch, or nothing is known of its sizes,
+it reads X as before, made of X'. Nodes after the core stay as they are; those before it may have to make X'.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class BatchFirst(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of operators rewritten."""
         graph = network.graph
-        _, behind, core = core_of(graph)
+        _, after, core = core_of(graph)
         sizes = sizes_of(graph)
         if sizes.batch is None:
             return 0
         nodes = list(graph.nodes)
         fronts = Fronts(graph, sizes, sizes.batch)
         for node in nodes:
-            if id(node) in core or id(node) not in behind:
+            if id(node) in core or id(node) not in after:
                 _rewrite(fronts, node)
         rewritten = fronts.keep(core)
         if rewritten:
@@ -64,7 +64,7 @@ class BatchFirst(BasePass):
 
 
 def _give_names_back(graph: gs.Graph, before: set[str]) -> None:
-    """A node in place of one that is gone takes its name, by which reports and refusals speak of it."""
+    """A node in place of one that is gone takes its name, which reports and refusals name."""
     taken = {n.name for n in graph.nodes}
     for node in graph.nodes:
         name, _, number = node.name.rpartition(".")

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from csscc.dialect.adapter import MIN_OPSET
-from csscc.dialect.rewrite import sizes_behind_batch
+from csscc.dialect.rewrite import sizes_after_batch
 
 BATCHES = (2, 3)
 MAX_NODES = 40
@@ -44,7 +44,7 @@ def _computed(graph: gs.Graph, result: gs.Tensor, batch: int) -> NDArray[np.gene
     for name, tensor in read.items():
         if tensor.inputs or isinstance(tensor, gs.Constant):
             continue
-        sizes = sizes_behind_batch(tensor.shape)
+        sizes = sizes_after_batch(tensor.shape)
         if sizes is None:
             return None
         feeds[name] = np.zeros((batch, *sizes), tensor.dtype)
@@ -61,7 +61,7 @@ def _computed(graph: gs.Graph, result: gs.Tensor, batch: int) -> NDArray[np.gene
 
 
 def _makers(graph: gs.Graph, result: gs.Tensor) -> list[gs.Node] | None:
-    """The nodes behind the shapes of inputs that make a tensor, in order; None where there are others, or many."""
+    """The nodes after the shapes of inputs that make a tensor, in order; None where there are others, or many."""
     wanted: dict[int, gs.Node] = {}
     open_tensors = [result]
     while open_tensors:

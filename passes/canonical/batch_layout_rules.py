@@ -8,17 +8,17 @@ import onnx_graphsurgeon as gs
 from csscc.dialect.rewrite import attribute, constant_tensor
 from csscc.passes.canonical.batch_indices import own_indices
 from csscc.passes.canonical.batch_place import Fronts, Place, UnfitError, place_after_reshape
-from csscc.passes.canonical.batch_rule import Made, Rule, again, axis_behind, numbers, placed
+from csscc.passes.canonical.batch_rule import Made, Rule, again, axis_after, numbers, placed
 from csscc.passes.canonical.known_sizes import expand_target, from_inputs
 from csscc.passes.canonical.sizes import ONE, is_constant
 
 
 def transpose(fronts: Fronts, node: gs.Node) -> Made:
-    """Only the order of the axes behind the batch matters."""
+    """Only the order of the axes after the batch matters."""
     place, rank = placed(fronts, node)
     order = attribute(node, "perm", list(reversed(range(rank))))
-    behind = place.behind_batch(rank)
-    new = [0, *(a for axis in order for a in behind[axis])]
+    after = place.after_batch(rank)
+    new = [0, *(a for axis in order for a in after[axis])]
     data = fronts.front(node.inputs[0])
     made = data if new == sorted(new) else again(fronts, node, [data], perm=new)
     return [(made, Place(order.index(place.axis), place.outer, place.inner))]
@@ -36,7 +36,7 @@ def reshape(fronts: Fronts, node: gs.Node) -> Made:
 def split(fronts: Fronts, node: gs.Node) -> Made:
     """Along an axis that does not hold the batch."""
     place, rank = placed(fronts, node)
-    axis = axis_behind(place, rank, attribute(node, "axis", 0))
+    axis = axis_after(place, rank, attribute(node, "axis", 0))
     data = [fronts.front(node.inputs[0]), *node.inputs[1:]]
     outputs = [gs.Variable(f"{t.name}_front", dtype=t.dtype) for t in node.outputs]
     attrs = {**node.attrs, "axis": axis}
@@ -49,7 +49,7 @@ def concat(fronts: Fronts, node: gs.Node) -> Made:
     place, rank = placed(fronts, node)
     if any(fronts.place(t) != place for t in node.inputs):
         raise UnfitError
-    axis = axis_behind(place, rank, attribute(node, "axis", 0))
+    axis = axis_after(place, rank, attribute(node, "axis", 0))
     return [(again(fronts, node, [fronts.front(t) for t in node.inputs], axis=axis), place)]
 
 
@@ -62,7 +62,7 @@ def gather(fronts: Fronts, node: gs.Node) -> Made:
     if found is not None:
         return [(_own_elements(fronts, node, place, rank), Place(0))]
     along = attribute(node, "axis", 0) % rank
-    axis = axis_behind(place, rank, along)
+    axis = axis_after(place, rank, along)
     made = again(fronts, node, [fronts.front(node.inputs[0]), node.inputs[1]], axis=axis)
     added = len(fronts.shape(node.inputs[1])) - 1 if along < place.axis else 0
     return [(made, Place(place.axis + added, place.outer, place.inner))]
@@ -93,7 +93,7 @@ def cut(fronts: Fronts, node: gs.Node) -> Made:
     data = fronts.front(node.inputs[0])
     if not kept:
         return [(data, place)]
-    new = [axis_behind(place, rank, a) for a in axes if a != place.axis]
+    new = [axis_after(place, rank, a) for a in axes if a != place.axis]
     named = {"starts": starts, "ends": ends, "axes": new, "steps": steps}
     inputs = [
         fronts.vector(f"{node.name}_{name}", values if name == "axes" else [values[i] for i in kept])
@@ -109,10 +109,10 @@ def pad(fronts: Fronts, node: gs.Node) -> Made:
     axes = [a % rank for a in numbers(node, 3) or range(rank)]
     new = np.zeros((2, 1 + rank - 1 + len(place.rest)), np.int64)
     for i, axis in enumerate(axes):
-        before, behind = pads[i], pads[i + len(axes)]
+        before, after = pads[i], pads[i + len(axes)]
         if axis != place.axis:
-            new[:, axis_behind(place, rank, axis)] = before, behind
-        elif before or behind:
+            new[:, axis_after(place, rank, axis)] = before, after
+        elif before or after:
             raise UnfitError
     inputs = [fronts.front(node.inputs[0]), fronts.vector(f"{node.name}_pads", new.reshape(-1).tolist())]
     return [(again(fronts, node, [*inputs, *node.inputs[2:3]]), place)]
@@ -148,7 +148,7 @@ def tile(fronts: Fronts, node: gs.Node) -> Made:
     new = [1] * (rank + len(place.rest))
     for axis, count in enumerate(repeats):
         if axis != place.axis:
-            new[axis_behind(place, rank, axis)] = count
+            new[axis_after(place, rank, axis)] = count
         elif count != 1:
             raise UnfitError
     return [(again(fronts, node, [fronts.front(node.inputs[0]), fronts.vector(f"{node.name}_repeats", new)]), place)]

@@ -30,7 +30,7 @@ class Place:
         """What else the axis holds, as axes of the counterpart."""
         return tuple(s for s in (self.outer, self.inner) if s != ONE)
 
-    def behind_batch(self, rank: int) -> list[list[int]]:
+    def after_batch(self, rank: int) -> list[list[int]]:
         """For each axis of the tensor, the axes of its counterpart that hold it; the batch itself is left out."""
         found, free = [], 1
         for axis in range(rank):
@@ -255,7 +255,7 @@ class Fronts:
         if place == FRONT:
             return counterpart
         order = []
-        for axis, axes in enumerate(place.behind_batch(len(shape))):
+        for axis, axes in enumerate(place.after_batch(len(shape))):
             own = [0] if axis == place.axis else []
             order += own + axes if place.outer == ONE or not own else [axes[0], *own, *axes[1:]]
         back = self.node("Transpose", f"{tensor.name}_back", [counterpart], perm=order)

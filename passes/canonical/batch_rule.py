@@ -1,6 +1,6 @@
 """What rules of `csscc.passes.canonical.batch_rules` share: what a rule is, and how it asks for what it reads.
 
-A rule makes the counterpart of an operator, which reads the counterparts of its inputs, and tells where the batch of
+A rule makes the counterpart of an operator, which reads the counterparts of its inputs, and finds where the batch of
 each of its outputs is. It raises `UnfitError` where the operator mixes the batch, or sizes that matter are not known.
 """
 
@@ -39,11 +39,11 @@ def numbers(node: gs.Node, index: int) -> list[int] | None:
     return [int(v) for v in values.reshape(-1)]
 
 
-def axis_behind(place: Place, rank: int, axis: int) -> int:
+def axis_after(place: Place, rank: int, axis: int) -> int:
     """The axis of the counterpart that is `axis` of the tensor, which must not hold the batch."""
     if axis % rank == place.axis:
         raise UnfitError
-    return place.behind_batch(rank)[axis % rank][0]
+    return place.after_batch(rank)[axis % rank][0]
 
 
 def again(fronts: Fronts, node: gs.Node, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Tensor:

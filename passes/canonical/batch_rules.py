@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from csscc.dialect.rewrite import attribute, constant, constant_tensor
 from csscc.passes.canonical.batch_layout_rules import LAYOUT_RULES
 from csscc.passes.canonical.batch_place import Fronts, Place, UnfitError
-from csscc.passes.canonical.batch_rule import Made, Rule, again, axis_behind, numbers, placed
+from csscc.passes.canonical.batch_rule import Made, Rule, again, axis_after, numbers, placed
 from csscc.passes.canonical.sizes import ONE, Size
 
 
@@ -79,7 +79,7 @@ def matmul(fronts: Fronts, node: gs.Node) -> Made:
         raise UnfitError
     left = places[0]
     if left is not None and places[1] is None and ranks[1] == 2:
-        axis_behind(left, ranks[0], -1)
+        axis_after(left, ranks[0], -1)
         return [(again(fronts, node, [fronts.front(node.inputs[0]), node.inputs[1]]), left)]
     if any(p is not None and p.axis >= r - 2 for p, r in zip(places, ranks, strict=True)):
         raise UnfitError
@@ -113,12 +113,12 @@ def gemm(fronts: Fronts, node: gs.Node) -> Made:
 def along(fronts: Fronts, node: gs.Node) -> Made:
     """Softmax and LogSoftmax, along an axis that does not hold the batch."""
     place, rank = placed(fronts, node)
-    axis = axis_behind(place, rank, attribute(node, "axis", -1))
+    axis = axis_after(place, rank, attribute(node, "axis", -1))
     return [(again(fronts, node, [fronts.front(node.inputs[0])], axis=axis), place)]
 
 
 def normalisation(fronts: Fronts, node: gs.Node) -> Made:
-    """Over the axes from one on, behind the batch."""
+    """Over the axes from one on, after the batch."""
     place, rank = placed(fronts, node)
     axis = attribute(node, "axis", -1) % rank
     if axis <= place.axis:
@@ -148,7 +148,7 @@ def reduction(fronts: Fronts, node: gs.Node) -> Made:
     axes = [a % rank for a in numbers(node, 1) or []]
     if not axes:
         raise UnfitError
-    new = fronts.vector(f"{node.name}_axes", [axis_behind(place, rank, a) for a in axes])
+    new = fronts.vector(f"{node.name}_axes", [axis_after(place, rank, a) for a in axes])
     made = again(fronts, node, [fronts.front(node.inputs[0]), new])
     gone = 0 if attribute(node, "keepdims", 1) else sum(a < place.axis for a in axes)
     return [(made, Place(place.axis - gone, place.outer, place.inner))]
@@ -162,7 +162,7 @@ def quantiser(fronts: Fronts, node: gs.Node) -> Made:
         raise UnfitError
     if scale.size == 1:
         return [(again(fronts, node, inputs), place)]
-    return [(again(fronts, node, inputs, axis=axis_behind(place, rank, attribute(node, "axis", 1))), place)]
+    return [(again(fronts, node, inputs, axis=axis_after(place, rank, attribute(node, "axis", 1))), place)]
 
 
 _ELEMENTWISE = (

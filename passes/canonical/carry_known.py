@@ -11,7 +11,7 @@ adds. What feeds a weighted layer stays where it is.
     Sub(z, m)         Add(z, Neg(m))
     Concat(z, m)      Add(Pad(z), Pad(m))
 
-It does not fire where m repeats z along an axis; nor, for an operator that is no arithmetic, where sizes behind the
+It does not fire where m repeats z along an axis; nor, for an operator that is no arithmetic, where sizes after the
 batch are not known. A constant is m, too, if it holds numbers that mean "not there": no factor should multiply those.
 """
 
@@ -31,7 +31,7 @@ from csscc.dialect.rewrite import (
     is_output,
     replace_input,
     set_inputs,
-    sizes_behind_batch,
+    sizes_after_batch,
     unique_name,
 )
 from csscc.passes.base import BasePass
@@ -45,7 +45,7 @@ SEVERAL = frozenset(["Add", "Sub", "Concat"])  # linear in all of their operands
 
 @dataclass(frozen=True)
 class CarryKnown(BasePass):
-    """Move sums with what is known before time starts behind the linear operators that follow them."""
+    """Move sums with what is known before time starts after the linear operators that follow them."""
 
     name: ClassVar[str] = "carry-known"
 
@@ -61,7 +61,7 @@ class _Carrier:
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
         weighted, before, self.core = core_of(graph)
-        self.spoken = weighted | before  # nodes that depend on a weighted one
+        self.weighted = weighted | before  # nodes that depend on a weighted one
 
     def run(self) -> int:
         changed = sum(self._as_sum(node) for node in list(self.graph.nodes) if id(node) in self.core)
@@ -75,11 +75,11 @@ class _Carrier:
         return changed
 
     def _is_known(self, tensor: gs.Tensor) -> bool:
-        return is_known(tensor, self.spoken)
+        return is_known(tensor, self.weighted)
 
     def _known_operand(self, node: gs.Node) -> int | None:
         """Which operand of a sum with a core tensor is known; None for what is no such sum."""
-        return known_operand(node, self.spoken) if id(node) in self.core else None
+        return known_operand(node, self.weighted) if id(node) in self.core else None
 
     def _as_sum(self, node: gs.Node) -> int:
         """Write another operator on a core tensor and a known one as an Add."""
@@ -90,13 +90,13 @@ class _Carrier:
         if node.op == "Sub":
             tensors[1] = self._insert("Neg", node, [tensors[1]], tensors[1].shape)
             if index == 0:
-                self._spoken_by(tensors[1])
+                self._depends_on_weights(tensors[1])
         elif node.op == "Concat":
             parts = [self._padded(node, i) for i in (0, 1)]
             if any(p is None for p in parts):
                 return 0
             tensors = [p for p in parts if p is not None]
-            self._spoken_by(tensors[1 - index])
+            self._depends_on_weights(tensors[1 - index])
         elif node.op != "Sum":
             return 0
         node.op, node.attrs = "Add", {}
@@ -104,7 +104,7 @@ class _Carrier:
         return 1
 
     def _carry(self, node: gs.Node) -> list[gs.Node]:
-        """Move a sum behind each of its readers that leads to a neuron; returns the sums that come of it."""
+        """Move a sum after each of its readers that leads to a neuron; returns the sums that come of it."""
         index = self._known_operand(node)
         if index is None:
             return []
@@ -119,18 +119,18 @@ class _Carrier:
                 known = self._through(reader, total, node.inputs[index])
                 if known is None:
                     continue
-                made += [self._behind(reader, i, k) for i, k in enumerate(known)]
+                made += [self._after(reader, i, k) for i, k in enumerate(known)]
             replace_input(reader, total, node.inputs[1 - index])
         return made
 
-    def _behind(self, reader: gs.Node, index: int, known: gs.Tensor) -> gs.Node:
-        """A sum behind an operator, which makes what the operator made."""
+    def _after(self, reader: gs.Node, index: int, known: gs.Tensor) -> gs.Node:
+        """A sum after an operator, which makes what the operator made."""
         total = reader.outputs[index]
         part = gs.Variable(unique_name(self.graph, f"{total.name}_apart"), dtype=np.float32, shape=total.shape)
         reader.outputs[index] = part
         node = gs.Node("Add", unique_name(self.graph, f"{reader.name}_known"), inputs=[part, known], outputs=[total])
         self.graph.nodes.append(node)
-        self._spoken_by(total)
+        self._depends_on_weights(total)
         return node
 
     def _through(self, reader: gs.Node, total: gs.Tensor, known: gs.Tensor) -> list[gs.Tensor] | None:
@@ -158,7 +158,7 @@ class _Carrier:
         """The known part with all axes of the sum, but for the batch."""
         if known.shape == total.shape:
             return known
-        sizes = sizes_behind_batch(total.shape)
+        sizes = sizes_after_batch(total.shape)
         if sizes is None:
             return None
         shape = constant_tensor(self.graph, f"{reader.name}_sizes", np.array([1, *sizes], np.int64))
@@ -209,7 +209,7 @@ class _Carrier:
         if not others or (len(others) == len(readers) and not is_output(self.graph, total)):
             return 0
         copy = self._insert("Add", node, list(node.inputs), total.shape)
-        self._spoken_by(copy)
+        self._depends_on_weights(copy)
         for reader in others:
             replace_input(reader, total, copy)
         return 1
@@ -219,7 +219,7 @@ class _Carrier:
     ) -> gs.Variable:
         return insert_shaped(self.graph, op, f"{node.name}_{op.lower()}", inputs, shape)
 
-    def _spoken_by(self, tensor: gs.Tensor) -> None:
+    def _depends_on_weights(self, tensor: gs.Tensor) -> None:
         """The node that makes the tensor is of the core."""
         self.core.add(id(tensor.inputs[0]))
-        self.spoken.add(id(tensor.inputs[0]))
+        self.weighted.add(id(tensor.inputs[0]))

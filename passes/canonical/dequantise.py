@@ -6,7 +6,7 @@
     before:  x -> QuantizeLinear (uint4) -> DequantizeLinear -> y
     after:   x -> QuantizeLinear (uint8) -> Clip(0, 15) -> DequantizeLinear -> y
 
-Weights that an exporter left as floats with a pair behind them, as quantisation-aware training does, become what the
+Weights that an exporter left as floats with a pair after them, as quantisation-aware training does, become what the
 pair makes of them. This is done to the message, and small types are brought to 8 bits, since the graph library can
 neither fold nor write numbers of 4 bits. Types with an exponent (float8) stay as they are.
 """
@@ -101,8 +101,8 @@ class _Folder:
         """What an operator on whole numbers makes of them, by onnx's reference on 32-bit numbers."""
         from onnx.reference import ReferenceEvaluator
 
-        whole = [numpy_helper.to_array(t).astype(np.int32) if t.data_type in SMALL else t for t in tensors]
-        values = [v if isinstance(v, np.ndarray) else numpy_helper.to_array(v) for v in whole]
+        integers = [numpy_helper.to_array(t).astype(np.int32) if t.data_type in SMALL else t for t in tensors]
+        values = [v if isinstance(v, np.ndarray) else numpy_helper.to_array(v) for v in integers]
         names = [n for n in node.input if n]
         inputs = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
@@ -119,8 +119,8 @@ class _Folder:
         borders = {v.name for v in (*self._graph.input, *self._graph.output)}  # of the model, which stays as it is
         for node in self._graph.node:
             kind = self._type(node) if node.op_type in PAIR else TensorProto.UNDEFINED
-            whole = node.output[:1] if node.op_type == "QuantizeLinear" else node.input[:1]
-            if kind not in SMALL or borders.intersection(whole):
+            integers = node.output[:1] if node.op_type == "QuantizeLinear" else node.input[:1]
+            if kind not in SMALL or borders.intersection(integers):
                 nodes.append(node)
                 continue
             zero = self._known.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
@@ -195,10 +195,10 @@ def _parameters(tensors: list[TensorProto], attributes: Attributes) -> tuple[Arr
         return None
     shape, axis, block = tuple(tensors[0].dims), attributes.get("axis", 1), attributes.get("block_size", 0)
     scale = numpy_helper.to_array(tensors[1])
-    whole = np.zeros((), np.int64) if zero is None else numpy_helper.to_array(zero).astype(np.int64)
+    integers = np.zeros((), np.int64) if zero is None else numpy_helper.to_array(zero).astype(np.int64)
     axis %= max(len(shape), 1)
     made = []
-    for values in (scale, whole):
+    for values in (scale, integers):
         if values.size == 1:
             values = values.reshape(())
         elif block:

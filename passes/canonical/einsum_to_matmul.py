@@ -98,8 +98,8 @@ def _parsed(node: gs.Node) -> tuple[list[Labels], Labels] | None:
 
 
 def _labels(text: str, count: int) -> Labels:
-    before, dots, behind = text.partition("...")
-    return [*before, *([str(2 + i) for i in reversed(range(count))] if dots else []), *behind]
+    before, dots, after = text.partition("...")
+    return [*before, *([str(2 + i) for i in reversed(range(count))] if dots else []), *after]
 
 
 def _matrix_axis(own: Labels, operand: Labels, *, stacked: bool) -> Labels:

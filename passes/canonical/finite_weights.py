@@ -42,7 +42,7 @@ def refuse_not_finite(model: onnx.ModelProto, weights: Mapping[str, TensorProto]
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             constants[node.output[0]] = node.attribute[0].t
-    bad = {name: told for name, tensor in constants.items() if (told := _told(tensor))}
+    bad = {name: text for name, tensor in constants.items() if (text := _described(tensor))}
     origin, found = {name: name for name in bad}, dict[str, str]()
     for node in model.graph.node if bad else ():
         for name in [origin[n] for n in node.input if n in origin]:
@@ -58,7 +58,7 @@ def refuse_not_finite(model: onnx.ModelProto, weights: Mapping[str, TensorProto]
         )
 
 
-def _told(tensor: TensorProto) -> str:
+def _described(tensor: TensorProto) -> str:
     """What is wrong with the values of a constant, as 32-bit numbers; empty if nothing is."""
     if tensor.data_type not in FLOATS or tensor.data_location == TensorProto.EXTERNAL:
         return ""

@@ -62,7 +62,7 @@ def _cast_borders(graph: onnx.GraphProto) -> None:
             if name in casts:
                 node.input[i] = f"{name}_float32"
     before = [helper.make_node("Cast", [n], [f"{n}_float32"], f"{n}_to_float32", to=TensorProto.FLOAT) for n in casts]
-    behind = []
+    after = []
     outputs = {v.name: _elem(v) for v in graph.output if _elem(v) in OTHER_FLOATS}
     for node in graph.node:
         for names in (node.output, node.input):
@@ -70,7 +70,7 @@ def _cast_borders(graph: onnx.GraphProto) -> None:
                 if name in outputs:
                     names[i] = f"{name}_float32"
     for name, kind in outputs.items():
-        behind.append(helper.make_node("Cast", [f"{name}_float32"], [name], f"{name}_from_float32", to=kind))
-    nodes = [*before, *graph.node, *behind]
+        after.append(helper.make_node("Cast", [f"{name}_float32"], [name], f"{name}_from_float32", to=kind))
+    nodes = [*before, *graph.node, *after]
     del graph.node[:]
     graph.node.extend(nodes)

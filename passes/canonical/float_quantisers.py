@@ -1,9 +1,9 @@
-"""Find quantisers that are spelled in floats: arithmetic with constants around a Round.
+"""Find quantisers in floating point: arithmetic with constants around a Round.
 
     x -> Div(scale) -> (Add(zero)) -> Round, Clip -> (Sub(zero)) -> Mul(scale)        in any order that means the same
     x -> Clip(0, 1) -> Mul(15) -> Round -> Div(15)
 
-In front of the Round, the value is an affine function of x between bounds, ``clip(a * x + b, low, high)``; behind it,
+In front of the Round, the value is an affine function of x between bounds, ``clip(a * x + b, low, high)``; after it,
 one of the whole number k, ``c * k + d``. It is a staircase of scale c if b is a whole number, ``d = -c * b``, so that
 zero stays zero, both bounds are finite, and ``a * c = 1``.
 """
@@ -27,7 +27,7 @@ UNBOUNDED = float("inf")
 
 @dataclass(frozen=True)
 class Staircase:
-    """Steps of `scale`, a number or an array that broadcasts behind the batch, from `low` to `high` of them."""
+    """Steps of `scale`, a number or an array that broadcasts after the batch, from `low` to `high` of them."""
 
     scale: NDArray[np.float32]
     low: float
@@ -55,7 +55,7 @@ class _Affine:
     high: Array
 
     def then(self, node: gs.Node) -> _Affine | None:
-        """With a node's arithmetic behind it; None where that is none of these."""
+        """With a node's arithmetic after it; None where that is none of these."""
         index = next((i for i in range(min(2, len(node.inputs))) if constant(node, i) is not None), None)
         if node.op == "Relu":
             return self._between(np.zeros(()), np.full((), UNBOUNDED))
@@ -99,14 +99,13 @@ def staircase_around(graph: gs.Graph, node: gs.Node) -> tuple[gs.Tensor, gs.Node
     """What the staircase around a Round reads, its last node, and the staircase; None if there is none."""
     if not _is_computed(node):
         return None
-    before, behind = list(_before(graph, node)), list(_behind(graph, node))
-    for last in range(len(behind), 0, -1):
+    before, after = list(_before(graph, node)), list(_after(graph, node))
+    for last in range(len(after), 0, -1):
         for first in range(len(before) + 1):
-            stairs = _staircase(before[:first][::-1], behind[:last])
+            stairs = _staircase(before[:first][::-1], after[:last])
             if stairs is not None:
-                return (before[first - 1] if first else node).inputs[_data(before[first - 1] if first else node)], (
-                    behind[last - 1]
-                ), stairs
+                source = before[first - 1] if first else node
+                return source.inputs[_data(source)], after[last - 1], stairs
     return None
 
 
@@ -131,7 +130,7 @@ def _before(graph: gs.Graph, node: gs.Node) -> Iterator[gs.Node]:
         node = maker
 
 
-def _behind(graph: gs.Graph, node: gs.Node) -> Iterator[gs.Node]:
+def _after(graph: gs.Graph, node: gs.Node) -> Iterator[gs.Node]:
     for _ in range(LONGEST):
         reader = only_reader(graph, node.outputs[0])
         if reader is None or not _plain(reader):
@@ -146,27 +145,27 @@ def _plain(node: gs.Node) -> bool:
     return sum(constant(node, i) is None and bool(t.name) for i, t in enumerate(node.inputs)) == 1
 
 
-def _staircase(before: list[gs.Node], behind: list[gs.Node]) -> Staircase | None:
+def _staircase(before: list[gs.Node], after: list[gs.Node]) -> Staircase | None:
     infinite = np.full((), UNBOUNDED)
     front = _through(_start(-infinite, infinite), before)
     if front is None:
         return None
     low, high = np.rint(front.low), np.rint(front.high)
-    back = _through(_start(low, high), behind)
+    back = _through(_start(low, high), after)
     if back is None or not all(np.isfinite(v).all() for v in (back.low, back.high)):
         return None
     scale, zero = back.slope, np.rint(front.offset)
     levels = [_scalar(np.asarray(v / scale)) for v in (back.low, back.high)]
-    whole = [np.rint(v) for v in levels]
-    if any(v.size > 1 and (v != v.reshape(-1)[0]).any() for v in (*whole, zero)):
+    rounded = [np.rint(v) for v in levels]
+    if any(v.size > 1 and (v != v.reshape(-1)[0]).any() for v in (*rounded, zero)):
         return None
     near = [
         np.abs(front.offset - zero).max() <= NEAR,
         np.abs(back.offset / scale + zero).max() <= NEAR * max(1.0, float(np.abs(zero).max())),
         np.abs(front.slope * scale - 1).max() <= NEAR,
-        max(float(np.abs(v - w).max()) for v, w in zip(levels, whole, strict=True)) <= 1e-2,
+        max(float(np.abs(v - w).max()) for v, w in zip(levels, rounded, strict=True)) <= 1e-2,
     ]
-    bounds = [float(v.reshape(-1)[0]) for v in whole]
+    bounds = [float(v.reshape(-1)[0]) for v in rounded]
     return Staircase(scale.astype(np.float32), *bounds) if all(near) and bounds[0] < bounds[1] else None
 
 

@@ -4,7 +4,7 @@ Before: ``Constant``, shape arithmetic around Pad and Reshape, transposed weight
 After: initializers, and the branch in place of the `If` (`inline_branches`). Folding is onnx-graphsurgeon's, which
 evaluates in onnxruntime; a Reshape whose target has one dimension that is not known, in front, gets the constant
 target ``[-1, ...]``, also where the target is the batch and a -1, as ``view(x.size(0), -1)`` is exported. A Resize to
-sizes that keep batch and channels gets constant sizes of the axes behind them.
+sizes that keep batch and channels gets constant sizes of the axes after them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes, name_uniquely
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import Shape, attribute, producer, sizes_behind_batch
+from csscc.dialect.rewrite import Shape, attribute, producer, sizes_after_batch
 from csscc.io import weights
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.inline_branches import inline_branches
@@ -77,7 +77,7 @@ def _partitioning(graph: gs.Graph) -> str | None:
 def _constant_target(node: gs.Node) -> int:
     if node.op != "Reshape" or isinstance(node.inputs[1], gs.Constant):
         return 0
-    rest = _behind_batch(node.inputs[0].shape, node.outputs[0].shape)
+    rest = _after_batch(node.inputs[0].shape, node.outputs[0].shape)
     if rest is None:
         return 0
     node.inputs[1] = gs.Constant(f"{node.name}_shape", np.array([-1, *rest], dtype=np.int64))
@@ -88,7 +88,7 @@ def _constant_sizes(node: gs.Node) -> int:
     if node.op != "Resize" or len(node.inputs) < 4 or "axes" in node.attrs:
         return 0
     before, after = node.inputs[0].shape, node.outputs[0].shape
-    sizes = sizes_behind_batch((after or [])[1:])
+    sizes = sizes_after_batch((after or [])[1:])
     if not before or not after or before[1] != after[1] or sizes is None:
         return 0
     stretched = attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch"
@@ -109,21 +109,21 @@ def _holds_batch_alone(sizes: gs.Tensor, shape: Shape) -> bool:
         return False
     if node.op == "Shape":
         read = node.inputs[0].shape
-        return bool(read and read[0] == shape[0] is not None and sizes_behind_batch(read) is not None)
+        return bool(read and read[0] == shape[0] is not None and sizes_after_batch(read) is not None)
     return all(_holds_batch_alone(t, shape) for t in node.inputs)
 
 
 _LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
 
 
-def _behind_batch(before: Shape | None, after: Shape | None) -> list[int] | None:
+def _after_batch(before: Shape | None, after: Shape | None) -> list[int] | None:
     """What a Reshape with a free batch makes of the other dimensions; None if that is not known."""
     if not after or isinstance(after[0], int):
         return None
     known = [d for d in after[1:] if isinstance(d, int)]
     if len(known) == len(after) - 1:
         return known
-    read = sizes_behind_batch(before)
+    read = sizes_after_batch(before)
     if not before or before[0] is None or before[0] != after[0] or read is None or len(known) != len(after) - 2:
         return None
     missing = int(np.prod(read)) // max(1, int(np.prod(known)))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import attribute, shape_of, sizes_behind_batch
+from csscc.dialect.rewrite import attribute, shape_of, sizes_after_batch
 from csscc.dialect.sizes import Sizes
 from csscc.errors import CssccError
 from csscc.io.outputs import as_arrays, is_number
@@ -83,7 +83,7 @@ def _keep_batch(node: gs.Node) -> int:
     if node.op != "Reshape" or not isinstance(node.inputs[1], gs.Constant):
         return 0
     before, after = node.inputs[0].shape, node.outputs[0].shape
-    sizes = sizes_behind_batch(after)
+    sizes = sizes_after_batch(after)
     if not before or not after or before[0] != after[0] or sizes is None:
         return 0
     target = np.array([-1, *sizes], dtype=np.int64)

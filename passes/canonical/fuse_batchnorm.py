@@ -73,11 +73,11 @@ class FuseBatchNorm(BasePass):
         before = _fuse_before(network.graph, node, scale, shift)
         if not before:
             return 1
-        behind = _fuse_behind(network.graph, node, scale, shift)
-        if not behind:
+        after = _fuse_after(network.graph, node, scale, shift)
+        if not after:
             return 1
         _as_affine(network.graph, node, scale, shift)
-        network.report(self.name, node.name, f"became a per-channel affine: {before}; {behind}")
+        network.report(self.name, node.name, f"became a per-channel affine: {before}; {after}")
         return 1
 
 
@@ -121,7 +121,7 @@ def _fuse_before(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -
     return ""
 
 
-def _fuse_behind(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -> str:
+def _fuse_after(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -> str:
     """Fold into the weighted operator that reads the output; returns why not, or nothing if done."""
     output = node.outputs[0]
     reader = only_reader(graph, output)
@@ -144,7 +144,7 @@ def _fuse_behind(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) -
 
 
 def _through_weights(node: gs.Node, shift: Factor) -> Factor | None:
-    """What a constant per input channel becomes behind the weights."""
+    """What a constant per input channel becomes after the weights."""
     weights = np.asarray(constant(node, 1), np.float64)
     if node.op == "Conv":
         group = attribute(node, "group", 1)

@@ -3,9 +3,9 @@
     Mul(x, m)     Times(x, m)
     Div(x, m)     Times(x, Reciprocal(m))
 
-So a neuron multiplies what it has heard by the very number, say 0 or 1 for a mask in front of a mean, and m needs no
-spikes. It does not fire for constants, which are factors, nor where m repeats x along an axis: the neuron then hears m
-as spikes, too.
+So a neuron multiplies what it has received by the very number, say 0 or 1 for a mask in front of a mean, and m needs no
+spikes. It does not fire for constants, which are factors, nor where m repeats x along an axis: the neuron then receives
+m as spikes, too.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class KnownFactors(BasePass):
         return changed
 
 
-def _rewrite(graph: gs.Graph, node: gs.Node, spoken: set[int]) -> int:
-    known = [i for i, t in enumerate(node.inputs) if not isinstance(t, gs.Constant) and is_known(t, spoken)]
+def _rewrite(graph: gs.Graph, node: gs.Node, dependent: set[int]) -> int:
+    known = [i for i, t in enumerate(node.inputs) if not isinstance(t, gs.Constant) and is_known(t, dependent)]
     if len(known) != 1 or isinstance(node.inputs[1 - known[0]], gs.Constant) or (node.op == "Div" and known == [0]):
         return 0
     data, factor = node.inputs[1 - known[0]], node.inputs[known[0]]

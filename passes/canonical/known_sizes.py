@@ -38,9 +38,9 @@ class KnownSizes(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of parameters replaced plus Slices removed."""
         graph = network.graph
-        behind = core_of(graph)[1]
+        after = core_of(graph)[1]
         sizes = sizes_of(graph)
-        changed = sum(_parameters(graph, node, sizes, behind) for node in list(graph.nodes))
+        changed = sum(_parameters(graph, node, sizes, after) for node in list(graph.nodes))
         graph.cleanup().toposort()
         changed += sum(_in_core(graph, node, sizes) for node in core_nodes(graph))
         graph.cleanup().toposort()
@@ -49,11 +49,11 @@ class KnownSizes(BasePass):
         return changed
 
 
-def _parameters(graph: gs.Graph, node: gs.Node, sizes: Sizes, behind: set[int]) -> int:
-    """Replace the node's inputs that are known and made behind a weighted operator."""
+def _parameters(graph: gs.Graph, node: gs.Node, sizes: Sizes, after: set[int]) -> int:
+    """Replace the node's inputs that are known and made after a weighted operator."""
     changed = 0
     for index, tensor in enumerate(node.inputs):
-        if not tensor.inputs or id(tensor.inputs[0]) not in behind:
+        if not tensor.inputs or id(tensor.inputs[0]) not in after:
             continue
         values = sizes.values(tensor)
         new = None if values is None else _stated(graph, node, sizes, values)
@@ -79,7 +79,7 @@ def _stated(graph: gs.Graph, node: gs.Node, sizes: Sizes, values: list[Values]) 
 
 
 def from_inputs(graph: gs.Graph, name: str, sizes: Sizes, numbers: Sequence[Size]) -> gs.Tensor | None:
-    """A vector of numbers as the inputs' shapes tell them; None where one is no product of free dimensions."""
+    """A vector of numbers as the inputs' shapes give them; None where one is no product of free dimensions."""
     factors = [None if is_constant(n) else _factors(sizes, n) for n in numbers]
     if any(f is None and not is_constant(n) for f, n in zip(factors, numbers, strict=True)):
         return None

@@ -1,4 +1,4 @@
-"""Masks as sums and products, and no guards against NaN: what exporters spell with Where, in the core.
+"""Masks as sums and products, and no guards against NaN: what exporters write with Where, in the core.
 
     Where(c, k, scores) -> Softmax         Add(scores, Where(c, k, 0)) -> Softmax         k <= -1e4
     Where(c, k, x)                         Add(Mul(x, Where(c, 0, 1)), Where(c, k, 0))

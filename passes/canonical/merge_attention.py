@@ -56,7 +56,7 @@ class MergeAttention(BasePass):
         return merged
 
 
-def _merge(graph: gs.Graph, softmax: gs.Node, spoken: set[int]) -> int:
+def _merge(graph: gs.Graph, softmax: gs.Node, dependent: set[int]) -> int:
     scores, weights = softmax.inputs[0], softmax.outputs[0]
     if scores.shape is None or attribute(softmax, "axis", -1) % rank_of(scores) != rank_of(scores) - 1:
         return 0
@@ -67,7 +67,7 @@ def _merge(graph: gs.Graph, softmax: gs.Node, spoken: set[int]) -> int:
     factors: list[gs.Constant] = []
     node = producer(scores)
     while node is not None and only_reader(graph, node.outputs[0]) is not None and node.op in ("Add", "Mul", "Div"):
-        term = _term(node, spoken)
+        term = _term(node, dependent)
         if term is None or (node.op == "Add" and factors):
             return 0
         if node.op == "Add":
@@ -76,7 +76,7 @@ def _merge(graph: gs.Graph, softmax: gs.Node, spoken: set[int]) -> int:
         else:
             factors.append(_factor(graph, node, term))
         node = producer(node.inputs[1 - term])
-    if node is None or node.op != "MatMul" or only_reader(graph, node.outputs[0]) is None or id(node) not in spoken:
+    if node is None or node.op != "MatMul" or only_reader(graph, node.outputs[0]) is None or id(node) not in dependent:
         return 0
     q, k = node.inputs
     v = weighs.inputs[1]
@@ -90,12 +90,12 @@ def _merge(graph: gs.Graph, softmax: gs.Node, spoken: set[int]) -> int:
     return 1
 
 
-def _term(node: gs.Node, spoken: set[int]) -> int | None:
+def _term(node: gs.Node, dependent: set[int]) -> int | None:
     """Which operand of a sum is constant or known, or of a product one number a matrix; None if neither is."""
     for i, tensor in enumerate(node.inputs):
         if not keeps_size(node.inputs[1 - i], node.outputs[0]):
             continue
-        if node.op == "Add" and (isinstance(tensor, gs.Constant) or is_known(tensor, spoken)):
+        if node.op == "Add" and (isinstance(tensor, gs.Constant) or is_known(tensor, dependent)):
             return i
         values = constant(node, i)
         if node.op == "Add" or values is None or (node.op == "Div" and i == 0):

@@ -62,7 +62,7 @@ BYTES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
 
 
 def without_quantised_operators(model: onnx.ModelProto, weights: dict[str, onnx.TensorProto]) -> onnx.ModelProto:
-    """The model with its quantised operators spelled out; the same object if it has none.
+    """The model with its quantised operators decomposed; the same object if it has none.
 
     Args:
         model: a model without local functions.
@@ -73,7 +73,7 @@ def without_quantised_operators(model: onnx.ModelProto, weights: dict[str, onnx.
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     writer = _Writer(changed, weights)
-    nodes = [new for node in changed.graph.node for new in writer.spelled(node)]
+    nodes = [new for node in changed.graph.node for new in writer.decomposed(node)]
     del changed.graph.node[:], changed.graph.value_info[:]
     changed.graph.node.extend(nodes)
     changed.graph.initializer.extend(writer.added)
@@ -104,14 +104,14 @@ class _Writer:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 self._constants[node.output[0]] = node.attribute[0].t
 
-    def spelled(self, node: onnx.NodeProto) -> Nodes:
+    def decomposed(self, node: onnx.NodeProto) -> Nodes:
         """The nodes in place of one."""
         if node.domain == MICROSOFT and node.op_type in PAIR:
             self._to_standard(node)
             return [node]
         if node.domain == MICROSOFT and node.op_type in _OTHERS:
-            spell = _OTHERS[node.op_type]
-            return [node] if spell is None else spell(self, node) or [node]
+            decompose = _OTHERS[node.op_type]
+            return [node] if decompose is None else decompose(self, node) or [node]
         known = OPERATORS.get((node.domain, node.op_type))
         return [node] if known is None else self._operator(node, known) or [node]
 

@@ -1,10 +1,10 @@
-"""Recognise activations that exporters spell in several nodes, by what they compute.
+"""Recognise activations that exporters decompose into several nodes, by what they compute.
 
     before:  x -> Div(sqrt 2) -> Erf -> Add(1) -> Mul(x) -> Mul(0.5) -> y
     after:   x -> Gelu -> y
 
 Spellings differ from exporter to exporter and version to version; values do not. For each node, the elementwise nodes
-with scalar constants behind which only one tensor x enters are evaluated on a grid by onnx's reference, and compared
+with scalar constants after which only one tensor x enters are evaluated on a grid by onnx's reference, and compared
 with the activations below. One neuron then sends what would take a neuron for each node, with one error and one
 silent step. It does not fire where the values differ anywhere on the grid.
 """
@@ -118,7 +118,7 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class RecogniseActivations(BasePass):
-    """Replace spelled-out activations by one node each."""
+    """Replace decomposed activations by one node each."""
 
     name: ClassVar[str] = "recognise-activations"
 
@@ -129,7 +129,7 @@ class RecogniseActivations(BasePass):
         for node in reversed(list(graph.nodes)):
             if node.outputs and node.op in LAST and _recognise(graph, node):
                 found += 1
-                graph.cleanup()  # parts of the spelling may be activations as well, and nothing reads them any more
+                graph.cleanup()  # parts of it may be activations as well, and nothing reads them any more
         graph.cleanup().toposort()
         return found
 
@@ -141,7 +141,7 @@ def _recognise(graph: gs.Graph, last: gs.Node) -> bool:
         values = evaluate_nodes(nodes, source, last.outputs[0], GRID.astype(np.float32))
         if values is None:
             continue
-        # Where a spelling overflows far out, what it means is the activation.
+        # Where a decomposition overflows far out, the activation is what is meant.
         finite = np.isfinite(values)
         if not finite[np.abs(GRID) <= 50].all():
             continue

@@ -1,4 +1,4 @@
-"""Recognise normalisations over the last axis that exporters spell in several nodes, by what they compute.
+"""Recognise normalisations over the last axis that exporters decompose into several nodes, by what they compute.
 
     before:  x -> ReduceMean -> Sub(x) -> Pow(2) -> ReduceMean -> Add(epsilon) -> Sqrt -> Div(x - mean) -> Mul, Add -> y
     after:   x -> LayerNormalization -> y,    y = (x - mean) / sqrt(variance + epsilon) * scale + shift
@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RecogniseNormalizations(BasePass):
-    """Replace spelled-out normalisations by one node each."""
+    """Replace decomposed normalisations by one node each."""
 
     name: ClassVar[str] = "recognise-normalizations"
 
@@ -50,7 +50,7 @@ class RecogniseNormalizations(BasePass):
         for node in reversed(list(graph.nodes)):
             if node.outputs and node.op in ("Div", "Mul", "Add") and _recognise(graph, node):
                 found += 1
-                graph.cleanup()  # what it was spelled in, which may hold another one's spelling
+                graph.cleanup()  # what it was decomposed into, which may be part of another one
         graph.toposort()
         return found
 

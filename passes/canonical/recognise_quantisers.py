@@ -4,9 +4,9 @@
              x -> Div(scale) -> (Add(zero)) -> Round, Clip -> (Sub(zero)) -> Mul(scale) -> y
     after:   x -> Quantise(x, 1 / scale, scale, low, high) -> y         y = scale * clip(round(x / scale), low, high)
 
-`low` and `high` are the least and largest whole numbers behind the zero point. A pair in front of the core or behind it
+`low` and `high` are the least and largest whole numbers after the zero point. A pair in front of the core or after it
 acts on values and stays as it is. Operators that move whole numbers, between the two nodes of a pair, come to
-stand behind it.
+stand after it.
 
 A pair stays, and is refused, where its scale or zero point is computed, differs between the two nodes, or where its
 zero point varies along an axis, or its scale along the batch.
@@ -49,24 +49,24 @@ class RecogniseQuantisers(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of quantisers recognised."""
         graph = network.graph
-        while any(_behind(graph, n) for n in list(graph.nodes) if n.op == "DequantizeLinear" and n.outputs):
+        while any(_after(graph, n) for n in list(graph.nodes) if n.op == "DequantizeLinear" and n.outputs):
             graph.cleanup().toposort()
         _one_each(graph)
         found = 0
         for node in core_nodes(graph):
             if node.op == "DequantizeLinear" and not node.domain:
                 found += _pair(network, node)
-        _, behind_weights, core = core_of(graph)
+        _, after_weights, core = core_of(graph)
         for node in list(graph.nodes):
-            epilogue = id(node) in behind_weights and id(node) not in core
+            epilogue = id(node) in after_weights and id(node) not in core
             if node.op == "Round" and node.outputs and not epilogue:
-                found += _spelled(graph, node)
+                found += _decomposed(graph, node)
         graph.cleanup().toposort()
         return found
 
 
-def _behind(graph: gs.Graph, node: gs.Node) -> int:
-    """Dequantise in front of an operator that moves whole numbers, and not behind it."""
+def _after(graph: gs.Graph, node: gs.Node) -> int:
+    """Dequantise in front of an operator that moves whole numbers, and not after it."""
     mover = producer(node.inputs[0])
     if mover is None or mover.domain or mover.op not in (*MOVES, *JOINS):
         return 0
@@ -175,7 +175,7 @@ def _unlike(first: gs.Node, last: gs.Node) -> str:
     return ""
 
 
-def _spelled(graph: gs.Graph, node: gs.Node) -> int:
+def _decomposed(graph: gs.Graph, node: gs.Node) -> int:
     found = staircase_around(graph, node)
     if found is None:
         return 0

@@ -7,7 +7,7 @@
 
 k and l are constants; AtLeast, AtMost, DividedInto and PowerOf are activations with a constant parameter
 (`csscc.coding.activations`). An operand that the operator repeats along an axis is repeated by an ``Expand``, so that
-behind this pass factors and constants fit both sides. Prologue and epilogue stay as they are.
+after this pass factors and constants fit both sides. Prologue and epilogue stay as they are.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _broadcast(a: Shape | None, b: Shape | None) -> Shape | None:
 
 
 def _expand(graph: gs.Graph, node: gs.Node) -> int:
-    """Repeat the computed operands that the node repeats behind the batch, where a factor would meet the repeated axis.
+    """Repeat the computed operands that the node repeats after the batch, where a factor would meet the repeated axis.
 
     Products of two computed tensors need it not: their factors stay in front. Nor do sums, but along the channels:
     other factors pass.

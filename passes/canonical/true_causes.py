@@ -30,10 +30,10 @@ ONE_BRANCH = "control flow cannot be spiking; export one branch, with the condit
 Cause = tuple[str, str]
 
 
-def true_cause(node: gs.Node, told: str, sizes: Sizes, noted: str = "") -> Cause | None:
-    """Reason and advice for a core node of which the tables say `told`, and a pass `noted`; None where `told` is it."""
+def true_cause(node: gs.Node, text: str, sizes: Sizes, noted: str = "") -> Cause | None:
+    """Reason and advice for a core node of which the tables say `text`, and a pass `noted`; None where `text` is it."""
     found = _training(node) or quantised(node.op, noted) or _recurrent(node)
-    return found or sizes.cause(node, told) or _branches(node)
+    return found or sizes.cause(node, text) or _branches(node)
 
 
 def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyType({})) -> list[Offender]:
@@ -90,8 +90,8 @@ def _layers_in(node: gs.Node) -> list[gs.Node]:
 
 
 def _named(nodes: Iterable[gs.Node]) -> str:
-    told = [f"{n.op} '{n.name}'" for n in nodes]
-    return ", ".join(told[:SHOWN]) + (f" and {len(told) - SHOWN} more" if len(told) > SHOWN else "")
+    text = [f"{n.op} '{n.name}'" for n in nodes]
+    return ", ".join(text[:SHOWN]) + (f" and {len(text) - SHOWN} more" if len(text) > SHOWN else "")
 
 
 class Sizes:
@@ -104,14 +104,14 @@ class Sizes:
     def __init__(self, graph: gs.Graph) -> None:
         free = [t for t in graph.inputs if t.shape is None or not all(isinstance(d, int) for d in t.shape)]
         self.advice = "fix the sizes: " + " ".join(example(t.name, t.shape) for t in free)
-        self._free, self._behind_batch = bool(free), any(is_free(t.shape) for t in free)
+        self._free, self._after_batch = bool(free), any(is_free(t.shape) for t in free)
         self._computed: set[int] = set()
         for node in graph.nodes:
             read = [t for t in read_tensors(node) if t.name and not isinstance(t, gs.Constant)]
             if node.op in ("Shape", "Size") or (read and all(id(t) in self._computed for t in read)):
                 self._computed.update(id(t) for t in node.outputs)
 
-    def cause(self, node: gs.Node, told: str) -> Cause | None:
+    def cause(self, node: gs.Node, text: str) -> Cause | None:
         """Reason and advice where a size that is free is what stands in the way of a node, None elsewhere."""
         if not self._free:
             return None
@@ -119,4 +119,4 @@ class Sizes:
             return "it computes with sizes that are free", self.advice
         if any(id(t) in self._computed for t in node.inputs):
             return "its parameters are computed from sizes that are free", self.advice
-        return ("the sizes of its input are free", self.advice) if told == NO_SHAPE and self._behind_batch else None
+        return ("the sizes of its input are free", self.advice) if text == NO_SHAPE and self._after_batch else None

@@ -6,7 +6,7 @@ bounded number of rounds.
 Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
 Amplitudes that a quantiser says stay.
 
-A percentile is blind to the few neurons behind it, whose inputs turn so late that they cannot catch up: their residuals
+A percentile is blind to the few neurons after it, whose inputs turn so late that they cannot catch up: their residuals
 are of the order of the layer's largest value whatever T is, so that their error, unlike that of all others, does not
 fall as T grows. With `rms`, theta is also multiplied by sqrt(RMS(u) / rms), by 1.5 at most, where the root mean square
 of a channel's residuals exceeds `rms`. If all is sent it is sqrt(1/12) = 0.29; at 0.5 the error of the few is about
@@ -39,7 +39,7 @@ MAX_FACTOR = 1.5
 
 @dataclass(frozen=True)
 class AdjustAmplitudes(BasePass):
-    """Raise theta where the residuals ask for it; behind it the spiking network is made again.
+    """Raise theta where the residuals ask for it; after it the spiking network is made again.
 
     With `rms` of None only the `percentile` asks. Up to `samples` samples are used, fewer where they would take more
     than `budget` multiply-accumulates.

@@ -1,4 +1,4 @@
-"""Write averages as sums where their size is no power of two, so that what neurons hear is exact.
+"""Write averages as sums where their size is no power of two, so that what neurons receive is exact.
 
     before:  GlobalAveragePool, or ReduceMean               AveragePool of n elements
     after:   ReduceSum -> Mul(1/n)                          Conv, one channel a group, all weights 1/n
@@ -7,7 +7,7 @@ A sum of spikes is a whole number; the n-th part of it is rounded, in one runtim
 sums, unless n is a power of two. As a factor, 1/n goes into the weights next to it, which `SnapWeights` rounds so that
 all sums are exact.
 
-It does not fire where no neuron hears the average, as in front of the last layer, nor where windows are of different
+It does not fire where no neuron receives the average, as in front of the last layer, nor where windows are of different
 sizes, at borders whose padding does not count.
 """
 
@@ -38,11 +38,11 @@ class AveragesAsSums(BasePass):
         """Return the number of averages rewritten."""
         graph = network.graph
         regions, offenders = survey(graph, network.events)
-        heard = in_front_of_neurons(graph, regions.roles, exact=False)
+        received = in_front_of_neurons(graph, regions.roles, exact=False)
         rewritten = 0
         for node in [] if offenders else list(graph.nodes):
             rule = LINEAR.get(node.op)
-            if regions.roles[node.name] != "linear" or id(node) not in heard or not isinstance(rule, Pool | Reduce):
+            if regions.roles[node.name] != "linear" or id(node) not in received or not isinstance(rule, Pool | Reduce):
                 continue
             size, known = rule.size(node), isinstance(shape_of(node.inputs[0])[1], int)
             if node.op != "ReduceSum" and known and size is not None and size & (size - 1):

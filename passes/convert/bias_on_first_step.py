@@ -56,7 +56,7 @@ class BiasOnFirstStep(BasePass):
 def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
     """Remove the constant part of `tensor` from the operators that make it, and return it.
 
-    `passes` tells whether a constant on `tensor` is one at the neuron; one that is not stays where it is.
+    `passes` shows whether a constant on `tensor` is one at the neuron; one that is not stays where it is.
     """
     if not tensor.inputs or only_reader(graph, tensor) is None:
         return ZERO
@@ -78,14 +78,14 @@ def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
         carry = partial(_carried, rule, node, index)
         if carry(ZERO) is None:
             continue
-        carried = carry(_take(graph, source, partial(_passes_behind, carry, passes)))
+        carried = carry(_take(graph, source, partial(_passes_after, carry, passes)))
         assert carried is not None
         total = total + carried
     return total
 
 
-def _passes_behind(carry: Callable[[Factor], Factor | None], passes: Callable[[Factor], bool], value: Factor) -> bool:
-    """Whether a constant in front of an operator may move, given where it would be behind it."""
+def _passes_after(carry: Callable[[Factor], Factor | None], passes: Callable[[Factor], bool], value: Factor) -> bool:
+    """Whether a constant in front of an operator may move, given where it would be after it."""
     carried = carry(value)
     return carried is not None and passes(carried)
 

@@ -25,17 +25,17 @@ from csscc.passes.convert.synthetic import standardised
 from csscc.runtime.observe import collect
 from csscc.statistics import Calibration
 
-KEPT_APART = 4  # every so many-th sample judges what the others choose
+HELD_OUT = 4  # every so many-th sample judges what the others choose
 
 
 @dataclass(frozen=True)
 class Calibrate(BasePass):
-    """Fill `Network.calibration`; with `keep_apart`, a fourth of the samples is counted by itself."""
+    """Fill `Network.calibration`; with `hold_out`, a fourth of the samples is counted by itself."""
 
     source: Source
     name: ClassVar[str] = "calibrate"
     per_channel: bool = True
-    keep_apart: bool = False
+    hold_out: bool = False
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def requires(self, network: Network) -> None:
@@ -53,9 +53,9 @@ class Calibrate(BasePass):
         size = batch_size(network, axes)
         model = export_model(replace(network, graph=standardised(network)) if self.source.synthetic else network)
         before = network.calibration.histograms if network.calibration is not None else {}
-        every = KEPT_APART if self.keep_apart else 0
+        every = HELD_OUT if self.hold_out else 0
         batches = self.source.batches(size)
-        network.calibration = collect(model, axes, batches, keep_apart=every, progress=self.progress)
+        network.calibration = collect(model, axes, batches, hold_out=every, progress=self.progress)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.name + remembered
@@ -74,5 +74,5 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
         axes[name] = input_channel_axis(readers, tensor) if per_channel and many_positions(tensor) else None
     for node in regions.nodes(graph, "neuron"):
         tensor = node.outputs[0]
-        axes[tensor.name] = amplitude_axis(tensor, ACTIVATIONS[node.op].reach) if per_channel else None
+        axes[tensor.name] = amplitude_axis(tensor, ACTIVATIONS[node.op].scope) if per_channel else None
     return axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.coding.activations import ACTIVATIONS, Reach
+from csscc.coding.activations import ACTIVATIONS, Scope
 from csscc.dialect.rewrite import producer, rank_of, shape_of
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.layout import permutation
@@ -35,15 +35,15 @@ def channel_axis(tensor: gs.Tensor) -> int:
     return axis if isinstance(shape_of(tensor)[axis], int) else rank_of(tensor) - 1
 
 
-def amplitude_axis(tensor: gs.Tensor, reach: Reach) -> int | None:
-    """The axis along which neurons of that reach that send `tensor` may have an amplitude each; None for one a layer.
+def amplitude_axis(tensor: gs.Tensor, scope: Scope) -> int | None:
+    """The axis along which neurons of that scope that send `tensor` may have an amplitude each; None for one a layer.
 
     The units of a dense layer, seen once a sample, share one: the tail of so few values says little.
     """
-    if reach == "row" or not many_positions(tensor):
+    if scope == "row" or not many_positions(tensor):
         return None
     axis = channel_axis(tensor)
-    mixed = axis != 1 and reach == "window"  # a window spans every axis behind the first two
+    mixed = axis != 1 and scope == "window"  # a window spans every axis after the first two
     free = not isinstance(shape_of(tensor)[axis], int)
     return None if axis == 0 or mixed or free else axis
 
@@ -79,6 +79,6 @@ def _found(tensor: gs.Tensor) -> int:
     if node.op == "Transpose":
         before = _found(source) % rank_of(source)
         return permutation(node).index(before)
-    if node.op in _KEEP_LAYOUT or (node.op in ACTIVATIONS and ACTIVATIONS[node.op].reach != "row"):
+    if node.op in _KEEP_LAYOUT or (node.op in ACTIVATIONS and ACTIVATIONS[node.op].scope != "row"):
         return _found(source)
     return 1

@@ -1,7 +1,7 @@
-"""Choose the amplitudes by what they do to the network's answers on samples kept apart.
+"""Choose the amplitudes by what they do to the network's answers on samples held out.
 
 What is best for each layer by itself (the method ``auto`` of `SetAmplitudes`) need not be best for all together:
-errors that are small where they arise may be large behind the last layer. The fake-quantised ANN judges it beside
+errors that are small where they arise may be large after the last layer. The fake-quantised ANN judges it beside
 two methods that know only one rule; another must be better by a tenth to be taken.
 """
 
@@ -14,7 +14,7 @@ from typing import ClassVar
 from csscc.dialect.network import Network
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
-from csscc.passes.convert.judge import PAYS, Judge
+from csscc.passes.convert.judge import CLEARLY_BETTER, Judge
 from csscc.passes.convert.set_amplitudes import Method, SetAmplitudes
 
 METHODS: tuple[Method, ...] = ("auto", "mse", "max")
@@ -41,6 +41,6 @@ class ChooseAmplitudes(BasePass):
             trial = replace(network, amplitudes={})
             SetAmplitudes(method, apart=True).apply(trial)
             error = judge.error(trial)
-            if error < PAYS * best:
+            if error < CLEARLY_BETTER * best:
                 best, chosen = error, method
         return SetAmplitudes(chosen).apply(network)

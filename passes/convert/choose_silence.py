@@ -1,18 +1,18 @@
 """Give each layer as many silent steps as it needs, from none to T.
 
     before:  TSAClip <silent = 1> in every layer
-    after:   TSAClip <silent = 3> where inputs say late what they mean, TSARelu <silent = 1>, TSASigmoid <silent = 0>
+    after:   TSAClip <silent = 3> where inputs arrive late, TSARelu <silent = 1>, TSASigmoid <silent = 0>
 
-A silent step lets a neuron hear more before it speaks, and delays all layers behind. What spikes fail to send because
+A silent step lets a neuron receive more before it fires, and delays all layers after. What spikes fail to send because
 they had to be decided too early is the layer's timing error. In order, on the spikes of layers already decided, a layer
 takes the fewest steps, at least those of the coding, with which the root mean square of its residuals u (in units of
 theta, Theorem 1) is
 
     rms(u) <= max(1/2, 5/4 * rms(u with T silent steps))
 
-that is, with which timing costs less than rounding, which is all that is left where a neuron hears everything before
-it speaks; and up to one half `AdjustAmplitudes` cures it without latency. It takes fewer than those of the coding where
-the residuals do not grow at all: inputs that are known early, or change little. Behind it the network is converted
+that is, with which timing costs less than rounding, which is all that is left where a neuron receives everything before
+it fires; and up to one half `AdjustAmplitudes` cures it without latency. It takes fewer than those of the coding where
+the residuals do not grow at all: inputs that are known early, or change little. After it the network is converted
 again, since merged silent steps take their part of the weights' grid.
 
 What sends the whole numbers of a quantised network, and waits until it knows them, stays as it is.
@@ -32,7 +32,7 @@ from csscc.dialect.spiking import neurons
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
-from csscc.passes.convert.known_amplitudes import sent_whole
+from csscc.passes.convert.known_amplitudes import sent_as_integers
 from csscc.passes.convert.samples import layer_batches
 from csscc.runtime.segments import LayerRun, LayerRuns
 
@@ -59,8 +59,8 @@ class ChooseSilence(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of layers whose silent steps are not those they had."""
         assert network.ann is not None
-        whole = sent_whole(network)
-        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in whole}
+        integers = sent_as_integers(network)
+        settled = {n.name for n in network.ann.nodes if n.outputs and n.outputs[0].name in integers}
         known = {view.name: view.schedule.silent for _, view in neurons(network.graph) if view.name not in settled}
         if not known:
             return 0

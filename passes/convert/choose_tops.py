@@ -1,4 +1,4 @@
-"""Choose how the largest value that each channel of a layer can send is found, on samples kept apart.
+"""Choose how the largest value that each channel of a layer can send is found, on samples held out.
 
 One rule does not fit all layers. A channel that is often seen may have a top of its own; one that answers to few
 images has not been seen at its largest, and what is cut off there costs more than a coarser theta. So each rule sets

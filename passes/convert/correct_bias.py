@@ -1,4 +1,4 @@
-"""Correct the bias of every layer, so that on average its neurons hear what the ANN's units hear.
+"""Correct the bias of every layer, so that on average its neurons receive what the ANN's units receive.
 
 Rounding to spikes and cutting off the largest values shift a layer's mean, and the shifts add up from layer to layer.
 In order, for every neuron and readout (Nagel et al. 2019, section 4.2, with spikes in place of quantised values):
@@ -10,8 +10,8 @@ known before time starts is the same in both networks and is left out: a mask ma
 What sends the whole numbers of a quantised network stays as it is, and so do its readouts if that is all of its
 neurons: nothing shifts their means.
 
-A mean of few samples is not that of others: correcting may cost more than it saves. With `if_it_pays`, it is done only
-where the fake-quantised ANN's error on samples kept apart is a tenth smaller with corrected biases.
+A mean of few samples is not that of others: correcting may cost more than it saves. With `if_it_helps`, it is done only
+where the fake-quantised ANN's error on samples held out is a tenth smaller with corrected biases.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from csscc.dialect.spiking import Spiking, spiking_nodes
 from csscc.io.data import Source
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import channel_axis
-from csscc.passes.convert.judge import PAYS, Judge
+from csscc.passes.convert.judge import CLEARLY_BETTER, Judge
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import layer_batches
 from csscc.passes.linear.factors import Factor, compress, spread
@@ -55,7 +55,7 @@ class CorrectBias(BasePass):
     samples: int = 512
     budget: float = 1.5e11
     spikes: float = 1.6e9
-    if_it_pays: bool = False
+    if_it_helps: bool = False
     progress: Callable[[int], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
@@ -66,29 +66,31 @@ class CorrectBias(BasePass):
         exact = {n.name for n in activations if n.outputs[0].name in known}
         if exact and len(exact) == len(activations):
             return 0
-        if self.if_it_pays and not pays(network, self.source):
+        if self.if_it_helps and not helps(network, self.source):
             return 0
-        heard = network.regions.heard_names(network.ann)
-        heard |= {view.name: heard[n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout}
-        heard = {name: names for name, names in heard.items() if name not in exact}
+        received = network.regions.received_names(network.ann)
+        received |= {
+            view.name: received[n.outputs[0].name] for n, view in spiking_nodes(network.graph) if view.is_readout
+        }
+        received = {name: names for name, names in received.items() if name not in exact}
         batches = layer_batches(network, self.source, self.samples, self.budget, self.spikes)
         ann = export_model(replace(network, graph=network.ann))
-        expected = means(ann, {name for names in heard.values() for name in names}, batches)
+        expected = means(ann, {name for names in received.values() for name in names}, batches)
         views = {view.name: view for _, view in spiking_nodes(network.graph)}
         corrected = 0
         for run in LayerRuns(export_model(network), batches):
             name = run.segment.view.name
-            if name in heard:
-                corrected += _correct(network, views[name], run, [expected[n] for n in heard[name]])
+            if name in received:
+                corrected += _correct(network, views[name], run, [expected[n] for n in received[name]])
             if self.progress is not None:
                 self.progress(1)
         return corrected
 
 
-def pays(network: Network, source: Source) -> bool:
-    """Whether corrected biases make the fake-quantised ANN's error on samples kept apart a tenth smaller."""
+def helps(network: Network, source: Source) -> bool:
+    """Whether corrected biases make the fake-quantised ANN's error on samples held out a tenth smaller."""
     judge = Judge(network, source)
-    return judge.sees_means and judge.error(network, centred=True) < PAYS * judge.error(network)
+    return judge.sees_means and judge.error(network, centred=True) < CLEARLY_BETTER * judge.error(network)
 
 
 def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected: list[NDArray[np.float64]]) -> int:
@@ -97,9 +99,9 @@ def _correct(network: Network, view: Spiking[gs.Tensor], run: LayerRun, expected
     corrected = 0
     for i, (current, wanted) in enumerate(zip(run.mean_currents(), expected, strict=True)):
         bias = np.asarray(constant_part(view, i), np.float64)
-        heard = (np.tensordot(network.coding.weights, current, axes=1) + bias) * unit
-        shift = _per_channel(view.current[i], heard - wanted)
-        if np.abs(shift).max() <= NOISE * max(float(np.abs(heard).max()), float(np.abs(wanted).max())):
+        received = (np.tensordot(network.coding.weights, current, axes=1) + bias) * unit
+        shift = _per_channel(view.current[i], received - wanted)
+        if np.abs(shift).max() <= NOISE * max(float(np.abs(received).max()), float(np.abs(wanted).max())):
             continue
         bias = compress(bias - shift / unit)
         set_constant_part(network.graph, view, i, bias)

@@ -53,20 +53,20 @@ class Equalise(BasePass):
 
 
 def _pair(graph: gs.Graph, node: gs.Node) -> tuple[gs.Node, gs.Node] | None:
-    """The weighted nodes around an activation that nothing else listens to."""
+    """The weighted nodes around an activation that nothing else reads."""
     activation = ACTIVATIONS.get(node.op)
-    if activation is None or not activation.homogeneous or activation.inputs != 1 or activation.reach == "row":
+    if activation is None or not activation.homogeneous or activation.inputs != 1 or activation.scope == "row":
         return None
-    before, behind = producer(node.inputs[0]), only_reader(graph, node.outputs[0])
-    if before is None or behind is None or only_reader(graph, node.inputs[0]) is not node:
+    before, after = producer(node.inputs[0]), only_reader(graph, node.outputs[0])
+    if before is None or after is None or only_reader(graph, node.inputs[0]) is not node:
         return None
-    if not is_weighted(before) or not is_weighted(behind):
+    if not is_weighted(before) or not is_weighted(after):
         return None
     rank = rank_of(node.outputs[0])
-    made, read = _rule(before).output_axis(before) % rank, _rule(behind).input_axis(behind) % rank
-    if made != read or rank_of(node.inputs[0]) != rank or (activation.reach == "window" and made != 1):
+    made, read = _rule(before).output_axis(before) % rank, _rule(after).input_axis(after) % rank
+    if made != read or rank_of(node.inputs[0]) != rank or (activation.scope == "window" and made != 1):
         return None
-    return before, behind
+    return before, after
 
 
 def _rule(node: gs.Node) -> WeightedOp:
@@ -75,15 +75,15 @@ def _rule(node: gs.Node) -> WeightedOp:
     return rule
 
 
-def _equalise(graph: gs.Graph, before: gs.Node, behind: gs.Node) -> bool:
+def _equalise(graph: gs.Graph, before: gs.Node, after: gs.Node) -> bool:
     """Make both ranges of every channel their geometric mean; False where they are close to it already."""
-    made, read = _largest(_rule(before).outputs_first(before)), _largest(_rule(behind).inputs_first(behind))
+    made, read = _largest(_rule(before).outputs_first(before)), _largest(_rule(after).inputs_first(after))
     alive = (made > 0) & (read > 0)
     scale = np.sqrt(np.divide(made, read, out=np.ones_like(made), where=alive))
     if np.abs(scale - 1).max(initial=0.0) < SETTLED:
         return False
     _rule(before).scale_outputs(graph, before, 1 / scale)
-    _rule(behind).scale_inputs(graph, behind, scale)
+    _rule(after).scale_inputs(graph, after, scale)
     return True
 
 

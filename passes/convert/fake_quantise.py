@@ -23,15 +23,15 @@ from csscc.passes.convert.channels import channel_axis
 from csscc.passes.convert.insert_neurons import amplitude_names
 
 
-def heard_tensors(network: Network) -> list[str]:
-    """What neurons and readouts hear as spikes, by the names in the ANN."""
+def received_tensors(network: Network) -> list[str]:
+    """What neurons and readouts receive as spikes, by the names in the ANN."""
     assert network.regions is not None
-    names = network.regions.heard_names(network.ann or network.graph)
-    return list(dict.fromkeys(n for heard in names.values() for n in heard))
+    names = network.regions.received_names(network.ann or network.graph)
+    return list(dict.fromkeys(n for received in names.values() for n in received))
 
 
 def mean_name(tensor: str) -> str:
-    """Name of the input that holds the ANN's mean of one of `heard_tensors`, ``[...]`` without the batch axis."""
+    """Name of the input that holds the ANN's mean of one of `received_tensors`, ``[...]`` without the batch axis."""
     return f"{tensor}_mean_of_ann"
 
 
@@ -41,7 +41,7 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
     ann = network.ann or network.graph
     graph = ann.copy()
     tensors = graph.tensors()
-    for name in heard_tensors(network) if centred else ():
+    for name in received_tensors(network) if centred else ():
         _centre(graph, tensors[name], mean_name(name))
     for name in amplitude_names(ann, network.regions):
         _quantise(graph, tensors[name], network.amplitudes[name], network.coding)
@@ -49,7 +49,7 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
     return graph
 
 
-def _behind(graph: gs.Graph, tensor: gs.Tensor) -> gs.Variable:
+def _after(graph: gs.Graph, tensor: gs.Tensor) -> gs.Variable:
     """A tensor that takes the place of `tensor` for its readers, and as an output of the graph."""
     value = gs.Variable(unique_name(graph, f"{tensor.name}_quantised"), dtype=np.float32, shape=tensor.shape)
     replace_readers(tensor, value)
@@ -72,7 +72,7 @@ def _add(
 def _centre(graph: gs.Graph, tensor: gs.Tensor, mean: str) -> None:
     """``h - mean(h - mean of the ANN's h)``, the outer mean over all but the channels."""
     axis = channel_axis(tensor)
-    value = _behind(graph, tensor)
+    value = _after(graph, tensor)
     wanted = gs.Variable(mean, dtype=np.float32, shape=shape_of(tensor)[1:])
     graph.inputs.append(wanted)
     others = [i for i in range(rank_of(tensor)) if i != axis]
@@ -82,7 +82,7 @@ def _centre(graph: gs.Graph, tensor: gs.Tensor, mean: str) -> None:
 
 
 def _quantise(graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], coding: Coding) -> None:
-    value, levels = _behind(graph, tensor), coding.uniform_levels
+    value, levels = _after(graph, tensor), coding.uniform_levels
     unit = constant_tensor(graph, f"{tensor.name}_theta", theta * (coding.levels / levels))
     bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-levels, levels)]
     steps = _add(graph, "Clip", [_add(graph, "Round", [_add(graph, "Div", [tensor, unit])]), *bounds])

@@ -3,7 +3,7 @@
     prologue (analog)  ->  encoder  ->  core: linear and spiking operators  ->  decoder  ->  epilogue (analog)
 
 A weighted operator (constant weights, computed data) is core. Any other operator is core if one comes before it and
-one comes behind it; without one before it belongs to the prologue, without one behind it to the epilogue. Every core
+one comes after it; without one before it belongs to the prologue, without one after it to the epilogue. Every core
 operator must be linear or have a neuron; the others are refused, all of them by name.
 """
 
@@ -85,19 +85,19 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
         regions.roles[node.name] = role
         if offender is not None:
             note = noted.get(node.name, "")
-            told = note or offender.reason
-            cause = true_cause(node, told, sizes, note) or (told, offender.advice)
+            text = note or offender.reason
+            cause = true_cause(node, text, sizes, note) or (text, offender.advice)
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
     offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
     _borders(graph, core, regions)
     return regions, offenders if weighted else instead_of_layers(graph, noted)
 
 
-def _known_sums(graph: gs.Graph, core: set[int], spoken: set[int]) -> dict[str, int]:
+def _known_sums(graph: gs.Graph, core: set[int], dependent: set[int]) -> dict[str, int]:
     """Sums in front of neurons and readouts with what is known before time starts: see `Regions.known`."""
     found = {}
     for node in graph.nodes:
-        known = known_operand(node, spoken) if id(node) in core else None
+        known = known_operand(node, dependent) if id(node) in core else None
         if known is not None and all(is_neuron(r) for r in node.outputs[0].outputs if id(r) in core):
             found[node.name] = known
     return found

@@ -117,7 +117,7 @@ def _decode(graph: Any, tensor: Any, regions: Regions, coding: Coding) -> None:
         if reader.name in regions.core_inputs:
             replace_input(reader, tensor, core)
     name = unique_name(graph, f"{tensor.name}_decode")
-    current, known = regions.heard(core)
+    current, known = regions.received(core)
     inputs = [current, _bias(graph, f"{tensor.name}_bias", known, None)]
     attrs = attributes(coding.neuron(), DECODE)
     graph.nodes.append(gs.Node(DECODE, name, attrs, inputs=inputs, outputs=[tensor], domain=DOMAIN))
@@ -131,14 +131,14 @@ def _bias(graph: gs.Graph, name: str, known: gs.Tensor | None, factor: gs.Consta
 def _neuron(graph: Any, node: Any, theta: NDArray[np.float64], regions: Regions, schedule: Schedule) -> None:
     activation = ACTIVATIONS[node.op]
     value = node.outputs[0]
-    heard = [regions.heard(t) for t in node.inputs[: activation.inputs]]
-    currents = [z for z, _ in heard]
+    received = [regions.received(t) for t in node.inputs[: activation.inputs]]
+    currents = [z for z, _ in received]
     parameters = list(node.inputs)[activation.inputs :]
     inverse = constant_tensor(graph, f"{node.name}_per_theta", 1 / theta) if activation.homogeneous else None
     if inverse is not None:
         currents = [insert_node(graph, "Mul", f"{node.name}_current", [z, inverse]) for z in currents]
     theta_tensor = constant_tensor(graph, f"{node.name}_theta", theta)
-    biases = [_bias(graph, f"{node.name}_bias", known, inverse) for _, known in heard]
+    biases = [_bias(graph, f"{node.name}_bias", known, inverse) for _, known in received]
     inputs = neuron_inputs([[z] for z in currents], biases, theta_tensor, parameters)
     spikes = gs.Variable(unique_name(graph, f"{node.name}_spikes"), dtype=np.float32, shape=value.shape)
     node.op, node.domain = tsa_op(node.op), DOMAIN

@@ -1,4 +1,4 @@
-"""Judge amplitudes by the fake-quantised ANN on calibration samples kept apart: no spikes, a T-th of the cost."""
+"""Judge amplitudes by the fake-quantised ANN on calibration samples held out: no spikes, a T-th of the cost."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from csscc.dialect.macs import affordable_samples
 from csscc.dialect.model import with_outputs
 from csscc.dialect.network import Network
 from csscc.io.data import Source, limited
-from csscc.passes.convert.calibrate import KEPT_APART
-from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
+from csscc.passes.convert.calibrate import HELD_OUT
+from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.samples import batch_size, in_whole_batches
-from csscc.runtime.observe import kept_apart
+from csscc.runtime.observe import held_out
 from csscc.runtime.session import Session
 from csscc.statistics import Feeds
 
 SAMPLES = 32
-PAYS = 0.9  # what must be better than something simpler, is so by a tenth
+CLEARLY_BETTER = 0.9  # what must be better than something simpler, is so by a tenth
 BUDGET = 1e10  # multiply-accumulates of a judgement
 
 
 class Judge:
-    """The ANN's answers on up to `SAMPLES` samples kept apart, and how far amplitudes take it from them."""
+    """The ANN's answers on up to `SAMPLES` samples held out, and how far amplitudes take it from them."""
 
     def __init__(self, network: Network, source: Source) -> None:
         assert network.regions is not None
         ann, decoded = network.ann or network.graph, network.regions.decoded
-        self._decoded, heard = decoded, heard_tensors(network)
-        session = Session(with_outputs(_model(network, ann), dict.fromkeys([*decoded, *heard])))
+        self._decoded, received = decoded, received_tensors(network)
+        session = Session(with_outputs(_model(network, ann), dict.fromkeys([*decoded, *received])))
         wanted: list[dict[str, NDArray[np.floating]]] = []
         totals: dict[str, NDArray[np.float64]] = {}
         found = _samples(network, ann, source)
         for feeds in found:
-            values = session.run(feeds, list(dict.fromkeys([*decoded, *heard])))
+            values = session.run(feeds, list(dict.fromkeys([*decoded, *received])))
             wanted.append({n: values[n] for n in decoded})
-            totals = {n: totals.get(n, 0.0) + values[n].sum(axis=0, dtype=np.float64) for n in heard}
+            totals = {n: totals.get(n, 0.0) + values[n].sum(axis=0, dtype=np.float64) for n in received}
         samples = max(1, sum(len(next(iter(feeds.values()))) for feeds in found))
         self._means = {mean_name(n): (total / samples).astype(np.float32) for n, total in totals.items()}
         if network.batch is not None and found:
@@ -82,21 +82,21 @@ def _model(network: Network, graph: gs.Graph) -> onnx.ModelProto:
 
 
 def _samples(network: Network, ann: gs.Graph, source: Source) -> list[Feeds]:
-    """The samples kept apart, in batches; of networks that fix the batch, every so many-th batch.
+    """The samples held out, in batches; of networks that fix the batch, every so many-th batch.
 
     Where sizes are free, those of the first sample's size: means are taken place by place.
     """
     plain = replace(network, graph=ann)
     number = affordable_samples(ann, 1, SAMPLES, BUDGET)
-    size = batch_size(plain, heard_tensors(network))
+    size = batch_size(plain, received_tensors(network))
     found: list[Feeds] = []
     seen = 0
-    for feeds in limited(source.batches(size), in_whole_batches(network, KEPT_APART * number, size)):
+    for feeds in limited(source.batches(size), in_whole_batches(network, HELD_OUT * number, size)):
         if network.batch is None:
-            if kept_apart(1, seen // size, KEPT_APART).any() and len(next(iter(feeds.values()))) == size:
+            if held_out(1, seen // size, HELD_OUT).any() and len(next(iter(feeds.values()))) == size:
                 found.append(feeds)
         else:
-            which = kept_apart(len(next(iter(feeds.values()))), seen, KEPT_APART)
+            which = held_out(len(next(iter(feeds.values()))), seen, HELD_OUT)
             if which.any():
                 found.append({name: values[which] for name, values in feeds.items()})
         seen += len(next(iter(feeds.values())))

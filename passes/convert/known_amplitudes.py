@@ -1,9 +1,9 @@
-"""What a quantised network says of its own spikes: amplitudes, and how many steps say every activation exactly.
+"""What a quantised network says of its own spikes: amplitudes, and how many steps send every activation exactly.
 
 A quantised activation is a whole number of steps of its scale. Spikes of integer weights, in as many steps as the
 number has bits, represent each of them: theta is the scale, nothing is cut off, and nothing is rounded but where the
-network rounds.
-A neuron that has heard all of its input before it fires, ``L = T - 1``, sends exactly the number of the quantised ANN.
+network rounds. A neuron that has received all of its input before it fires, ``L = T - 1``, sends exactly the number of
+the quantised ANN.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def known_grids(network: Network) -> dict[str, Grid]:
     return {name: grid for name, grid in grids if grid is not None}
 
 
-def sent_whole(network: Network) -> set[str]:
-    """What is sent as whole numbers by neurons that hear all of it before they fire, as `settled` has them do."""
+def sent_as_integers(network: Network) -> set[str]:
+    """What is sent as whole numbers by neurons that receive all of it before they fire, as `settled` has them do."""
     coding = network.coding
     waits = coding.beta in EXACT_BETAS and coding.silent >= coding.T - 1
     return set(known_grids(network)) if waits else set()

@@ -98,12 +98,12 @@ def _push(graph: gs.Graph, node: gs.Node, core: set[int]) -> int:
         for k, tensor in enumerate(list(reader.outputs)):
             part = passed if each is None else each[k]
             if part is not None and not np.array_equal(part, ONE):
-                _factor_behind(graph, reader.name, tensor, part, core)
+                _factor_after(graph, reader.name, tensor, part, core)
     return moves
 
 
 def _push_concat(graph: gs.Graph, concat: gs.Node, core: set[int]) -> int:
-    """Where every input of a concatenation is a factor, one behind it does their work."""
+    """Where every input of a concatenation is a factor, one after it does their work."""
     makers = [m for t in concat.inputs if (m := producer(t)) is not None and is_factor(m)]
     if len(makers) != len(concat.inputs):
         return 0
@@ -112,11 +112,11 @@ def _push_concat(graph: gs.Graph, concat: gs.Node, core: set[int]) -> int:
         return 0
     for index, maker in enumerate(makers):
         concat.inputs[index] = _data(maker)
-    _factor_behind(graph, concat.name, concat.outputs[0], joined, core)
+    _factor_after(graph, concat.name, concat.outputs[0], joined, core)
     return 1
 
 
-def _factor_behind(graph: gs.Graph, name: str, output: gs.Tensor, factor: Factor, core: set[int]) -> None:
+def _factor_after(graph: gs.Graph, name: str, output: gs.Tensor, factor: Factor, core: set[int]) -> None:
     """Put a factor between what a node makes and its readers; outputs of the graph are never core tensors."""
     readers = list({id(r): r for r in output.outputs}.values())
     if not readers:

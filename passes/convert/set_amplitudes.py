@@ -2,7 +2,7 @@
 
 ``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Five ways to choose p:
 
-    auto         what codes samples kept apart best, layer by layer, see `csscc.passes.convert.choose_tops`
+    auto         what codes samples held out best, layer by layer, see `csscc.passes.convert.choose_tops`
     percentile   the 99.99th percentile of the activations that are not zero (the paper's)
     max          the largest activation
     mse          the p that minimises the mean squared error of sending the calibration's activations
@@ -43,7 +43,7 @@ AMPLE_LEVELS = 512
 
 @dataclass(frozen=True)
 class SetAmplitudes(BasePass):
-    """Amplitudes from the calibration's histograms; with `apart`, without the samples kept apart, which judge them."""
+    """Amplitudes from the calibration's histograms; with `apart`, without the samples held out, which judge them."""
 
     name: ClassVar[str] = "set-amplitudes"
     method: Method = "mse"
@@ -147,4 +147,3 @@ def _divergence(counts: NDArray[np.float64], kept: int, levels: int) -> float:
     p, q = reference / reference.sum(), coded / max(coded.sum(), 1e-12)
     mask = p > 0
     return float((p[mask] * np.log(p[mask] / np.maximum(q[mask], 1e-12))).sum())
-

@@ -7,12 +7,12 @@ If the weights that meet in one neuron are multiples of ``2**-k`` and their magn
 
     w'' = round(w' * 2**k) / 2**k,   k = 23 - ceil(log2(sum |w'| * sum(w))) + log2(r)    per output channel
 
-where w are the weights with which a neuron hears its first steps as one sum (`Schedule.merged`) and r their resolution:
-one bit for a silent step at beta = 1.5, six for three at beta = 3. For typical layers k is 12 to 18: the rounding is a
-hundredth of the spike's own resolution, or less. It needs currents that are sums of spikes: weighted operators and
-factors that read spikes (or selections of them, sums, or averages over a power of two), added up, or selections and
-averages of those. The pass `SpikesBetweenLayers` sees to it, as far as neurons can. A neuron whose current is made in
-another way is left as it is.
+where w are the weights with which a neuron receives its first steps as one sum (`Schedule.merged`) and r their
+resolution: one bit for a silent step at beta = 1.5, six for three at beta = 3. For typical layers k is 12 to 18: the
+rounding is a hundredth of the spike's own resolution, or less. It needs currents that are sums of spikes: weighted
+operators and factors that read spikes (or selections of them, sums, or averages over a power of two), added up, or
+selections and averages of those. The pass `SpikesBetweenLayers` sees to it, as far as neurons can. A neuron whose
+current is made in another way is left as it is.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SnapWeights(BasePass):
             head = view.schedule.head((1.0,)) if inexact else _mergeable(view.schedule, terms)
             set_schedule(node, replace(view.schedule, merged=head.weights))
             snapped += sum(_snap(network.graph, current, found, head) for current, found in currents)
-        release()  # weights before rescaling, behind it, and in between
+        release()  # weights before rescaling, after it, and in between
         return snapped
 
 
@@ -78,7 +78,7 @@ class Term:
 
     Attributes:
         node: a weighted operator, a factor or a sum with a constant; None for spikes that nothing multiplies.
-        parts: of the values that it multiplies; behind it, averages divide and sums multiply its result, which counts
+        parts: of the values that it multiplies; after it, averages divide and sums multiply its result, which counts
             here too.
         aligned: whether its channels are the current's; not where a selection lies between.
     """
@@ -123,10 +123,10 @@ def _terms(tensor: gs.Tensor) -> list[Term]:
         return terms + [Term(node, SPIKES)] * (len(sources) < len(node.inputs))
     if node.op in ("Neg", "Concat"):
         return [replace(term, aligned=term.aligned and node.op == "Neg") for term in terms]
-    behind = [(term, passed_on(node, term.parts)) for term in terms]
-    if any(parts is None for _, parts in behind):
+    after = [(term, passed_on(node, term.parts)) for term in terms]
+    if any(parts is None for _, parts in after):
         raise _InexactError(node.op)
-    return [Term(term.node, parts, aligned=False) for term, parts in behind if parts is not None]
+    return [Term(term.node, parts, aligned=False) for term, parts in after if parts is not None]
 
 
 def data_index(node: gs.Node) -> int:
@@ -171,12 +171,12 @@ def _magnitude(node: gs.Node | None) -> Factor:
 
 
 def _mergeable(schedule: Schedule, currents: list[list[Term]]) -> Head:
-    """The steps that a neuron can hear as one sum: all that the coding merges, where sums stay exact, else none.
+    """The steps that a neuron can receive as one sum: all that the coding merges, where sums stay exact, else none.
 
     What averages of spikes take of the grid is not there for merged steps. Weights that are whole numbers stay what
     they are: as many steps are merged as their sums leave room for.
     """
-    if all(_is_whole(term.node) for terms in currents for term in terms):
+    if all(_is_integer(term.node) for terms in currents for term in terms):
         heads = [schedule.head(schedule.merged[start:]) for start in range(len(schedule.merged))]
         return next((h for h in heads if all(_keeps_whole(terms, h) for terms in currents)), heads[-1])
     finest = min((t.parts.finest / t.parts.largest for terms in currents for t in terms), default=1.0)
@@ -184,7 +184,7 @@ def _mergeable(schedule: Schedule, currents: list[list[Term]]) -> Head:
     return head if head.bits - np.log2(finest) <= ROOM else schedule.head((1.0,))
 
 
-def _is_whole(node: gs.Node | None) -> bool:
+def _is_integer(node: gs.Node | None) -> bool:
     """Whether a term's weights are whole numbers."""
     return node is None or all(np.array_equal(v, np.rint(v)) for v in _constants(node) if v.dtype.kind == "f")
 

@@ -13,7 +13,7 @@ A neuron whose activation is computed exactly (`Activation.exact`) also needs a 
 its amplitude cannot be absorbed by the weights that make it, since other nodes read the current too, or a layout stands
 in between. There a Linear neuron takes the current over.
 
-It does not fire behind the last layer with weights, nor in a model that is refused.
+It does not fire after the last layer with weights, nor in a model that is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.coding.activations import ACTIVATIONS, Reach
+from csscc.coding.activations import ACTIVATIONS, Scope
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions, Role
 from csscc.dialect.rewrite import is_output, producer, rank_of, replace_readers, shape_of, unique_name
@@ -96,7 +96,7 @@ class _Core:
             well = absorbed and (coarse or id(node) not in self._exact)
             return None if well else self._source(tensor)
         if role == "neuron" and activation is not None and activation.exact:
-            factor = self._amplitude(node.outputs[0], activation.reach) if activation.homogeneous else None
+            factor = self._amplitude(node.outputs[0], activation.scope) if activation.homogeneous else None
             obstacles = (self._obstacle(t, factor) for t in node.inputs[: activation.inputs])
             return next((t for t in obstacles if t is not None), None)
         return None
@@ -192,7 +192,7 @@ class _Core:
         return next((t for t in found if t is not None), tensor if shared or parts is None else None)
 
     def _taken_up(self, node: gs.Node, factor: Factor | None) -> dict[int, Factor | None] | None:
-        """The factor of each input in place of one behind the node; None where it does not pass."""
+        """The factor of each input in place of one after the node; None where it does not pass."""
         rule, unchanged = LINEAR[node.op], dict[int, Factor | None].fromkeys(_computed(node))
         if isinstance(rule, WeightedOp):
             passes = factor is None or along(factor, rank_of(node.outputs[0]), rule.output_axis(node)) is not None
@@ -205,9 +205,9 @@ class _Core:
         return None if taken is None else {**taken}
 
     @staticmethod
-    def _amplitude(tensor: gs.Tensor, reach: Reach) -> Factor:
+    def _amplitude(tensor: gs.Tensor, scope: Scope) -> Factor:
         """A factor that varies as the amplitudes of neurons that send `tensor` may."""
-        axis = amplitude_axis(tensor, reach)
+        axis = amplitude_axis(tensor, scope)
         size = None if axis is None else shape_of(tensor)[axis]
         return spread(np.arange(1.0, size + 1), rank_of(tensor), axis) if axis and isinstance(size, int) else ONE
 
@@ -227,7 +227,7 @@ def in_front_of_neurons(graph: gs.Graph, roles: Mapping[str, Role], *, exact: bo
     for node in reversed(graph.toposort().nodes):
         for reader in (r for t in node.outputs for r in t.outputs):
             role = roles.get(reader.name)
-            hears = role == "neuron" and (ACTIVATIONS[reader.op].exact or not exact)
-            if hears or (role in ("linear", "weighted") and id(reader) in found):
+            receives = role == "neuron" and (ACTIVATIONS[reader.op].exact or not exact)
+            if receives or (role in ("linear", "weighted") and id(reader) in found):
                 found.add(id(node))
     return found

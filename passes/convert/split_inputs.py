@@ -3,7 +3,7 @@
     before:  x -> Conv(w)
     after:   x -> Clip(Round(x / s)) * s = high;  Concat(high, x - high) -> Conv(Concat(w, w))
 
-In a network of 4-bit activations four steps say every activation, but not an image of 8 bits, and a first layer that
+In a network of 4-bit activations four steps send every activation, but not an image of 8 bits, and a first layer that
 sees 4 bits of it is another network. The high digits and the low ones become channels, with amplitudes 2**T apart; the
 first layer has its weights once for each. What the input is rounded to is known where a quantiser made it; else it gets
 the digits of `BITS` bits.
@@ -87,7 +87,7 @@ def _split(network: Network, name: str) -> bool:
     vectors = [np.broadcast_to(np.asarray(along(step, rank, axis)), channels) for step in steps]
     network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
     del network.amplitudes[name]
-    network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can say: sent as {parts} trains")
+    network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can send: sent as {parts} trains")
     return True
 
 

@@ -1,7 +1,7 @@
 """Calibration without data: seeded synthetic inputs, brought to the statistics that BatchNormalization remembers.
 
 A BatchNormalization layer knows mean and standard deviation of its output over the training data: its shift and its
-scale. Where a network has such layers, synthetic activations are standardised to them behind each one, so that the
+scale. Where a network has such layers, synthetic activations are standardised to them after each one, so that the
 noise that goes in matters little; the input's own mean and scale follow from the first such layer. Where it has none,
 the amplitudes are those of noise, and csscc says so.
 """
@@ -25,7 +25,7 @@ from csscc.dialect.rewrite import (
     producer,
     rank_of,
     replace_readers,
-    sizes_behind_batch,
+    sizes_after_batch,
 )
 from csscc.io.arrays import refuse_to_make_up
 from csscc.io.data import Arrays, InputSpec, Source
@@ -42,15 +42,15 @@ def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) 
     """Seeded noise for every input: smooth in space, standard normal.
 
     Integers that choose rows of a table are drawn from its rows, as token ids are; others are ones, so that a mask lets
-    everything through. What `specs` leave free behind the batch, `Network.sizes` must state.
+    everything through. What `specs` leave free after the batch, `Network.sizes` must state.
     """
     fixed = network.graph.inputs[0].shape[0] if network.graph.inputs[0].shape else None
     rows = {t.name: _rows_chosen(t) for t in network.graph.inputs}
-    behind = {s.name: tuple(network.sizes.get(s.name, s.shape)[1:]) for s in specs}
-    largest = max((math.prod(d for d in shape if isinstance(d, int)) for shape in behind.values()), default=1)
+    after = {s.name: tuple(network.sizes.get(s.name, s.shape)[1:]) for s in specs}
+    largest = max((math.prod(d for d in shape if isinstance(d, int)) for shape in after.values()), default=1)
     samples = min(SAMPLES, max(FEWEST, NUMBERS // max(1, largest)))
     number = fixed if isinstance(fixed, int) else samples
-    shapes = {name: (number, *shape) for name, shape in behind.items()}
+    shapes = {name: (number, *shape) for name, shape in after.items()}
     for name, shape in shapes.items():
         refuse_to_make_up(name, [d for d in shape if isinstance(d, int)])
 
@@ -152,7 +152,7 @@ def _input_statistics(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Mean and deviation per channel of what a convolution reads, from those of what it makes."""
     reader = next((r for r in tensor.outputs if r.op == "Conv" and r.outputs[0].name in statistics), None)
-    size = sizes_behind_batch(shape)
+    size = sizes_after_batch(shape)
     if reader is None or size is None or len(size) != 3:
         return None
     weights = np.asarray(constant(reader, 1), np.float64)

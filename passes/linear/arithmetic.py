@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.rewrite import Shape, constant, rank_of, set_constant, shape_of
 from csscc.passes.linear.base import LinearOp
-from csscc.passes.linear.factors import ONE, ZERO, Factor, behind_batch, compress
+from csscc.passes.linear.factors import ONE, ZERO, Factor, after_batch, compress
 
 
 def _operand(node: gs.Node) -> int | None:
@@ -79,7 +79,7 @@ class Sum(LinearOp):
         constants = self.additive(node)
         dynamic = [i for i in range(len(node.inputs)) if i not in constants]
         rank = rank_of(node.outputs[0])
-        full, after = behind_batch(factor, rank).shape, shape_of(node.outputs[0])[1:]
+        full, after = after_batch(factor, rank).shape, shape_of(node.outputs[0])[1:]
         for shape in (shape_of(node.inputs[i]) for i in dynamic):
             before = [*[1] * (rank - len(shape)), *shape][1:]
             # Where the sum repeats an operand, the factor must not vary: the operand would have to grow.

@@ -31,35 +31,35 @@ def core_of(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
         for maker in makers[id(node)]:
             readers.setdefault(id(maker), []).append(node)
     before = _reached(graph.nodes, weighted, makers)
-    behind = _reached(list(reversed(graph.nodes)), weighted, readers)
-    return weighted, before, weighted | (before & behind)
+    after = _reached(list(reversed(graph.nodes)), weighted, readers)
+    return weighted, before, weighted | (before & after)
 
 
-def is_known(tensor: gs.Tensor, spoken: set[int]) -> bool:
+def is_known(tensor: gs.Tensor, dependent: set[int]) -> bool:
     """Whether a tensor is known before time starts, and should enter neurons as a bias.
 
-    That is any float tensor that is computed, but not by one of the nodes `spoken`, by id, which are weighted or depend
-    on such; and a constant that holds numbers so large that they mean "not there".
+    That is any float tensor that is computed, but not by one of the nodes `dependent`, by id, which are weighted or
+    depend on such; and a constant that holds numbers so large that they mean "not there".
     """
     if tensor.dtype is not None and np.dtype(tensor.dtype).kind != "f":
         return False
     if isinstance(tensor, gs.Constant):
         return bool((np.abs(tensor.values) > NOT_THERE).any())
-    return bool(tensor.name) and not any(id(maker) in spoken for maker in tensor.inputs)
+    return bool(tensor.name) and not any(id(maker) in dependent for maker in tensor.inputs)
 
 
-def known_operand(node: gs.Node, spoken: set[int]) -> int | None:
-    """Which operand of an Add is known, the other one being as large as the sum behind the batch; else None."""
-    if node.op != "Add" or id(node) not in spoken:
+def known_operand(node: gs.Node, dependent: set[int]) -> int | None:
+    """Which operand of an Add is known, the other one being as large as the sum after the batch; else None."""
+    if node.op != "Add" or id(node) not in dependent:
         return None
-    known = [i for i in (0, 1) if is_known(node.inputs[i], spoken)]
+    known = [i for i in (0, 1) if is_known(node.inputs[i], dependent)]
     if len(known) != 1 or isinstance(node.inputs[1 - known[0]], gs.Constant):
         return None
     return known[0] if keeps_size(node.inputs[1 - known[0]], node.outputs[0]) else None
 
 
 def keeps_size(operand: gs.Tensor, result: gs.Tensor) -> bool:
-    """Whether an operator repeats its operand along no axis behind the batch, as far as sizes are known."""
+    """Whether an operator repeats its operand along no axis after the batch, as far as sizes are known."""
     before, after = operand.shape, result.shape
     if before is None or after is None or len(before) != len(after):
         return False

@@ -1,6 +1,6 @@
-"""Factors: constants that multiply a core tensor, as arrays that broadcast behind the batch axis.
+"""Factors: constants that multiply a core tensor, as arrays that broadcast after the batch axis.
 
-A factor of a tensor ``[batch, d1, d2, ...]`` has at most as many axes as the tensor has behind the batch, aligned to
+A factor of a tensor ``[batch, d1, d2, ...]`` has at most as many axes as the tensor has after the batch, aligned to
 the right, each of size 1 where the factor does not vary; a factor that varies nowhere has no axes. Multiplying by one
 commutes with a linear operator whenever it is constant over everything the operator mixes.
 """
@@ -27,7 +27,7 @@ def compress(values: NDArray[np.floating]) -> Factor:
     return array.reshape(()) if array.size == 1 else array
 
 
-def behind_batch(factor: Factor, rank: int) -> Factor:
+def after_batch(factor: Factor, rank: int) -> Factor:
     """The factor with all ``rank - 1`` axes of a tensor of that rank written out."""
     return factor.reshape((1,) * (rank - 1 - factor.ndim) + factor.shape)
 
@@ -39,7 +39,7 @@ def along(factor: Factor, rank: int, axis: int) -> Factor | None:
     """
     if factor.ndim == 0:
         return factor
-    full = behind_batch(factor, rank)
+    full = after_batch(factor, rank)
     axis = axis % rank - 1
     if any(size > 1 for i, size in enumerate(full.shape) if i != axis):
         return None
@@ -57,5 +57,5 @@ def spread(vector: Factor, rank: int, axis: int) -> Factor:
 
 def constant_over(factor: Factor, rank: int, axes: Sequence[int]) -> bool:
     """Whether the factor does not vary along any of `axes` of a tensor of rank `rank`."""
-    full = behind_batch(factor, rank)
+    full = after_batch(factor, rank)
     return all(full.shape[a % rank - 1] == 1 for a in axes)

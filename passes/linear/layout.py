@@ -10,9 +10,9 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
 from csscc import limits
-from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
+from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_after_batch
 from csscc.passes.linear.base import LinearOp
-from csscc.passes.linear.factors import Factor, along, behind_batch, compress, spread
+from csscc.passes.linear.factors import Factor, after_batch, along, compress, spread
 
 
 class Selection(LinearOp):
@@ -76,8 +76,8 @@ class Selection(LinearOp):
             return {0: factor} if len(node.outputs) == 1 else None
         if node.op == "Transpose":
             order = [a - 1 for a in permutation(node)[1:]]
-            return {0: compress(behind_batch(factor, rank_of(node.inputs[0])).transpose(np.argsort(order)))}
-        sizes = sizes_behind_batch(node.inputs[0].shape)
+            return {0: compress(after_batch(factor, rank_of(node.inputs[0])).transpose(np.argsort(order)))}
+        sizes = sizes_after_batch(node.inputs[0].shape)
         if sizes is None or len(node.outputs) != 1:
             return None
         numbers = np.arange(1, np.prod(sizes) + 1, dtype=np.int64)  # 0 is what padding brings in
@@ -116,7 +116,7 @@ FREE_SIZES = (12, 60)  # divisible by small numbers, as Splits may ask for
 
 
 def _sizes_to_try(node: gs.Node) -> list[list[int]]:
-    """Sizes behind the batch of the data: its own, or some for each that is free."""
+    """Sizes after the batch of the data: its own, or some for each that is free."""
     shape = shape_of(node.inputs[0])[1:]
     tried = [[d if isinstance(d, int) else free for d in shape] for free in FREE_SIZES]
     return tried[:1] if tried[0] == tried[1] else tried
@@ -156,7 +156,7 @@ def _run(node: gs.Node, values: np.ndarray) -> list[np.ndarray]:
 
 
 class Concat(LinearOp):
-    """``Concat`` of core tensors along an axis behind the batch."""
+    """``Concat`` of core tensors along an axis after the batch."""
 
     def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
         """The batch axis must not be the one."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_behind_batch
+from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_after_batch
 from csscc.passes.linear.base import LinearOp
-from csscc.passes.linear.factors import Factor, behind_batch, compress, constant_over
+from csscc.passes.linear.factors import Factor, after_batch, compress, constant_over
 
 
 class Pool(LinearOp):
@@ -20,7 +20,7 @@ class Pool(LinearOp):
 
     def size(self, node: gs.Node) -> int | None:
         """How many elements each average is over, padding that counts among them; None if not known or not the same."""
-        sizes = sizes_behind_batch(node.inputs[0].shape)
+        sizes = sizes_after_batch(node.inputs[0].shape)
         if node.op == "GlobalAveragePool":
             return None if sizes is None else int(np.prod(sizes[1:]))
         kernel = attribute(node, "kernel_shape", [1])
@@ -55,7 +55,7 @@ class Pool(LinearOp):
 
 
 class Reduce(LinearOp):
-    """``ReduceMean`` and ``ReduceSum`` over axes behind the batch."""
+    """``ReduceMean`` and ``ReduceSum`` over axes after the batch."""
 
     def size(self, node: gs.Node) -> int | None:
         """How many elements each mean or sum is over; None if that is not known."""
@@ -90,13 +90,13 @@ class Reduce(LinearOp):
             return None
         if attribute(node, "keepdims", 1) or factor.ndim == 0:
             return factor
-        return compress(np.squeeze(behind_batch(factor, rank), axis=tuple(a - 1 for a in axes)))
+        return compress(np.squeeze(after_batch(factor, rank), axis=tuple(a - 1 for a in axes)))
 
     def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
         """What multiplies the result multiplies all that is reduced to it."""
         if factor.ndim == 0 or attribute(node, "keepdims", 1):
             return {0: factor}
-        full = behind_batch(factor, rank_of(node.outputs[0]))
+        full = after_batch(factor, rank_of(node.outputs[0]))
         return {0: compress(np.expand_dims(full, tuple(a - 1 for a in sorted(self.axes(node) or []))))}
 
 

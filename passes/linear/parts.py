@@ -23,7 +23,7 @@ SPIKES = Parts(1.0, 1.0)
 
 
 def passed_on(node: gs.Node, parts: Parts) -> Parts | None:
-    """The values behind an operator without weights and with one core input; None if they are not exact.
+    """The values after an operator without weights and with one core input; None if they are not exact.
 
     A selection passes them on. A mean is exact if it is over a power of two of them, a sum always.
     """

@@ -125,7 +125,7 @@ class Blocks:
 
         Where a float32 is close enough to ``1 / 2c`` for a threshold c, a potential is multiplied by it, and rounded by
         an addition. Elsewhere its distance to each threshold is made larger than any spike, and cut off. So is it where
-        potentials are never negative: what such a spike pays needs no spike.
+        potentials are never negative: what such a spike subtracts needs no spike.
         """
         threshold = float(np.float32(threshold))
         per_twice, negative = reciprocal(2 * threshold), self._schedule.negative
@@ -141,19 +141,19 @@ class Blocks:
         below = self._convolve.clip(self._convolve.affine(potential, SHARP, threshold * SHARP), -1.0, 0.0)
         return self._body.add("spike", f"Add({positive}, {below})")
 
-    def pay(self, sent: str | None, spike: str, weight: float) -> str:
+    def with_spike(self, sent: str | None, spike: str, weight: float) -> str:
         """A convolution that adds."""
         if spike in self._first:
             assert sent is None, "only the first spike is of a target alone"
             return self._above(*self._first[spike], -weight)
-        paid = self._convolve.affine(spike, -weight)
-        return paid if sent is None else self._convolve.sum(paid, sent)
+        value = self._convolve.affine(spike, -weight)
+        return value if sent is None else self._convolve.sum(value, sent)
 
     def left(self, rest: str, spike: str, weight: float) -> str:
         """A convolution that adds."""
         return self._convolve.sum(self._convolve.affine(spike, -weight), rest)
 
-    def whole(self, value: str, per: float, most: float) -> str:
+    def nearest(self, value: str, per: float, most: float) -> str:
         """Rounded by an addition: thirds of whole numbers are far enough from halves to be multiplied by 1/3."""
         return self._rounded(value, 1 / per, most)
 
@@ -163,11 +163,11 @@ class Blocks:
             assert extra is not None
             return extra
         if self._divides(weight):
-            said = self._convolve.affine(sent, -1 / weight)
+            share = self._convolve.affine(sent, -1 / weight)
         else:
             coarse = MAGIC * resolution(self._sends.merged)
-            said = self._convolve.affine(self._convolve.affine(sent, -1 / weight, coarse), 1.0, -coarse)
-        return said if extra is None else self._convolve.sum(self._convolve.affine(said, 1.0), extra)
+            share = self._convolve.affine(self._convolve.affine(sent, -1 / weight, coarse), 1.0, -coarse)
+        return share if extra is None else self._convolve.sum(self._convolve.affine(share, 1.0), extra)
 
     def step(self, spike: str) -> str:
         """A spike is a float32 already."""
@@ -182,12 +182,12 @@ class Blocks:
         return self._convolve.clip(self._convolve.affine(potential, sharp, -threshold * sharp), *bounds)
 
     def _divides(self, weight: float) -> bool:
-        """Whether the product with ``1 / weight`` of all that the first steps can have sent is what they say."""
+        """Whether the product with ``1 / weight`` of all that the first steps can have sent is what they send."""
         if weight == 1:
             return True
         finest = resolution(self._sends.merged)
-        said = (np.arange(round(sum(self._sends.merged) / finest) + 1) * finest).astype(np.float32)
-        return bool((said * np.float32(weight) * np.float32(1 / weight) == said).all())
+        share = (np.arange(round(sum(self._sends.merged) / finest) + 1) * finest).astype(np.float32)
+        return bool((share * np.float32(weight) * np.float32(1 / weight) == share).all())
 
     def _rounded(self, value: str, factor: float, most: float) -> str:
         raised = self._convolve.affine(value, factor, MAGIC)

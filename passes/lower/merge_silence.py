@@ -1,4 +1,4 @@
-"""Carry the first steps of a train as one tensor, where all that reads it hears them as one sum anyway.
+"""Carry the first steps of a train as one tensor, where all that reads it receives them as one sum anyway.
 
     before:  TSARelu <sends = (1)> -> T steps -> Conv -> TSARelu <silent = L, merged = (w_1 .. w_m), reads = 1>
     after:   TSARelu <sends = (w_1 .. w_m)> -> w_1*S[1] + .. + w_m*S[m], S[m+1], .., S[T] -> Conv -> TSARelu <reads = m>
@@ -33,7 +33,7 @@ from csscc.passes.linear import LINEAR
 
 @dataclass(frozen=True)
 class MergeSilence(BasePass):
-    """Merge the steps that readers only listen to."""
+    """Merge the steps at which readers only receive."""
 
     name: ClassVar[str] = "merge-silence"
 
@@ -49,11 +49,11 @@ class MergeSilence(BasePass):
                 set_reads(node, trains[id(node)].steps)
         _name_first_axes(graph)
         graph.toposort()
-        self._tell(network)
+        self._report(network)
         return merged
 
-    def _tell(self, network: Network) -> None:
-        """Report the layers that listen and still take every step of their input by itself."""
+    def _report(self, network: Network) -> None:
+        """Report the layers that have silent steps and still take every step of their input by itself."""
         layers = [view for _, view in spiking_nodes(network.graph) if view.is_neuron and view.schedule.silent]
         apart = [view for view in layers if view.reads == 1 and view.schedule.T > 1]
         if apart:
@@ -87,7 +87,7 @@ def _trains(graph: gs.Graph) -> dict[int, Train]:
 
 
 def _own(view: Spiking[gs.Tensor]) -> Train:
-    """What a neuron or readout hears as one sum."""
+    """What a neuron or readout receives as one sum."""
     return Train(view.schedule.weights if view.is_readout else view.schedule.merged)
 
 

@@ -189,15 +189,15 @@ class _Rewriter:
         values: NDArray[np.float32] = numpy_helper.to_array(self.constants[name])
         if values.size == 1:
             return name
-        behind = [1] * (len(shape) - 2)
-        if list(values.shape) not in ([shape[1], *behind], [1, shape[1], *behind]):
+        after = [1] * (len(shape) - 2)
+        if list(values.shape) not in ([shape[1], *after], [1, shape[1], *after]):
             return None
         missing = -shape[1] % self.lanes
         if not missing:
             return name
         filled = f"{name}_in_blocks"
         if filled not in self.constants:
-            padded = np.pad(values.reshape(shape[1], *behind), [(0, missing), *([(0, 0)] * len(behind))], mode="edge")
+            padded = np.pad(values.reshape(shape[1], *after), [(0, missing), *([(0, 0)] * len(after))], mode="edge")
             self.constants[filled] = numpy_helper.from_array(padded, filled)
             self.graph.initializer.append(self.constants[filled])
         return filled

@@ -1,7 +1,7 @@
 """The target ``scan``: functions with a Scan over time in place of nodes for each step.
 
 The program of `csscc.coding.program`, with time as a loop: one Scan over the steps that bring input, and one over the
-spikes that are decided behind the last of them, which share a target.
+spikes that are decided after the last of them, which share a target.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.program import between, listen
+from csscc.coding.program import between, merged_head
 from csscc.dialect.functions import function_of
 from csscc.dialect.model import define_operators
 from csscc.dialect.plain import NeuronSignature, Plain
@@ -32,7 +32,7 @@ def back(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def pays(model: onnx.ModelProto) -> bool:
+def is_fastest(model: onnx.ModelProto) -> bool:
     """Never by its speed."""
     return False
 
@@ -47,7 +47,7 @@ def scanned_function(
     """
     loops = node.is_encoder and not node.schedule.constant
     if signature is not None:
-        loops = ACTIVATIONS[signature.op].reach == "element" and not residual
+        loops = ACTIVATIONS[signature.op].scope == "element" and not residual
     if not loops:
         return function_of(node, signature, opset, residual=residual)
     body = Body()
@@ -66,7 +66,7 @@ def scanned_function(
 
 
 def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int) -> str:
-    """The neuron's spikes ``[T, B, ...]``, int8: those decided while input comes, and those behind."""
+    """The neuron's spikes ``[T, B, ...]``, int8: those decided while input comes, and those after."""
     s, m = node.schedule, len(node.schedule.merged)
     outer = Plain(body, s, opset, signature)
     currents, starts = [], []
@@ -75,7 +75,7 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
         shape = body.add("shape", f"Concat <axis = 0> ({body.integers(s.T, -1)}, {row})")
         steps = body.add("steps", f"Reshape({z}, {shape})")
         first = [body.add("step", f"Slice({steps}, {body.integers(t)}, {body.integers(t + 1)})") for t in range(m)]
-        head = listen(outer, s.merged, 1, first)
+        head = merged_head(outer, s.merged, 1, first)
         rest = body.add("rest", f"Slice({steps}, {body.integers(m)}, {body.integers(s.T)})")
         currents.append(body.add("currents", f"Concat <axis = 0> ({head}, {rest})"))
         starts.append(body.add("start", f"Expand({bias}, {body.add('shape', f'Shape <start = 1> ({steps})')})"))
@@ -84,10 +84,10 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     nothing = body.add("nothing", f"ConstantOfShape <value = float[1] {{0}}> ({shape})")
     step = Body(within=body)
     inner = Plain(step, s, opset, signature)
-    heard = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
-    potential = inner.potential(inner.target(heard), "p")
+    received = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
+    potential = inner.potential(inner.target(received), "p")
     spike = inner.fire(potential, "c")
-    paid = inner.pay("p", spike, "q")
+    left = inner.with_spike("p", spike, "q")
     # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
     mute, early = [MUTE] * (s.T - m + 1 - s.shared), slice(s.shared - 1)
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
@@ -95,11 +95,11 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     scanned |= {"u": body.vector(s.weights[m - 1 :])}
     scanned |= {n: body.vector([*mute, *v[early], MUTE]) for n, v in (("q", s.weights), ("c", s.thresholds))}
     made = [f"total{i}" for i in range(1, signature.inputs + 1)]
-    body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*heard, paid, spike], step, {spike}))
+    body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*received, left, spike], step, {spike}))
     rest = outer.potential(outer.target(made), "sent")
     if s.rounded:
-        whole = outer.whole(rest, 1.0, sum(s.weights[s.shared - 1 :]))
-        late = _digits(body, node, opset, between(outer, rest, whole), s.shared)
+        rounded = outer.nearest(rest, 1.0, sum(s.weights[s.shared - 1 :]))
+        late = _digits(body, node, opset, between(outer, rest, rounded), s.shared)
     else:
         late = _late(body, node, signature, opset, outer.target(made))
     if s.shared == 1:
@@ -109,7 +109,7 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
 
 
 def _digits(body: Body, node: Spiking[str], opset: int, value: str, first: int) -> str:
-    """Spikes ``[steps, B, ...]``, int8, from number `first` on, that say one value."""
+    """Spikes ``[steps, B, ...]``, int8, from number `first` on, that send one value."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset)
     spike = ops.fire("o", "c")
@@ -130,10 +130,10 @@ def _late(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset, signature)
     spike = ops.fire(ops.potential(target, "p"), "c")
-    paid = ops.pay("p", spike, "q")
+    left = ops.with_spike("p", spike, "q")
     made = [body.name("over"), body.name("late")]
     numbers = _numbers(body, node, node.schedule.shared)
-    body.lines.append(_scan(made, {"p": "sent"}, numbers, [paid, spike], step, {spike}))
+    body.lines.append(_scan(made, {"p": "sent"}, numbers, [left, spike], step, {spike}))
     return made[1]
 
 

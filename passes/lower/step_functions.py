@@ -16,7 +16,7 @@ from typing import Literal
 import onnx
 from onnx import helper
 
-from csscc.coding.program import listen, neuron
+from csscc.coding.program import merged_head, neuron
 from csscc.dialect.functions import encoded
 from csscc.dialect.plain import NeuronSignature, Plain
 from csscc.dialect.spiking import STEPS_DOMAIN, Spiking, attributes
@@ -102,7 +102,7 @@ def merge_in_steps(node: Spiking[str], opset: int) -> onnx.FunctionProto:
     """Fewer slabs of the same train."""
     body = Body()
     x, merged = parts("x", node.schedule.T - node.reads + 1), node.schedule.merged
-    head = listen(Plain(body, node.schedule, opset), merged, node.reads, x)
+    head = merged_head(Plain(body, node.schedule, opset), merged, node.reads, x)
     slabs = [head, *x[len(merged) - node.reads + 1 :]]
     return _define(node.op, x, body, slabs, attributes(node.schedule, node.op), opset)
 

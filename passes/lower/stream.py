@@ -3,9 +3,9 @@
     by layer:   z [T*B, ...] = Conv(s, W)   n [T*B, ...] = TSARelu(z, bias, theta)
     a stream:   z [B, ...] = Conv(s, W)     n [B, ...], membrane', sent' = TSARelu(z, bias, theta, step, membrane, sent)
 
-Here silent steps pass: a neuron sends spike k at step k + L of its input. So each node has a ``depth``, the step behind
+Here silent steps pass: a neuron sends spike k at step k + L of its input. So each node has a ``depth``, the step after
 which its input begins, and where trains of unequal depth meet, early ones are delayed. Numbers that change with the
-step stand in tables: outside its input a node hears nothing, and outside its train it does not fire.
+step stand in tables: outside its input a node receives nothing, and outside its train it does not fire.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from csscc.passes.lower.scan import MUTE
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
     """One step of the network by layer `model`."""
     made = define_operators(copy_of(model), write=step_function)
-    graph, begins = made.graph, dict[str, int]()  # the step behind which the train of a tensor begins
+    graph, begins = made.graph, dict[str, int]()  # the step after which the train of a tensor begins
     nodes, shapes = list[onnx.NodeProto](), {v.name: v.type.tensor_type.shape.dim for v in graph.value_info}
     graph.input.append(helper.make_tensor_value_info(STEP, TensorProto.INT64, []))
 
@@ -93,7 +93,7 @@ def back(model: onnx.ModelProto) -> onnx.ModelProto:
     return define_operators(made)
 
 
-def pays(model: onnx.ModelProto) -> bool:
+def is_fastest(model: onnx.ModelProto) -> bool:
     """Never by its speed."""
     return False
 
@@ -125,18 +125,18 @@ def step_function(
             spike = ops.fire(rest, now(MUTE, *s.thresholds, MUTE))
             made = [ops.step(spike), ops.left(rest, spike, q)]
     else:
-        inputs, hears = signature.names, now(0, *s.merged, *s.weights[m:], *[0.0] * (L + 1))
+        inputs, receives = signature.names, now(0, *s.merged, *s.weights[m:], *[0.0] * (L + 1))
         membranes = []
         for state, z, bias in zip(states, signature.currents, signature.biases, strict=False):
-            heard = ops.plus(state, z, hears)
-            membranes.append(choose("Equal", m, ops.plus(bias, heard, s.weights[m - 1]), heard))
+            received = ops.plus(state, z, receives)
+            membranes.append(choose("Equal", m, ops.plus(bias, received, s.weights[m - 1]), received))
         q, potential = now(*[0.0] * (L + 1), *s.weights, 0), ops.potential(ops.target(membranes), "sent")
         if s.rounded:  # `sent` is then what is left of the rounded value
-            whole = ops.whole(potential, 1.0, sum(s.weights[s.shared - 1 :]))
-            rest = choose("Equal", s.shared + L, between(ops, potential, whole), "sent")
+            rounded = ops.nearest(potential, 1.0, sum(s.weights[s.shared - 1 :]))
+            rest = choose("Equal", s.shared + L, between(ops, potential, rounded), "sent")
             potential = choose("GreaterOrEqual", s.shared + L, rest, potential)
         spike = ops.fire(potential, now(*[MUTE] * (L + 1), *s.thresholds, MUTE))
-        sent = ops.pay("sent", spike, q)
+        sent = ops.with_spike("sent", spike, q)
         if s.rounded:
             sent = choose("GreaterOrEqual", s.shared + L, ops.left(potential, spike, q), sent)
         made = [ops.step(spike), *membranes, sent]

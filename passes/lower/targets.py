@@ -1,8 +1,9 @@
 """What a spiking network can be lowered to: one row a target, which the command line, files and documents read.
 
 A target is a module of this package with three functions of a model: `down`, from a network by layer, whose silent
-steps are merged if the target merges them; `back`, to what `down` was given, of any file of this target; and `pays`,
-whether stock onnxruntime runs a network faster so than in the targets below it. It is imported when it is used.
+steps are merged if the target merges them; `back`, to what `down` was given, of any file of this target; and
+`is_fastest`, whether stock onnxruntime runs a network faster so than in the targets below it. It is imported when it is
+used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Target:
         time: what becomes of the T steps.
         algebra: what a neuron is written in.
         layout: of a train.
-        merges: whether steps that a neuron only listens to are one tensor (see `csscc.passes.lower.merge_silence`).
+        merges: whether steps at which a neuron only receives are one tensor (see `csscc.passes.lower.merge_silence`).
         use: what it is for.
     """
 
@@ -44,7 +45,7 @@ class Target:
 
 
 TARGETS = (
-    Target("steps", "unrolled", "blocks", "a tensor a step", True, "the fastest for images in stock onnxruntime"),
+    Target("stepwise", "unrolled", "blocks", "a tensor a step", True, "the fastest for images in stock onnxruntime"),
     Target("unrolled", "unrolled", "plain", "folded into the batch", True, "the fastest for everything else"),
     Target("scan", "a Scan over time", "plain", "folded into the batch", False, "files that do not grow with T"),
     Target("stream", "a step a run", "plain", "a tensor", False, "one time step a run, for what keeps time itself"),
@@ -58,8 +59,8 @@ def merges(name: str) -> bool:
 
 
 def target_of(name: str, model: onnx.ModelProto) -> Target:
-    """The target of that name; for `AUTO`, the first that pays for the network `model`, given folded."""
-    return next(t for t in TARGETS if t.name == name or (name == AUTO and t.module.pays(model)))
+    """The target of that name; for `AUTO`, the first that is fastest for the network `model`, given folded."""
+    return next(t for t in TARGETS if t.name == name or (name == AUTO and t.module.is_fastest(model)))
 
 
 def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ it is; operators without a kernel keep their function. The spikes are the same, 
 The library is compiled on the user's machine, once, by `build` (``csscc native build``), into the user's cache folder:
 a package without binaries installs anywhere, the code fits the processor it runs on, and no command stops for a
 compiler unasked. Sources, flags and processor are part of the file's name, so a library never outlives them; so is the
-digest of what was built, so a damaged one is told from it. Folder and file must belong to the user, and to nobody else
+digest of what was built, so a damaged one differs from it. Folder and file must belong to the user, and to nobody else
 who may write them: what is loaded runs with the user's rights.
 """
 
@@ -125,7 +125,7 @@ def build() -> str:
 
 
 def _compile(compiler: str, output: Path) -> None:
-    """Compile for this processor, or for any of its kind where the compiler cannot tell."""
+    """Compile for this processor, or for any of its kind where the compiler does not know it."""
     for tuned in TUNED:
         command = [compiler, *FLAGS, *filter(None, [tuned]), str(_SOURCES / "kernels.cpp"), "-o", str(output)]
         try:
@@ -147,7 +147,7 @@ def _key() -> str:
 
 
 def _processor() -> str:
-    """What tells processors with different instructions apart."""
+    """What distinguishes processors with different instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

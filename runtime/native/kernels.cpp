@@ -144,7 +144,7 @@ Coding coding_of(const ort::KernelInfo* info) {
   require(!coding.sends.empty() && coding.sends.size() <= weights.size() && all(coding.sends, finite) &&
               coding.sends.back() == 1.0f,
           "sends, one to T finite numbers of which the last is 1");
-  require(coding.reads >= 1 && coding.reads <= coding.heard(), "reads, which is none of the merged steps");
+  require(coding.reads >= 1 && coding.reads <= coding.received(), "reads, which is none of the merged steps");
   const std::size_t summed = coding.sends.size();
   for (std::size_t k = 0; k < coding.spikes.size(); ++k) {
     Spike& spike = coding.spikes[k];
@@ -558,14 +558,14 @@ class Encode : public Kernel {
   Coding coding_;
 };
 
-// More of a train's first steps in one slab: for those who hear them as one sum.
+// More of a train's first steps in one slab: for those who receive them as one sum.
 class Merge : public Kernel {
  public:
   explicit Merge(const ort::KernelInfo* info) : coding_(coding_of(info)) {}
 
   void compute(ort::KernelContext* context) const override {
     const Tensor train = batch_input(context, 0);
-    const int count = coding_.slabs_in(), sum = coding_.heard() - coding_.reads, made = count - sum;
+    const int count = coding_.slabs_in(), sum = coding_.received() - coding_.reads, made = count - sum;
     Dims dims = batch_of(train.dims, count);
     const std::size_t size = product(dims);
     dims[0] *= made;
@@ -604,13 +604,13 @@ float otherwise<Clip>(int index) {
 }
 
 // A neuron of a layer, whose tensors hold all slabs, or one in steps, with a tensor for each slab (see
-// csscc.passes.lower.steps).
+// csscc.passes.lower.stepwise).
 template <class F, bool stepped = false>
 class Tsa : public Kernel {
  public:
   explicit Tsa(const ort::KernelInfo* info) : coding_(coding_of(info)), lanes_(lanes_of(info)) {
-    if (coding_.heard() > coding_.silent + 1)
-      throw std::runtime_error("a neuron fires before it heard all merged steps");
+    if (coding_.received() > coding_.silent + 1)
+      throw std::runtime_error("a neuron fires before it received all merged steps");
     configure(f_, info);
   }
 

@@ -67,7 +67,7 @@ struct Coding {
   bool rounded = false;       // spikes decided behind the last input say together a number rounded to a whole one
   bool constant = false;      // rate coding: the encoder sends the same current at each step
   std::vector<Spike> spikes;  // of step t = 1..T, at index t - 1
-  std::vector<float> merged;  // weights of the first steps, which are heard as one sum
+  std::vector<float> merged;  // weights of the first steps, which are received as one sum
   int reads = 1;              // how many of them are one slab already
   std::vector<float> sends;   // weights of the first spikes, which leave in one slab
   // The largest number that spikes which share the last target can say, where that is rounded and their digits are
@@ -76,7 +76,7 @@ struct Coding {
   float most = std::numeric_limits<float>::infinity();  // the largest magnitude that is sent
 
   int T() const { return static_cast<int>(spikes.size()); }
-  int heard() const { return static_cast<int>(merged.size()); }
+  int received() const { return static_cast<int>(merged.size()); }
   int slabs_in() const { return T() - reads + 1; }
   int slabs_out() const { return T() - static_cast<int>(sends.size()) + 1; }
   float q(int t) const { return spikes[static_cast<std::size_t>(t) - 1].q; }
@@ -313,7 +313,7 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
   }
 }
 
-// What arrives at step t, which is the first heard or a later one; the first is a sum, formed in `sum` if it has to be.
+// What arrives at step t, which is the first received or a later one; the first is a sum, formed in `sum` if it has to be.
 template <class F, class Currents>
 const float* arriving(const Coding& coding, const Block<F, Currents>& block, int input, int t, float* sum) {
   const auto slab = [&](int index) {
@@ -321,7 +321,7 @@ const float* arriving(const Coding& coding, const Block<F, Currents>& block, int
     if constexpr (!F::window) fetch(z + block.in, block.in);
     return z;
   };
-  if (t > coding.heard() || coding.reads == coding.heard()) return slab(t - coding.reads);
+  if (t > coding.received() || coding.reads == coding.received()) return slab(t - coding.reads);
   add(slab(0), coding.merged[static_cast<std::size_t>(coding.reads) - 1], true, block.in, sum);
   for (int step = coding.reads; step < t; ++step)
     add(slab(step - coding.reads + 1), coding.merged[static_cast<std::size_t>(step)], false, block.in, sum);
@@ -337,11 +337,11 @@ struct Step {
   float* membrane[2];
   const float *parameter[2], *theta;
 
-  float hear(int i, std::size_t j) const { return membrane[i][j] = before[i][j] + z[i][j] * q; }
+  float receive(int i, std::size_t j) const { return membrane[i][j] = before[i][j] + z[i][j] * q; }
 
   float operator()(std::size_t j) const {
     const float *a = parameter[0], *b = parameter[1];
-    const float h = hear(0, j), g = F::inputs > 1 ? hear(1, j) : 0;
+    const float h = receive(0, j), g = F::inputs > 1 ? receive(1, j) : 0;
     const float y = f(h, g, F::parameters > 0 ? a[j] : 0, F::parameters > 1 ? b[j] : 0);
     return cut(F::homogeneous ? y : y / theta[j], most);
   }
@@ -358,11 +358,11 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
   std::fill_n(sent, out, 0.0f);
   const Spike* next = coding.spikes.data();
   const Spike* const last = next + coding.T() - 1;
-  for (int t = coding.heard(); t <= coding.T(); ++t) {
+  for (int t = coding.received(); t <= coding.T(); ++t) {
     Step<F> step{f,  coding.q(t), coding.most, {}, {}, {membrane[0], membrane[1]},
                  {block.parameter[0], block.parameter[1]}, block.theta};
     for (int i = 0; i < F::inputs; ++i) {
-      step.before[i] = t == coding.heard() ? block.bias[i] : membrane[i];
+      step.before[i] = t == coding.received() ? block.bias[i] : membrane[i];
       step.z[i] = arriving(coding, block, i, t, membrane[i]);
     }
     const Spike* const end = t == coding.T() ? last + 1 : next + (t > coding.silent);  // of those decided now
@@ -378,7 +378,7 @@ void tsa(const F& f, const Coding& coding, const Block<F, Currents>& block, floa
     if (F::window || next == end) {
       for (int i = 0; i < F::inputs; ++i) {
 #pragma omp simd
-        for (std::size_t j = 0; j < in; ++j) step.hear(i, j);
+        for (std::size_t j = 0; j < in; ++j) step.receive(i, j);
       }
     }
     if (next == end) continue;

@@ -18,7 +18,7 @@ import numpy as np
 from tests.fuzz.ground import ground
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-ENDED = {  # a sweep says 130 to both; an interpreter that ends is killed by what it hears no more
+ENDED = {  # a sweep says 130 to both; an interpreter that ends is killed by what it receives no more
     signal.SIGKILL: (-9,),
     signal.SIGINT: (130, -2),
     signal.SIGTERM: (143, 130, -15),

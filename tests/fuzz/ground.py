@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.helpers import parse, small_classifier
 
-FORMS = ("steps", "unrolled", "scan", "stream")
+FORMS = ("stepwise", "unrolled", "scan", "stream")
 TEXTS = {
     "dense": "g (float[N,4] x) => (float[N,4] y) <float[4,4] w> { a = MatMul(x, w) b = Relu(a) y = MatMul(b, w) }",
     "conv": """g (float[N,2,8,8] x) => (float[N,3] y) <float[2,2,3,3] w, float[4,2,1,1] v, float[4,3] u>

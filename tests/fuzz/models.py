@@ -47,7 +47,7 @@ def commanded(rng: random.Random, model: bytes, samples: np.ndarray) -> Case:
             "3",
             "-q",
             "--form",
-            rng.choice(("steps", "unrolled", "scan", "stream")),
+            rng.choice(("stepwise", "unrolled", "scan", "stream")),
             "-o",
             "out.onnx",
         ),

@@ -18,7 +18,7 @@ import numpy as np
 
 from tests.fuzz.ground import ground
 
-NETWORKS, FORMS = ("attention", "classifier"), ("steps", "stream")
+NETWORKS, FORMS = ("attention", "classifier"), ("stepwise", "stream")
 THREADS = ("1", "2", "3")
 
 

@@ -12,10 +12,10 @@ from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
 from csscc.passes.convert.choose_tops import choose_tops
 from csscc.passes.convert.coding_error import CodingError
-from csscc.passes.convert.correct_bias import pays
+from csscc.passes.convert.correct_bias import helps
 from csscc.passes.convert.judge import Judge
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
-from csscc.runtime.observe import kept_apart
+from csscc.runtime.observe import held_out
 from csscc.statistics import Histogram
 from tests.helpers import calibrated, network_of, parse, random_feeds, run, source_of
 
@@ -101,10 +101,10 @@ def test_two_histograms_are_one(rng):
         assert (np.abs(both.percentile(percent) - np.percentile(wanted, percent, axis=1)) < 4 * bins + 0.05).all()
 
 
-def test_every_fourth_sample_is_kept_apart_whatever_the_batches():
-    numbers = [kept_apart(size, before, 4) for size, before in ((3, 0), (1, 3), (6, 4))]
+def test_every_fourth_sample_is_held_out_whatever_the_batches():
+    numbers = [held_out(size, before, 4) for size, before in ((3, 0), (1, 3), (6, 4))]
     assert np.flatnonzero(np.concatenate(numbers)).tolist() == [3, 7]
-    assert not kept_apart(5, 0, 0).any()
+    assert not held_out(5, 0, 0).any()
 
 
 def test_the_judge_sees_samples_that_set_no_top():
@@ -122,7 +122,7 @@ def test_the_judge_sees_samples_that_set_no_top():
 def test_it_takes_what_errs_least():
     model, coding = parse(TEXT), Coding(T=8, beta=2.0)
     source = source_of(model, samples=64)
-    network = calibrated(model, coding, source=source, keep_apart=True)
+    network = calibrated(model, coding, source=source, hold_out=True)
     ChooseAmplitudes(source).apply(network)
     assert ChooseAmplitudes(source).apply(network) == 0
     judge = Judge(network, source)
@@ -136,8 +136,8 @@ def test_biases_are_corrected_only_where_it_pays():
     """A coarse code of small values shifts means; a fine one does not."""
     model = parse(TEXT)
     source = source_of(model, samples=64)
-    assert not pays(calibrated(model, Coding(T=12, beta=2.0), source=source), source)
+    assert not helps(calibrated(model, Coding(T=12, beta=2.0), source=source), source)
     coarse = calibrated(model, Coding(T=12, beta=2.0), source=source)
     coarse.amplitudes["r"] = np.asarray(run(model, random_feeds(model, batch=8))["y"].std() * 2.0)
     judge = Judge(coarse, source)
-    assert pays(coarse, source) == (judge.error(coarse, centred=True) < 0.9 * judge.error(coarse))
+    assert helps(coarse, source) == (judge.error(coarse, centred=True) < 0.9 * judge.error(coarse))

@@ -1,4 +1,4 @@
-"""CorrectBias: what neurons hear is on average what the ANN's units hear, measured in onnxruntime."""
+"""CorrectBias: what neurons receive is on average what the ANN's units receive, measured in onnxruntime."""
 
 from __future__ import annotations
 

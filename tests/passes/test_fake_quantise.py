@@ -12,7 +12,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.correct_bias import CorrectBias
-from csscc.passes.convert.fake_quantise import fake_quantised, heard_tensors, mean_name
+from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.snap_weights import SnapWeights
 from tests.helpers import calibrated, parse, random_feeds, run, source_of, spiking
@@ -29,10 +29,10 @@ g (float[N,3,8,8] x) => (float[N,2,8,8] y) <float[5,3,3,3] W, float[5] b, float[
 def _answers(model: onnx.ModelProto, network, feeds):
     ann = onnx.ModelProto()
     ann.CopyFrom(model)
-    heard = [n for n in heard_tensors(network) if n != "y"]
-    ann.graph.output.extend(onnx.ValueInfoProto(name=n) for n in heard)
+    received = [n for n in received_tensors(network) if n != "y"]
+    ann.graph.output.extend(onnx.ValueInfoProto(name=n) for n in received)
     values = run(ann, feeds)
-    means = {mean_name(n): values[n].mean(axis=0) for n in (*heard, "y")}
+    means = {mean_name(n): values[n].mean(axis=0) for n in (*received, "y")}
     return run(export_model(replace(network, graph=fake_quantised(network))), {**feeds, **means})["y"], values["y"]
 
 

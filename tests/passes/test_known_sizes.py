@@ -87,7 +87,7 @@ def test_declines(text):
     assert ops(network) == before
 
 
-def test_sizes_follow_strides_and_keep_apart():
+def test_sizes_follow_strides_and_hold_out():
     model = parse(
         "g (float[N,3,H,W] x) => (float[N,4,A,B] y) <float[4,3,3,3] K> { y = Conv <strides = [8, 8], pads = [1,1,1,1]> (x, K) }"
     )

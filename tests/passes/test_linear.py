@@ -15,7 +15,7 @@ import pytest
 from csscc.dialect.adapter import export_model
 from csscc.dialect.rewrite import constant
 from csscc.passes.linear import LINEAR
-from csscc.passes.linear.factors import ONE, along, behind_batch, compress, constant_over, spread
+from csscc.passes.linear.factors import ONE, after_batch, along, compress, constant_over, spread
 from tests.helpers import assert_equal_outputs, initializer, network_of, node_of, parse, random_feeds, run
 
 RNG = np.random.default_rng(3)
@@ -660,7 +660,7 @@ def test_factors_as_arrays():
         assert np.array_equal(along(spread(vector, 4, axis), 4, axis), vector)
     assert along(spread(vector, 4, 2), 4, 1) is None
     assert along(np.asarray(2.0), 4, 1) == 2.0
-    assert behind_batch(vector, 4).shape == (1, 1, 4)
+    assert after_batch(vector, 4).shape == (1, 1, 4)
     assert compress(np.full((2, 3), 7.0)).shape == ()
     assert compress(np.broadcast_to(vector.reshape(4, 1), (4, 3))).shape == (4, 1)
     assert constant_over(spread(vector, 4, 1), 4, [2, 3])

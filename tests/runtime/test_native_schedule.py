@@ -1,4 +1,4 @@
-"""Native neurons that hear, read and send sums of steps, against their recurrence in NumPy, bit for bit."""
+"""Native neurons that receive, read and send sums of steps, against their recurrence in NumPy, bit for bit."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.usefixtures("kernels")
 
 @dataclass(frozen=True)
 class Schedule:
-    """Coding and sums of one node; `heard` steps are one sum, `reads` of them one slab, and `sends` spikes another."""
+    """Coding and sums of one node; `received` steps are one sum, `reads` of them one slab, `sends` spikes another."""
 
     T: int
     beta: float
     silent: int = 0
-    heard: int = 1
+    received: int = 1
     reads: int = 1
     sends: int = 1
     negative: bool = True
@@ -61,7 +61,7 @@ class Schedule:
             "negative": int(self.negative),
             "thresholds": self.thresholds.tolist(),
             "rounded": int(self.rounded),
-            "merged": self.head(self.heard),
+            "merged": self.head(self.received),
             "reads": self.reads,
             "sends": self.head(self.sends),
         }
@@ -81,8 +81,8 @@ def added(spikes: Array, weights: Sequence[float]) -> Array:
 
 
 def arriving(slabs: Array, schedule: Schedule) -> Array:
-    """What is heard at steps m .. T, of T - reads + 1 slabs."""
-    weights = [F32(w) for w in schedule.head(schedule.heard)[schedule.reads - 1 :]]
+    """What is received at steps m .. T, of T - reads + 1 slabs."""
+    weights = [F32(w) for w in schedule.head(schedule.received)[schedule.reads - 1 :]]
     total = weights[0] * slabs[0]
     for w, slab in zip(weights[1:], slabs[1:], strict=False):
         total = total + w * slab
@@ -99,9 +99,9 @@ def neuron(
     partial: bool,
 ) -> tuple[Array, Array]:
     """Slabs that a neuron sends, and its residual."""
-    q, T, m = schedule.weights, schedule.T, schedule.heard
-    heard = [arriving(z, schedule) for z in currents]
-    membranes = [b + z[0] * q[m - 1] for b, z in zip(biases, heard, strict=True)]
+    q, T, m = schedule.weights, schedule.T, schedule.received
+    received = [arriving(z, schedule) for z in currents]
+    membranes = [b + z[0] * q[m - 1] for b, z in zip(biases, received, strict=True)]
     now = m
     spikes: list[Array] = []
     sent: Array = np.zeros((), F32)
@@ -114,7 +114,7 @@ def neuron(
 
     for k in range(1, T + 1):
         for t in range(now + 1, min(k + schedule.silent, T) + 1):
-            membranes = [h + z[t - m] * q[t - 1] for h, z in zip(membranes, heard, strict=True)]
+            membranes = [h + z[t - m] * q[t - 1] for h, z in zip(membranes, received, strict=True)]
             now = t
         with np.errstate(all="ignore"):
             y = activation(*membranes)
@@ -231,12 +231,12 @@ def schedules() -> Iterator[Schedule]:
     rng = np.random.default_rng(5)
     for T, beta in itertools.product(range(1, 13), BETAS):
         for silent in sorted({0, 1, T - 1, T, int(rng.integers(0, T + 1))}):
-            heard = int(rng.integers(1, min(silent + 1, T) + 1))
-            reads, sends = int(rng.integers(1, heard + 1)), int(rng.integers(1, T + 1))
+            received = int(rng.integers(1, min(silent + 1, T) + 1))
+            reads, sends = int(rng.integers(1, received + 1)), int(rng.integers(1, T + 1))
             negative = bool(rng.integers(0, 4))
             whole = not negative and bool(rng.integers(0, 2))
             rounded = negative and beta in (2.0, 3.0) and bool(rng.integers(0, 2))
-            yield Schedule(T, beta, silent, heard, reads, sends, negative, whole, rounded)
+            yield Schedule(T, beta, silent, received, reads, sends, negative, whole, rounded)
         most = min(4, T)
         yield Schedule(T, beta, most - 1, most, most, most, rounded=beta in (2.0, 3.0))
         yield Schedule(T, beta, most - 1, most, most, most, fires=0.8)
@@ -317,9 +317,9 @@ def test_a_constant_current() -> None:
 def test_merge(lanes: int) -> None:
     rng = np.random.default_rng(2)
     for T in range(1, 7):
-        for heard in range(1, T + 1):
-            for reads in range(1, heard + 1):
-                schedule = Schedule(T, 3.0, heard=heard, reads=reads)
+        for received in range(1, T + 1):
+            for reads in range(1, received + 1):
+                schedule = Schedule(T, 3.0, received=received, reads=reads)
                 train = rng.integers(-9, 10, (T - reads + 1, 2, 8, 5, 15)).astype(F32)
                 attributes = {name: schedule.attributes[name] for name in ("weights", "merged", "reads")}
                 (merged,) = run("Merge", {"s": folded(train)}, ["m"], attributes | {"lanes": lanes})
@@ -356,7 +356,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
         ({"reads": 4}, "reads"),
         ({"merged": [1.0] * 6}, "more merged steps"),
         ({"sends": [1.0] * 6}, "sends"),
-        ({"silent": 1}, "before it heard"),
+        ({"silent": 1}, "before it received"),
     ],
     ids=str,
 )

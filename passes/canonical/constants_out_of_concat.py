@@ -4,7 +4,7 @@
     after:   Add(Pad(x), [0, k])
 
 This is how a class token stands in front of the patches of a vision transformer. What is added becomes part of a
-bias, and the padding a linear operator. It does not fire along the batch axis, where sizes behind the batch are not
+bias, and the padding a linear operator. It does not fire along the batch axis, where sizes after the batch are not
 known, for constants that differ between samples, or where several computed tensors are concatenated.
 """
 
@@ -18,17 +18,17 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, insert_node, producer, set_inputs, sizes_behind_batch
+from csscc.dialect.rewrite import constant_tensor, insert_node, producer, set_inputs, sizes_after_batch
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
 from csscc.passes.linear.layout import concat_axis
 
 
 @dataclass(frozen=True)
-class ConstantsApart(BasePass):
+class ConstantsOutOfConcat(BasePass):
     """Rewrite concatenations of a core tensor and constants."""
 
-    name: ClassVar[str] = "constants-apart"
+    name: ClassVar[str] = "constants-out-of-concat"
 
     def apply(self, network: Network) -> int:
         """Return the number of operators rewritten."""
@@ -40,7 +40,7 @@ class ConstantsApart(BasePass):
 
 def _apart(graph: gs.Graph, node: gs.Node) -> int:
     after = node.outputs[0].shape
-    if not after or sizes_behind_batch(after) is None or any(not t.shape for t in node.inputs):
+    if not after or sizes_after_batch(after) is None or any(not t.shape for t in node.inputs):
         return 0
     axis = concat_axis(node)
     parts = [_one_sample(t) for t in node.inputs]
@@ -48,7 +48,7 @@ def _apart(graph: gs.Graph, node: gs.Node) -> int:
     if axis == 0 or len(computed) != 1 or len(parts) == 1:
         return 0
     place = computed[0]
-    own = sizes_behind_batch(node.inputs[place].shape)
+    own = sizes_after_batch(node.inputs[place].shape)
     if own is None:
         return 0
     values = np.concatenate([np.zeros((1, *own)) if p is None else p for p in parts], axis)
@@ -67,7 +67,7 @@ def _one_sample(tensor: gs.Tensor) -> NDArray[np.generic] | None:
     """What a constant holds for each sample, ``[1, ...]``; None for what is computed or differs between samples."""
     maker = producer(tensor)
     if maker is not None and maker.op == "Expand" and isinstance(maker.inputs[0], gs.Constant):
-        values, sizes = maker.inputs[0].values, sizes_behind_batch(tensor.shape)
+        values, sizes = maker.inputs[0].values, sizes_after_batch(tensor.shape)
         if sizes is None or (values.ndim > len(sizes) and values.shape[0] != 1):
             return None
         return np.broadcast_to(values, (1, *sizes))

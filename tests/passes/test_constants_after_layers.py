@@ -1,4 +1,4 @@
-"""ConstantsBehindLayers: a layer that reads spikes and a constant reads the spikes; its neurons know the constant."""
+"""ConstantsAfterLayers: a layer that reads spikes and a constant reads the spikes; its neurons know the constant."""
 
 # ruff: noqa: E501  (a test model is one line)
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from csscc.passes.canonical.load import load
-from csscc.passes.convert.constants_behind_layers import ConstantsBehindLayers
+from csscc.passes.convert.constants_after_layers import ConstantsAfterLayers
 from csscc.passes.convert.rescale import Rescale
 from csscc.pipeline import canonical
 from tests.helpers import assert_same_network, error, ops, parse, spiking
@@ -35,7 +35,7 @@ def test_the_constant_goes_behind(body):
     network = canonical(model)
     assert "Linear" not in ops(network)
     assert_same_network(model, network)
-    assert ConstantsBehindLayers().apply(network) == 0
+    assert ConstantsAfterLayers().apply(network) == 0
     assert error(model, spiking(model, None, Rescale()))["y"] < 0.05
 
 
@@ -52,5 +52,5 @@ def test_the_constant_goes_behind(body):
 def test_declines(body):
     network = load(parse(f"{HEAD} {WEIGHTS} {{ {body} }}"))
     before = ops(network)
-    assert ConstantsBehindLayers().apply(network) == 0
+    assert ConstantsAfterLayers().apply(network) == 0
     assert ops(network) == before

@@ -43,7 +43,7 @@ from csscc.passes.lower.folded import folded, is_in_steps, with_trains
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.nchwc import LAYOUT_DOMAIN
-from csscc.passes.lower.steps import down, pays
+from csscc.passes.lower.stepwise import down, is_fastest
 from csscc.passes.lower.targets import by_layer
 from csscc.runtime import native
 from csscc.runtime.reference import ReferenceRuntime
@@ -90,7 +90,7 @@ CODINGS = [
 def compiled(text: str, coding: Coding = CODINGS[0]) -> csscc.SNN:
     model = parse(text)
     numbers = {"T": coding.T, "beta": coding.beta, "silent": coding.silent, "negative": coding.negative}
-    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form="steps", **numbers)
+    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form="stepwise", **numbers)
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
@@ -186,7 +186,7 @@ def test_the_graph_has_as_many_nodes(snn: csscc.SNN) -> None:
 def test_what_is_no_image_stays_in_one_tensor() -> None:
     dense = compiled(DENSE)
     assert not is_in_steps(dense.file)
-    assert not pays(dense.model)
+    assert not is_fastest(dense.model)
     decoder = compiled(DECODER).file
     domains = [(n.op_type, n.domain) for n in decoder.graph.node]
     assert ("MatMul", "") in domains
@@ -197,12 +197,12 @@ def test_what_is_no_image_stays_in_one_tensor() -> None:
 
 def test_steps_pay_where_most_neurons_are_in_blocks() -> None:
     expected = {"residual": True, "fire": True, "cropped": True, "odd channels": False}
-    for name, pay in expected.items():
+    for name, fastest in expected.items():
         model = parse(NETWORKS[name])
         snn = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5)
-        assert pays(snn.model) == pay
-        assert is_in_steps(snn.file) == pay
-        assert snn.facts.options["form"] == ("steps" if pay else "unrolled")
+        assert is_fastest(snn.model) == fastest
+        assert is_in_steps(snn.file) == fastest
+        assert snn.facts.options["form"] == ("stepwise" if fastest else "unrolled")
 
 
 def test_heads_of_an_attention_are_no_images() -> None:
@@ -218,7 +218,7 @@ def test_heads_of_an_attention_are_no_images() -> None:
           s = MatMul(q2, k2) p = Softmax <axis = -1> (s) a = MatMul(p, v2) a1 = Transpose <perm = [0,2,1,3]> (a)
           a2 = Reshape(a1, whole) m = ReduceMean <keepdims = 0> (a2, axes) y = MatMul(m, o) }"""
     )
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=5, form="steps")
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=5, form="stepwise")
     domains = {n.name: n.domain for n in snn.file.graph.node if n.op_type in ("Conv", "TSAAttend")}
     assert sorted(domains.values()) == [DOMAIN, STEPS_DOMAIN]
 
@@ -285,7 +285,7 @@ def test_weights_stay_as_they_are(tmp_path: Path, channels: int, f: str) -> None
 def test_one_bias_for_channels_that_fill_no_block() -> None:
     """Which without a correction of biases is that of a convolution without one."""
     model = parse(APART.format(c=24, f="Relu(a)", g="Relu(b)"))
-    snn = csscc.compile(model, random_feeds(model), check_samples=0, correct_bias=False, T=5, form="steps")
+    snn = csscc.compile(model, random_feeds(model), check_samples=0, correct_bias=False, T=5, form="stepwise")
     assert is_in_steps(snn.file)
     assert not any(a.name == "channels" for node in snn.file.graph.node for a in node.attribute)
     assert_same_spikes(snn.file)
@@ -331,7 +331,7 @@ TWO = """g (float[N,3,6,6] x, float[M,3,6,6] u) => (float[N,4,6,6] y, float[M,4,
 
 def test_a_network_with_two_batches() -> None:
     model = parse(TWO)
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=4, check_samples=0, form="steps")
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=4, check_samples=0, form="stepwise")
     feeds = random_feeds(model, batch=5)
     feeds["u"] = feeds["u"][:2]
     expected = ReferenceRuntime(snn.model).run(feeds)
@@ -393,7 +393,7 @@ def test_some_reciprocals_are_not_exact_and_most_are() -> None:
 
 
 def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, str]:
-    """A neuron that hears nothing but its bias, by layer, behind a convolution by zero."""
+    """A neuron that receives nothing but its bias, by layer, behind a convolution by zero."""
     channels = len(bias)
     own = {"kernel_shape": [1, 1]} if "Pool" in op else {}
     encoder, neuron, readout = (attributes(s, o) for s, o in (
@@ -545,13 +545,13 @@ def test_a_train_with_readers_that_merge_different_numbers() -> None:
 def test_a_file_in_steps_and_one_by_layer_are_one_network_to_every_tool(tmp_path: Path) -> None:
     model = parse(NETWORKS["residual"])
     x = random_feeds(model, batch=16)
-    made = {form: csscc.compile(model, x, T=6, form=form) for form in ("steps", "unrolled")}
+    made = {form: csscc.compile(model, x, T=6, form=form) for form in ("stepwise", "unrolled")}
     results = {}
     for form, snn in made.items():
         path = tmp_path / f"{form}.onnx"
         snn.save(path)
-        assert is_in_steps(onnx.load(path)) == (form == "steps")
+        assert is_in_steps(onnx.load(path)) == (form == "stepwise")
         assert spelled(csscc.load(path).model) == spelled(snn.model)
         results[form] = evaluate(model, path, x)
-    assert results["steps"].layers == results["unrolled"].layers
-    assert results["steps"].output_error == pytest.approx(results["unrolled"].output_error, rel=1e-4)
+    assert results["stepwise"].layers == results["unrolled"].layers
+    assert results["stepwise"].output_error == pytest.approx(results["unrolled"].output_error, rel=1e-4)

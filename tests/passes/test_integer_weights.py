@@ -1,4 +1,4 @@
-"""WholeWeights, FineWeights and SplitInputs: quantisers read sums that are exact."""
+"""IntegerWeights, FineWeights and SplitInputs: quantisers read sums that are exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 import csscc
 from csscc.coding.coding import Coding
-from csscc.passes.convert.whole_weights import step_of, steps_of
+from csscc.passes.convert.integer_weights import step_of, steps_of
 from tests.helpers import parse, run
 
 
@@ -34,7 +34,7 @@ def test_a_layer_has_one_step_or_one_for_each_channel() -> None:
     assert steps_of(np.random.default_rng(0).standard_normal((2, 40))) is None
 
 
-def test_whole_weights_stay_whole_and_biases_too() -> None:
+def test_integer_weights_stay_whole_and_biases_too() -> None:
     rng = np.random.default_rng(1)
     numbers, bias = rng.integers(-127, 128, (5, 8)), rng.integers(-500, 500, 8)
     text = """g (float[N,5] x) => (float[N,3] y)

@@ -1,10 +1,10 @@
-"""Move a constant that is added to spikes behind the layer that reads the sum.
+"""Move a constant that is added to spikes after the layer that reads the sum.
 
     before:  neuron -> Mul(a) -> Add(c) -> Conv(w, b)
     after:   neuron -> Mul(a) -> Conv(w, b) -> Add(w * c)
 
 So it stands where `FuseBatchNorm` found a BatchNormalization between an activation and a padded convolution: at the
-borders, where zeros stand in for neighbours, its shift counts for less, so no bias per channel can replace it. Behind
+borders, where zeros stand in for neighbours, its shift counts for less, so no bias per channel can replace it. After
 the layer it is a constant of its neurons, one for each, and the layer reads spikes.
 
 It does not fire where something else than layers with weights reads the sum, where the sum is of currents, or where the
@@ -30,7 +30,7 @@ from csscc.dialect.rewrite import (
     is_output,
     producer,
     replace_input,
-    sizes_behind_batch,
+    sizes_after_batch,
     unique_name,
 )
 from csscc.passes.base import BasePass
@@ -42,10 +42,10 @@ from csscc.passes.linear.weighted import WeightedOp
 
 
 @dataclass(frozen=True)
-class ConstantsBehindLayers(BasePass):
+class ConstantsAfterLayers(BasePass):
     """Let layers read spikes where they read spikes and a constant."""
 
-    name: ClassVar[str] = "constants-behind-layers"
+    name: ClassVar[str] = "constants-after-layers"
 
     def apply(self, network: Network) -> int:
         """Return the number of constants moved."""
@@ -57,12 +57,12 @@ class ConstantsBehindLayers(BasePass):
 
 
 def _move(graph: gs.Graph, node: gs.Node, regions: Regions) -> bool:
-    """Move the constant that `node` adds behind all its readers."""
+    """Move the constant that `node` adds after all its readers."""
     if node.op not in ("Add", "Sub") or regions.roles.get(node.name) != "linear":
         return False
     index = next((i for i in (0, 1) if constant(node, i) is not None), None)
     total = node.outputs[0]
-    sizes = sizes_behind_batch(total.shape)
+    sizes = sizes_after_batch(total.shape)
     if index != 1 or sizes is None or is_output(graph, total) or not _of_neurons(node.inputs[0], regions):
         return False
     readers = list({id(r): r for r in total.outputs}.values())
@@ -73,7 +73,7 @@ def _move(graph: gs.Graph, node: gs.Node, regions: Regions) -> bool:
         return False
     added = operand_factor(node, index) * (-1 if node.op == "Sub" else 1)
     for reader in readers:
-        _behind(graph, reader, np.broadcast_to(added, sizes))
+        _after(graph, reader, np.broadcast_to(added, sizes))
     for reader in readers:
         replace_input(reader, total, node.inputs[0])
     return True
@@ -87,7 +87,7 @@ def _of_neurons(tensor: gs.Tensor, regions: Regions) -> bool:
     return node is not None and regions.roles[node.name] == "neuron"
 
 
-def _behind(graph: gs.Graph, reader: gs.Node, added: Factor) -> None:
+def _after(graph: gs.Graph, reader: gs.Node, added: Factor) -> None:
     """Add what the weights of `reader` make of a constant to what it makes."""
     weights = gs.Node(reader.op, reader.name, dict(reader.attrs), list(reader.inputs[:2]), [gs.Variable("made")])
     model = single_node_model(weights, np.dtype(np.float32))

@@ -51,10 +51,10 @@ PRECISION = 2.0**-21  # of float32 numbers that were multiplied two or three tim
 
 
 @dataclass(frozen=True)
-class WholeWeights(BasePass):
+class IntegerWeights(BasePass):
     """Let quantisers read sums of whole numbers."""
 
-    name: ClassVar[str] = "whole-weights"
+    name: ClassVar[str] = "integer-weights"
 
     def apply(self, network: Network) -> int:
         """Return the number of currents whose weights became whole numbers."""
@@ -92,7 +92,7 @@ def _whole(network: Network, view: Spiking[gs.Tensor], index: int) -> bool:
     if maker is not None:  # what is known before time starts
         share = constant_tensor(graph, f"{view.name}_share", compress(1 / unit))
         maker.inputs[0] = insert_node(graph, "Mul", f"{maker.name}_shared", [maker.inputs[0], share])
-    bias = _nearly_whole(np.asarray(constant_part(view, index), np.float64) / unit)
+    bias = _nearly_integer(np.asarray(constant_part(view, index), np.float64) / unit)
     set_constant_part(graph, view, index, compress(bias))
     view.set_parameter(index, constant_tensor(graph, f"{view.name}_factor", compress(_factor(view, index, unit))))
     return True
@@ -181,7 +181,7 @@ def step_of(values: Factor) -> float | None:
         return 1.0
     for parts in range(1, PARTS + 1):
         step = magnitudes[0] / parts
-        for _ in range(2):  # once more with the step that all of them say together
+        for _ in range(2):  # once more with the step that all of them have together
             counts = np.rint(magnitudes / step)
             if counts[-1] > LARGEST or (np.abs(magnitudes / step - counts) > 2 * PRECISION * counts[-1]).any():
                 break
@@ -198,7 +198,7 @@ def _as_float32(step: float, counts: Factor, magnitudes: Factor) -> float:
     return float(next(right, step))
 
 
-def _nearly_whole(values: Factor) -> Factor:
+def _nearly_integer(values: Factor) -> Factor:
     """Values that are whole numbers but for rounding as such, the others as they are."""
     whole = np.rint(values)
     return np.where(np.abs(values - whole) <= 4 * PRECISION * np.abs(whole), whole, values)

@@ -1,4 +1,4 @@
-"""ConstantsApart: constants beside core tensors become padding and a sum."""
+"""ConstantsOutOfConcat: constants beside core tensors become padding and a sum."""
 
 # ruff: noqa: E501  (a test model is one line)
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from csscc.passes.canonical.constants_apart import ConstantsApart
+from csscc.passes.canonical.constants_out_of_concat import ConstantsOutOfConcat
 from csscc.passes.canonical.fold_constants import FoldConstants
 from tests.helpers import assert_same_network, network_of, ops, parse, settles
 
@@ -40,7 +40,7 @@ def model_of(middle: str, *, k: str = "1,1,5", size: int = 4, batch: str = "1", 
 def test_fires(model, left):
     network = network_of(model)
     FoldConstants().apply(network)
-    assert settles(ConstantsApart(), network)
+    assert settles(ConstantsOutOfConcat(), network)
     assert ops(network) == left
     assert_same_network(model, network)
 
@@ -57,7 +57,7 @@ def test_fires(model, left):
 def test_declines(model):
     network = network_of(model)
     before = ops(network)
-    assert ConstantsApart().apply(network) == 0
+    assert ConstantsOutOfConcat().apply(network) == 0
     assert ops(network) == before
 
 
@@ -66,4 +66,4 @@ def test_prologue_and_epilogue_stay():
         "g (float[1,3,5] x) => (float[1,5,2] y) <float[1,1,5] k, float[5,2] V, float[1,1,2] l> { c = Concat <axis = 1> (x, k) h = MatMul(c, V) y = Concat <axis = 1> (l, h) }"
     )
     network = network_of(model)
-    assert ConstantsApart().apply(network) == 0
+    assert ConstantsOutOfConcat().apply(network) == 0

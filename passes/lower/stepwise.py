@@ -65,7 +65,7 @@ def back(model: onnx.ModelProto) -> onnx.ModelProto:
     return folded(model)
 
 
-def pays(model: onnx.ModelProto) -> bool:
+def is_fastest(model: onnx.ModelProto) -> bool:
     """Whether onnxruntime runs the folded spiking network `model` faster in steps.
 
     So it does where most of its images come from neurons that are written for the layout of convolutions. Where few do,
@@ -244,7 +244,7 @@ class _Lowering:
         self.nodes.append(node)
 
     def _declare(self, name: str, *, every: bool) -> None:
-        """State the shape of a tensor's first slab, or of all, where nothing else tells that they have one batch."""
+        """State the shape of a tensor's first slab, or of all, where nothing else shows that they have one batch."""
         if name not in self.known or not self._dims(name):
             return
         batch = f"{self._dims(name)[0].dim_param or TIME_AND_BATCH}{PER_SLAB}"
