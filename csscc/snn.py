@@ -16,7 +16,9 @@ from csscc.dialect.macs import samples_at_once
 from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.network import Event
 from csscc.dialect.spiking import neurons
+from csscc.io.data import GIVEN, InputSpec, checked
 from csscc.io.files import save_model
+from csscc.io.items import as_array
 from csscc.measure.comparison import Comparison
 from csscc.measure.costs import Costs, costs_of
 from csscc.measure.opened import open_spiking
@@ -112,6 +114,9 @@ class SNN(Tabular):
 
         Returns:
             The array of the only output, or a dictionary by output name.
+
+        Raises:
+            RefusedError: the samples do not fit the network.
         """
         feeds = self._feeds(x)
         if runtime == "numpy":
@@ -144,9 +149,19 @@ class SNN(Tabular):
         return save_model(self.file, path)
 
     def _feeds(self, x: Any) -> dict[str, NDArray[Any]]:
-        if isinstance(x, Mapping):
-            return {k: np.asarray(v) for k, v in x.items()}
-        return {self.file.graph.input[0].name: np.asarray(x)}
+        given = x if isinstance(x, Mapping) else {self._specs[0].name: x}
+        return checked({str(name): as_array(value) for name, value in given.items()}, self._specs, GIVEN)
+
+    @cached_property
+    def _specs(self) -> tuple[InputSpec, ...]:
+        """What the inputs take; the batch is free, since samples are run in batches."""
+        specs = []
+        for value in self.model.graph.input:
+            kind = value.type.tensor_type
+            sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim[1:]]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            specs.append(InputSpec(value.name, (None, *sizes), dtype.name))
+        return tuple(specs)
 
 
 def load(path: str | Path) -> SNN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,10 @@ class Session:
             else:
                 self._session = ort.InferenceSession(source, options, providers=PROVIDERS)
         except Exception as error:
-            raise RefusedError(f"onnxruntime cannot load the model: {_reason(error)}") from error
+            raise RefusedError(
+                f"onnxruntime cannot load the model ({_reason(error)}); export it again, or install a newer "
+                "onnxruntime"
+            ) from error
         self.inputs: list[Any] = self._session.get_inputs()
         self.outputs: list[Any] = self._session.get_outputs()
 
@@ -120,14 +124,16 @@ class Session:
         try:
             values = self._session.run(names, dict(feeds))
         except Exception as error:
-            raise RefusedError(f"onnxruntime cannot run the model on this data: {_reason(error)}") from error
+            raise RefusedError(
+                f"onnxruntime cannot run the model ({_reason(error)}); are the samples prepared as for the network?"
+            ) from error
         return dict(zip(names, values, strict=True))
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What the inputs take; the first dimension is free."""
         for other in (i for i in self.inputs if not i.type.startswith("tensor(")):
-            raise RefusedError(f"input '{other.name}' takes {other.type}; csscc feeds tensors")
+            raise RefusedError(f"input '{other.name}' takes {other.type}; export it so that it takes a tensor")
         return tuple(InputSpec(i.name, (None, *i.shape[1:]), numpy_type(i.type).name) for i in self.inputs)
 
     def random_inputs(self, batch: int, seed: int = 0, sizes: Sizes | None = None) -> dict[str, NDArray[Any]]:
@@ -203,5 +209,6 @@ def numpy_type(kind: str) -> np.dtype[Any]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    """What onnxruntime says, in one line, without where in its own source it does so."""
+    text = " ".join(str(error).split())
+    return re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", text) or type(error).__name__

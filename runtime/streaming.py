@@ -50,7 +50,10 @@ class Streaming(Session):
         for node, stated in nodes:
             begin = stated["depth"] + stated.get("silent", 0) + 1
             if begin > most:
-                raise RefusedError(f"{node.op_type} '{node.name}' begins in run {begin:,}, too late for its layers")
+                raise RefusedError(
+                    f"{node.op_type} '{node.name}' begins in run {begin:,}, too late for its layers; compile the "
+                    "network again"
+                )
             train = range(begin, begin + len(stated["weights"]))
             self.steps = max(self.steps, train[-1])
             if node.op_type != DECODE:

@@ -57,6 +57,16 @@ def test_run_takes_arrays_and_dictionaries_in_both_runtimes(snn: csscc.SNN, x: n
     np.testing.assert_allclose(snn.run(x, runtime="numpy"), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+def test_run_takes_numbers_of_any_type_and_refuses_other_shapes(snn: csscc.SNN, x: np.ndarray, runtime: str) -> None:
+    expected = snn.run(x[:2], runtime=runtime)
+    np.testing.assert_array_equal(snn.run(x[:2].astype(np.float64), runtime=runtime), expected)
+    np.testing.assert_array_equal(snn.run({"x": x[:2]}, runtime=runtime), expected)
+    told = r"the samples given: input 'image' takes arrays of shape \[\?, 1, 8, 8\], .*; pass model-ready samples"
+    with pytest.raises(RefusedError, match=told):
+        snn.run(x[:2].reshape(2, 64), runtime=runtime)
+
+
 def test_the_form_changes_the_functions_and_nothing_else(snn: csscc.SNN, x: np.ndarray, tmp_path: Path) -> None:
     scanned = csscc.compile(digits_model(), calibration=x, T=6, silent=1, adjust=False, form="scan")
     for part in ("node", "initializer", "input", "output"):
@@ -166,7 +176,7 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
     [
         ({"T": 0}, UsageError, "T must be"),
         ({"preset": "best"}, UsageError, "preset 'best' is not known"),
-        ({"calibration": 3}, UsageError, "pass an array, a dict of arrays, or an iterable"),
+        ({"calibration": 3}, UsageError, "pass an array, a dict of arrays, an iterable, or a path"),
         ({"calibration": np.ones((4, 1, 9, 9), np.float32)}, RefusedError, "takes arrays of shape"),
         ({"calibration": "nowhere.npy"}, RefusedError, "nowhere.npy: no such file"),
     ],

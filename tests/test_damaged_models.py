@@ -90,14 +90,14 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an input without a type": (lambda m: m.graph.input[0].ClearField("type"), "x"),
     "no samples to take": (dims(0, 4), "takes no data"),
     "no features to take": (dims(4, 0), "takes no data"),
-    "weights of another shape": (weight(np.ones((3, 5), np.float32)), "cannot be inferred"),
+    "weights of another shape": (weight(np.ones((3, 5), np.float32)), "contradict each other"),
     "weights of no size": (weight(np.ones((4, 0), np.float32)), "shape|empty"),
     "weights of text": (weight(np.array([["a"] * 4] * 4, object)), "type|String|string"),
     "weights that are NaN": (weight(np.full((4, 4), np.nan, np.float32)), "not finite"),
     "weights that overflow": (weight(np.full((4, 4), 3e38, np.float32)), "NaN or infinite"),
     "weights cut off": (lambda m: setattr(m.graph.initializer[0], "raw_data", b"1234567"), "w"),
-    "weights elsewhere": (external, "external data cannot be read"),
-    "a function of itself": (recursive, "cannot be inlined"),
+    "weights elsewhere": (external, "weights in other files cannot be read"),
+    "a function of itself": (recursive, "or by itself"),
 }
 
 

@@ -156,7 +156,7 @@ def test_bad_samples_are_refused_in_every_kind(tmp_path: Path, kind: str, fault:
     data = file_of(tmp_path, kind, make())
     with pytest.raises(RefusedError, match=message) as caught:
         read_all(data)
-    where = str(data) if isinstance(data, str | Path) else "calibration"
+    where = str(data) if isinstance(data, str | Path) else "the samples given"
     assert str(caught.value).startswith(where)
 
 
@@ -178,7 +178,7 @@ def test_an_input_without_an_array() -> None:
 
 
 def test_inputs_of_different_length() -> None:
-    with pytest.raises(RefusedError, match=r"different numbers of samples \[3, 4\]"):
+    with pytest.raises(RefusedError, match=r"have 3 and 4 samples; give as many of each"):
         read_all({"a": np.ones((4, 2)), "b": np.ones((3, 3), int)}, TWO)
 
 
@@ -211,7 +211,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, message: str) -> N
 
 @pytest.mark.parametrize("data", [3, 2.5, object()])
 def test_other_objects_are_wrong_usage(data: Any) -> None:
-    with pytest.raises(UsageError, match="pass an array, a dict of arrays, or an iterable"):
+    with pytest.raises(UsageError, match="pass an array, a dict of arrays, an iterable, or a path"):
         open_source(data, ONE)
 
 

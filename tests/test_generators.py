@@ -76,7 +76,7 @@ def test_what_is_said_of_what_it_may_not_make(kind: str) -> None:
     make, told = WRONG[kind]
     with pytest.raises(RefusedError) as caught:
         read(make)
-    assert str(caught.value).startswith("calibration iterable: ")
+    assert str(caught.value).startswith("the samples given: ")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -95,10 +95,10 @@ class Odd:
     ("data", "told"),
     [
         (Odd(), "Odd: fails (OSError: gone), in test_generators.py"),
-        (lambda: Odd(), "iterable: fails (OSError: gone), in test_generators.py"),
-        ({"x": Odd()}, "arrays: holds a dict that is no array"),
-        ({"x": [[1.0], [1.0, 2.0]]}, "arrays: holds a dict that is no array; wanted are arrays"),
-        ({"x": "text"}, "arrays: holds a str for 'x'; wanted are arrays"),
+        (lambda: Odd(), "given: fails (OSError: gone), in test_generators.py"),
+        ({"x": Odd()}, "given: holds a dict that is no array"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "given: holds a dict that is no array; wanted are arrays"),
+        ({"x": "text"}, "given: holds a str for 'x'; wanted are arrays"),
         ({3: X, None: X}, "no array for the network's input 'x'; it has ['3', 'None']"),
         ({"x": X, "y": Odd()}, "labels (y) are no array (gone)"),
         ({"x": X, "y": [1, [2]]}, "labels (y) are no array"),

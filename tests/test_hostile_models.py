@@ -106,8 +106,8 @@ OPTIONAL = helper.make_optional_type_proto(FLOATS)
 MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
 MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
     "functions that double": (doubling(18), "more than 100,000 nodes"),
-    "functions that call each other": (doubling(limits.CALLS + 1), "cannot be inlined"),
-    "an element type that is none": (changed(element_type(99)), "data type 99, which ONNX does not have"),
+    "functions that call each other": (doubling(limits.CALLS + 1), "or by itself"),
+    "an element type that is none": (changed(element_type(99)), "data type 99, which ONNX lacks"),
     "an element type that NumPy lacks": (changed(element_type(TensorProto.FLOAT8E5M2)), "FLOAT8E5M2"),
     "weights of no type": (changed(weights_of_type(99)), "'w' is of data type 99"),
     "weights of undefined type": (changed(weights_of_type(0)), "data type 0"),

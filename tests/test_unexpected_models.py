@@ -92,8 +92,8 @@ def segment(m: onnx.ModelProto) -> None:
 
 UNREADABLE: dict[str, tuple[Change, str]] = {
     "a node that makes nothing": (no_outputs, "not valid ONNX"),
-    "an inferred type that is none": (window, "cannot be inferred|not valid ONNX"),
-    "a cast to no type": (cast, "cannot be inferred|not valid ONNX"),
+    "an inferred type that is none": (window, "contradict each other|not valid ONNX"),
+    "a cast to no type": (cast, "contradict each other|not valid ONNX"),
     "an output that is no tensor": (opaque, "output 'y' is of the kind opaque_type"),
     "weights in a branch": (weights_of_a_branch, "'v' of shape [99, 4] takes 1,584 bytes"),
     "sparse weights in a branch": (sparse_weights_of_a_branch, "sparse tensor"),

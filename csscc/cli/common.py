@@ -33,9 +33,9 @@ def number(text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a number") from error
+        raise click.BadParameter(f"{text!r} is not a number; give one such as 1.5") from error
     if not math.isfinite(value):
-        raise click.BadParameter(f"{text!r} is not a finite number")
+        raise click.BadParameter(f"{text!r} is not a finite number; give one such as 1.5")
     return value
 
 
@@ -43,7 +43,7 @@ def budget(text: str) -> float:
     """A number that is not negative."""
     value = number(text)
     if value < 0:
-        raise click.BadParameter(f"{value:g} is less than 0")
+        raise click.BadParameter(f"{value:g} is less than 0; give 0 or more")
     return value
 
 

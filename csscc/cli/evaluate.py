@@ -97,9 +97,13 @@ def evaluate_command(
     if max_loss is not None:
         lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
         if lost is None:
-            raise NotMetError("no loss can be stated: the data has no labels and the network no classes")
+            raise NotMetError(
+                "no loss can be stated: the data has no labels and the network no classes; leave --max-loss out"
+            )
         if lost > max_loss:
-            raise NotMetError(f"the loss of {lost:.2f} points exceeds the budget of {max_loss:g}")
+            raise NotMetError(
+                f"the loss of {lost:.2f} points exceeds the budget of {max_loss:g}; csscc diagnose names its cause"
+            )
 
 
 def show(result: Evaluation) -> None:

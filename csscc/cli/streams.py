@@ -33,7 +33,9 @@ def printing(stream: TextIO) -> Iterator[None]:
     except OSError as error:
         go_nowhere(stream)
         if stream is sys.stdout:
-            raise RefusedError(f"what is printed cannot be written ({error.strerror})") from error
+            raise RefusedError(
+                f"what is printed cannot be written ({error.strerror}); print to another place"
+            ) from error
 
 
 def go_nowhere(stream: TextIO) -> None:

@@ -138,7 +138,8 @@ def tune_command(
     elif not quiet:
         _show(result, output)
     if not result.holds:
-        warn(f"no setting keeps the loss within {max_loss:g}; the one that loses least was written")
+        told = f"no setting keeps the loss within {max_loss:g}; the one that loses least was written"
+        warn(f"{told}; allow a larger --max-loss, or larger --T")
     return 0 if result.holds else 1
 
 

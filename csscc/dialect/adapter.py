@@ -176,7 +176,7 @@ def infer_shapes(network: Network) -> None:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, *ODD) as error:
         raise RefusedError(
-            f"the model's types and shapes cannot be inferred: {' '.join(str(error).split())}"
+            f"the model's types and shapes contradict each other ({' '.join(str(error).split())}); export it again"
         ) from error
     tensors = graph.tensors()
     for info in (*model.graph.value_info, *model.graph.output):

@@ -54,7 +54,8 @@ def refuse_other_version(model: onnx.ModelProto) -> None:
     other = other_version(model)
     if other is not None:
         raise RefusedError(
-            f"its spiking operators are of version {other.version} of the domain {other.domain}, this csscc knows "
+            f"the file's spiking operators are of version {other.version} of the domain {other.domain}, this csscc "
+            "knows "
             f"version {VERSIONS[other.domain]}; compile the network again (onnxruntime runs the file as it is)"
         )
 

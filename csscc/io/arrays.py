@@ -50,7 +50,9 @@ def read_arrays(path: Path, only: str, wanted: Collection[str]) -> dict[str, NDA
                 }
     except _DAMAGED as error:
         told = str(error) or type(error).__name__
-        raise RefusedError(f"{path}: cannot be read as NumPy data ({told})") from error
+        raise RefusedError(
+            f"{path}: cannot be read as NumPy data ({told}); save it with numpy.save or savez"
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
@@ -74,7 +76,7 @@ def _array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:
         most = f"{limits.ARRAY_BYTES / 2**30:g} GiB"
         raise RefusedError(f"{where}: an array of {takes:,} bytes, more than {most}; pass file.py:function, in parts")
     if begins + takes > size:
-        raise RefusedError(f"{where}: cannot be read as NumPy data (an array of {takes:,} bytes, {size:,} are there)")
+        raise RefusedError(f"{where}: is cut off: an array of {takes:,} bytes, {size:,} are there; save it again")
     file.seek(0)
     array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return array

@@ -23,6 +23,7 @@ from csscc.io.labels import class_numbers, labels_of_images
 
 Arrays = Mapping[str, NDArray[Any]]
 IMAGES_AT_ONCE = 16
+GIVEN = "the samples given"  # what messages call those that come from no file
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,9 @@ def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str
         arrays[spec.name] = _fitted(np.asarray(chunk[key]), spec, where)
     lengths = {len(a) for a in arrays.values()}
     if len(lengths) > 1:
-        raise RefusedError(f"{where}: the inputs have different numbers of samples {sorted(lengths)}")
+        raise RefusedError(
+            f"{where}: the inputs have {' and '.join(map(str, sorted(lengths)))} samples; give as many of each"
+        )
     return arrays
 
 
@@ -188,12 +191,15 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
         )
     target = np.dtype(spec.dtype)
     if array.dtype.kind not in "biuf" or (target.kind in "iub" and array.dtype.kind == "f"):
-        raise RefusedError(f"{where}: input '{spec.name}' takes {target.name}, but these are {array.dtype.name}")
+        told = f"takes {target.name}, but these are {array.dtype.name}; convert them"
+        raise RefusedError(f"{where}: input '{spec.name}' {told}")
     if target.kind in "iub" and array.size:  # a cast would wrap around, or take any number for true
         low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
         if array.min() < low or array.max() > high:
             takes, found = f"takes {target.name}, {low} to {high}", f"from {array.min()} to {array.max()}"
-            raise RefusedError(f"{where}: input '{spec.name}' {takes}, but these are {found}")
+            raise RefusedError(
+                f"{where}: input '{spec.name}' {takes}, but these are {found}; prepare them as for the network"
+            )
     with np.errstate(over="ignore"):
         array = array.astype(target, copy=False)
     if bad := not_finite(array):
@@ -227,14 +233,14 @@ def open_source(
     if isinstance(data, str | Path):
         return _from_path(str(data), specs, images or ImageOptions(), limit)
     if isinstance(data, Mapping):
-        return _from_arrays(data, specs, "calibration arrays", limit)
+        return _from_arrays(data, specs, GIVEN, limit)
     if hasattr(data, "__array__") and hasattr(data, "shape"):  # NumPy's, and tensors of any framework
-        return _from_arrays({specs[0].name: data}, specs, "calibration array", limit)
+        return _from_arrays({specs[0].name: data}, specs, GIVEN, limit)
     found = data if callable(data) else items_of(data)
     if found is not None:
         plain = callable(data) or isinstance(data, Iterator | Sequence)
-        return _from_iterable(found, specs, "calibration iterable" if plain else type(data).__name__, limit)
-    raise UsageError(f"calibration data of type {type(data).__name__}: pass an array, a dict of arrays, or an iterable")
+        return _from_iterable(found, specs, GIVEN if plain else type(data).__name__, limit)
+    raise UsageError(f"samples of type {type(data).__name__}: pass an array, a dict of arrays, an iterable, or a path")
 
 
 def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, limit: int | None) -> Source:

@@ -129,7 +129,7 @@ def readable(path: str | Path) -> Path:
     file = Path(path)
     if not file.is_file():
         what = "is not a regular file" if file.exists() else "no such file"
-        raise RefusedError(f"{path}: {what}")
+        raise RefusedError(f"{path}: {what}; give the path of a file to read")
     return file
 
 

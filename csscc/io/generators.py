@@ -91,7 +91,7 @@ def bounded(
         number = max((len(v) for k, v in chunk.items() if counted is None or k in counted), default=0)
         without = 0 if number else without + 1
         if without == EMPTY:
-            raise RefusedError(f"{where}: yields {EMPTY:,} batches in a row without a sample")
+            raise RefusedError(f"{where}: yields {EMPTY:,} batches in a row without a sample; let it end")
         if limit is None and number > left:
             raise RefusedError(
                 f"{where}: yields more than {limits.GENERATED:,} samples; let it end, or state how many to use"
@@ -143,7 +143,9 @@ class Samples:
         for chunk in chunks_of(self._make, self._shapes, self._where):
             number = self._number(chunk)
             if LABELS in chunk and len(chunk[LABELS]) != number:
-                raise RefusedError(f"{self._where}: yields {len(chunk[LABELS])} label(s) for {number} sample(s)")
+                raise RefusedError(
+                    f"{self._where}: yields {len(chunk[LABELS])} label(s) for {number} sample(s); give one for each"
+                )
             yield chunk
 
     def labels(self) -> NDArray[np.int64] | None:
@@ -166,7 +168,7 @@ class Samples:
 
     def _numbers(self, chunk: Chunk) -> NDArray[np.int64]:
         if LABELS not in chunk:
-            raise RefusedError(f"{self._where}: some of its batches have labels and others have none")
+            raise RefusedError(f"{self._where}: some of its batches have labels and others have none; give all or none")
         return class_numbers(chunk[LABELS], self._number(chunk), self._where)
 
 

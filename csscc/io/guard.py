@@ -92,7 +92,9 @@ def _refuse_types(model: onnx.ModelProto) -> None:
                 raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")
             element = value.type.tensor_type.elem_type
             if kind == "tensor_type" and element not in (*_KNOWN, TensorProto.UNDEFINED):
-                raise RefusedError(f"{what} '{value.name}' is of data type {element}, which ONNX does not have")
+                raise RefusedError(
+                    f"{what} '{value.name}' is of data type {element}, which ONNX lacks; export it again"
+                )
             if what == "input" and kind == "tensor_type" and element and not _feedable(element):
                 name = TensorProto.DataType.Name(element)
                 raise RefusedError(f"input '{value.name}' is of data type {name}, which NumPy lacks; make it FLOAT")
@@ -119,11 +121,11 @@ def _refuse_too_many(model: onnx.ModelProto, most: int) -> None:
             if key in functions and key not in counted:
                 if depth == limits.CALLS:
                     calls = f"is called by {limits.CALLS} others in a row, or by itself"
-                    raise RefusedError(f"its functions cannot be inlined: '{node.op_type}' {calls}")
+                    raise RefusedError(f"its function '{node.op_type}' {calls}; export it without such functions")
                 counted[key] = count(functions[key].node, depth + 1)
             total += counted.get(key, 1)
             if total > most:
-                raise RefusedError(f"it has more than {most:,} nodes, its functions put in place; that is too many")
+                raise RefusedError(f"it has more than {most:,} nodes, its functions put in place; use a part of it")
         return total
 
     count(model.graph.node, 0)
@@ -162,9 +164,11 @@ def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
 def _refuse_tensor(tensor: TensorProto) -> None:
     """Refuse a constant whose values are not as many as its shape says."""
     if tensor.data_type not in _KNOWN:
-        raise RefusedError(f"constant '{tensor.name}' is of data type {tensor.data_type}, which ONNX does not have")
+        raise RefusedError(
+            f"constant '{tensor.name}' is of data type {tensor.data_type}, which ONNX lacks; export it again"
+        )
     if any(d < 0 for d in tensor.dims):
-        raise RefusedError(f"constant '{tensor.name}' has a shape with negative sizes, {list(tensor.dims)}")
+        raise RefusedError(f"constant '{tensor.name}' has negative sizes, {list(tensor.dims)}; export it again")
     if tensor.HasField("segment"):
         raise RefusedError(f"constant '{tensor.name}' is one segment of a larger one; export it in one piece")
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -179,7 +183,7 @@ def _refuse_tensor(tensor: TensorProto) -> None:
         holds, takes, unit = len(getattr(tensor, field)), math.ceil(number * parts / packed), "values"
     if holds != takes:
         of = f"constant '{tensor.name}' of shape {list(tensor.dims)}"
-        raise RefusedError(f"{of} takes {takes:,} {unit}, but {holds:,} are there")
+        raise RefusedError(f"{of} takes {takes:,} {unit}, but {holds:,} are there; export it again")
 
 
 def _bits(data_type: int) -> int:

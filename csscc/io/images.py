@@ -75,7 +75,7 @@ def image_files(folder: Path) -> list[Path]:
     """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
-        raise RefusedError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
+        raise RefusedError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))}); give another folder")
     return files
 
 
@@ -115,7 +115,7 @@ def _read_image(file: Path, options: ImageOptions) -> NDArray[np.float32]:
     except RefusedError:
         raise
     except Exception as error:  # Pillow's plugins raise anything on damaged files
-        raise RefusedError(f"{file}: not a readable image ({error})") from error
+        raise RefusedError(f"{file}: not a readable image ({error}); remove it or save it again") from error
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if options.channel_order == "BGR":

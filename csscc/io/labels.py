@@ -29,14 +29,16 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
     try:
         array = as_array(labels)
     except Exception as error:  # of unequal lengths, say, or what an object's own code raises
-        raise RefusedError(f"{where}: labels (y) are no array ({' '.join(str(error).split())})") from error
+        raise RefusedError(
+            f"{where}: labels (y) are no array ({' '.join(str(error).split())}); give class numbers"
+        ) from error
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     wanted = f"{where}: labels (y) must be one whole class number for each of the {samples} samples"
     if array.ndim == 2 and len(array) == samples:
         raise RefusedError(f"{wanted}, not {list(array.shape)}; if they are one-hot, give y.argmax(axis=1)")
     if array.shape != (samples,):
-        raise RefusedError(f"{wanted}, but there are {array.size} of shape {list(array.shape)}")
+        raise RefusedError(f"{wanted}, but there are {array.size} of shape {list(array.shape)}; give as many")
     if array.dtype.kind not in "iu":
         kinds = {"f": "floats", "b": "truth values", "U": "text", "S": "text"}
         kind = kinds.get(array.dtype.kind, array.dtype.name)
@@ -67,7 +69,7 @@ def _refuse_beyond(labels: NDArray[Any], last: int, where: str, why: str = "") -
         first = beyond[0]
         raise RefusedError(
             f"{where}the label of sample {first} is {labels[first]}{why or ', which is no class number'}; "
-            f"{beyond.size} label(s) are so"
+            f"{beyond.size} label(s) are so; number the classes from 0 as the network does"
         )
 
 
@@ -112,7 +114,8 @@ def _class_of(file: Path, lines: list[tuple[tuple[str, ...], int]], unique: bool
     if not named and unique:
         fitting = {number for _, number in lines}
     if len(fitting) > 1:
-        raise RefusedError(f"{table}: names {file.name} with the classes {', '.join(map(str, sorted(fitting)))}")
+        classes = ", ".join(map(str, sorted(fitting)))
+        raise RefusedError(f"{table}: names {file.name} with the classes {classes}; keep one of these lines")
     return next(iter(fitting), None)
 
 
@@ -125,13 +128,14 @@ def _lines(table: Path) -> list[tuple[str, int]]:
     except UnicodeDecodeError as error:
         raise RefusedError(f"{table}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (OSError, csv.Error) as error:
-        raise RefusedError(f"{table}: cannot be read as a table ({error})") from error
+        raise RefusedError(f"{table}: cannot be read as a table ({error}); write lines as: name.png,3") from error
     lines = []
     for index, (line, row) in enumerate(found):
         if len(row) >= 2 and _CLASS.fullmatch(row[-1].strip()):
             lines.append((row[0].strip(), int(row[-1])))
         elif index > 0:
             raise RefusedError(
-                f"{table}, line {line}: {','.join(row)[:80]!r} is not a file name, a comma and a class number from 0"
+                f"{table}, line {line}: {','.join(row)[:80]!r} is not a file name, a comma and a class number from "
+                "0; write lines as: name.png,3"
             )
     return lines

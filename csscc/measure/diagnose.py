@@ -118,7 +118,7 @@ def diagnose(
         if progress is not None:
             progress(compared.samples, source.size)
     if not compared.samples:
-        raise RefusedError(f"the networks take {fixed} samples at a time; give at least as many")
+        raise RefusedError(f"the networks take {fixed} samples at a time; give at least as many with --data")
     return _diagnosis(compared, judged([layer.result() for layer in sums]), networks)
 
 

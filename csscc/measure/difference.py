@@ -96,7 +96,9 @@ def refuse_unlike(name: str, ann: Array, snn: Array) -> None:
     """
     if ann.shape != snn.shape or is_number(ann) != is_number(snn):
         told = [f"{list(a.shape)} of {a.dtype.name}" for a in (ann, snn)]
-        raise RefusedError(f"the networks do not belong together: output '{name}' is {told[0]} and {told[1]}")
+        raise RefusedError(
+            f"the networks do not belong together: output '{name}' is {told[0]} and {told[1]}; compile this ANN"
+        )
 
 
 def refuse_unequal(file: Mapping[str, Any], own: Mapping[str, Any], counts: Collection[str] = ()) -> None:

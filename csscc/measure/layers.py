@@ -112,7 +112,9 @@ def layers_of_both(snn: onnx.ModelProto, ann: onnx.ModelProto, outputs: Sequence
     analog = {t for n in ann.graph.node for t in n.output} | {i.name for i in ann.graph.input}
     inputs = sorted(i.name for i in ann.graph.input) == sorted(i.name for i in snn.graph.input)
     if not inputs or sorted(outputs) != sorted(o.name for o in ann.graph.output):
-        raise RefusedError("the networks do not belong together: their inputs or outputs have other names")
+        raise RefusedError(
+            "the networks do not belong together: their inputs or outputs have other names; compile this ANN"
+        )
     residuals = with_residuals(snn)
     pairs = []
     for node in spike_sources(snn):
@@ -121,7 +123,9 @@ def layers_of_both(snn: onnx.ModelProto, ann: onnx.ModelProto, outputs: Sequence
         twin = made.get(node.name)
         if (encoder and node.input[0] not in analog) or (not encoder and (twin is None or twin.op_type != kind)):
             what = f"tensor '{node.input[0]}'" if encoder else f"{kind} '{node.name}'"
-            raise RefusedError(f"the networks do not belong together: the ANN has no {what}, which the SNN sends")
+            raise RefusedError(
+                f"the networks do not belong together: the ANN has no {what}, which the SNN sends; compile this ANN"
+            )
         theta = numpy_helper.to_array(constants[view.theta])
         activation = node.input[0] if twin is None else twin.output[0]
         residual = residuals.get(node.name)

@@ -141,7 +141,7 @@ def _check_pair(ann: Session, snn: Session) -> None:
     if sorted(ann.output_names) != sorted(snn.output_names) or sorted(ann.input_names) != sorted(snn.input_names):
         raise RefusedError(
             f"the networks do not belong together: the ANN maps {ann.input_names} to {ann.output_names}, "
-            f"the SNN {snn.input_names} to {snn.output_names}"
+            f"the SNN {snn.input_names} to {snn.output_names}; compile this ANN"
         )
 
 

@@ -159,4 +159,4 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise RefusedError(f"{path}: cannot be read ({error.strerror})") from error
+        raise RefusedError(f"{path}: cannot be read ({error.strerror}); give a file that can") from error

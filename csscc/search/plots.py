@@ -69,7 +69,7 @@ def pictures(rows: Sequence[Row]) -> list[tuple[Axis, Axis]]:
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Write every picture as PNG and SVG; return their paths.
+    """Write every picture as PNG and SVG; return their paths. Where nothing was measured there is none.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -77,7 +77,7 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
     """
     measured = [row for row in rows if not row.error]
     written = []
-    for x, y in pictures(measured):
+    for x, y in pictures(measured) if measured else ():
         figure = _figure(7.5, 4.5)
         _draw(figure.add_subplot(), measured, x, y)
         for kind in KINDS:

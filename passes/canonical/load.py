@@ -116,7 +116,9 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     except (DecodeError, ValueError, RuntimeError) as error:
         raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)}); export it to ONNX") from error
     except (onnx.checker.ValidationError, OSError) as error:
-        raise RefusedError(f"{path}: its external data cannot be read ({_first_line(error)})") from error
+        raise RefusedError(
+            f"{path}: its weights in other files cannot be read ({_first_line(error)}); keep these files beside it"
+        ) from error
     if not model.graph.node or not model.opset_import:
         raise RefusedError(f"{path}: not an ONNX model (it has no graph or no opset); was it exported completely?")
     refuse_hostile(model, str(path), tried=True)
@@ -135,7 +137,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except (onnx.checker.ValidationError, RuntimeError) as error:
-        raise RefusedError(f"the model's functions cannot be inlined: {_first_line(error)}") from error
+        told = f"the model's functions cannot be inlined ({_first_line(error)}); export it without functions"
+        raise RefusedError(told) from error
 
 
 def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> Network:
@@ -220,7 +223,13 @@ def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in opset 20 or newer, by onnx's own converter."""
-    version = opset_of(model)
+    version, known = opset_of(model), onnx.defs.onnx_opset_version()
+    if version > known:
+        raise RefusedError(
+            f"the model's opset is {version}, the installed onnx knows those up to {known}; export it with one of "
+            "those, "
+            "or install newer versions of onnx and onnxruntime"
+        )
     if version >= MIN_OPSET:
         return model
     try:

@@ -109,7 +109,9 @@ def build() -> str:
             return str(path)
         compiler = next((c for c in (os.environ.get("CXX"), *COMPILERS) if c and shutil.which(c)), None)
         if compiler is None:
-            raise RefusedError(f"no C++ compiler found ({', '.join(COMPILERS)}; the variable CXX names another)")
+            raise RefusedError(
+                f"no C++ compiler found ({', '.join(COMPILERS)}); install one, or name it in the variable CXX"
+            )
         with temporary_folder(folder) as inner:
             made = inner / "kernels.so"
             _compile(compiler, made)
@@ -131,11 +133,15 @@ def _compile(compiler: str, output: Path) -> None:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
-            raise RefusedError(f"{compiler} took more than {SECONDS} seconds") from error
+            raise RefusedError(
+                f"{compiler} took more than {SECONDS} seconds; the variable CXX names another compiler"
+            ) from error
         if done.returncode == 0:
             return
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
-    raise RefusedError(f"{compiler} cannot compile the kernels: {lines[0].strip()}")
+    raise RefusedError(
+        f"{compiler} cannot compile the kernels ({lines[0].strip()}); the variable CXX names another one"
+    )
 
 
 @cache

@@ -101,7 +101,7 @@ def test_shapes_are_inferred_afresh():
 def test_an_inconsistent_graph_is_an_error():
     network = network_of(parse(BIG))
     network.graph.inputs[0].shape = ["N", 63]
-    with pytest.raises(RefusedError, match="shapes cannot be inferred"):
+    with pytest.raises(RefusedError, match="shapes contradict each other"):
         infer_shapes(network)
 
 

@@ -54,7 +54,7 @@ def test_external_data(tmp_path):
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert_same_network(expected, load(path))
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(RefusedError, match="external data cannot be read"):
+    with pytest.raises(RefusedError, match="weights in other files cannot be read"):
         load(path)
 
 

@@ -62,7 +62,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_in_one_line() -> None:
     ids=["shape", "dtype", "name"],
 )
 def test_data_that_does_not_fit_is_refused(model: onnx.ModelProto, change: dict[str, np.ndarray]) -> None:
-    with pytest.raises(RefusedError, match="onnxruntime cannot run the model on this data"):
+    with pytest.raises(RefusedError, match="onnxruntime cannot run the model"):
         Session(model).run({**feeds(), **change})
 
 
