@@ -202,7 +202,8 @@ MESSAGES: Messages = {
     "what is printed cannot be written (No space left on device); print to another place": lambda p:
         printing_to_a_full_disk(p),
     "no native kernels: switched off by CSSCC_NATIVE=0": lambda p: (p.setenv("CSSCC_NATIVE", "0"), native.library()),
-    "no native kernels: not compiled; csscc native build does it": lambda p: native.library(),
+    "no native kernels: not compiled; csscc native build does it": lambda p:
+        (p.setenv("XDG_CACHE_HOME", str(Path.cwd())), native.library()),
     "the folder belongs to another user; XDG_CACHE_HOME moves it": lambda p:
         (p.setattr(native, "_unsafe", lambda path: "the folder belongs to another user"), native.build()),
     "no C++ compiler found (c++, g++, clang++); install one, or name it in the variable CXX": lambda p:
