@@ -78,8 +78,7 @@ def _light(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, onnx.Tens
 def _refuse(what: str) -> None:
     raise RefusedError(
         f"onnx and onnxruntime cannot work with the model: {what}; a constant, an attribute or a size in it is "
-        "wrong: export "
-        "it again"
+        "wrong: export it again"
     )
 
 

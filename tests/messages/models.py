@@ -142,7 +142,7 @@ MESSAGES: Messages = {
     "ann.onnx: onnx and onnxruntime cannot work with the model: they work on it for more than 0 seconds; a "
     "constant, an attribute or a size in it is wrong: export it again": lambda p:
         (
-            p.setattr("csscc.io.trial._stood", set()),
+            p.setattr("csscc.io.trial._opened", {}),
             p.setattr("csscc.limits.TRIAL_SECONDS", 0.0),
             p.setattr("csscc.io.trial._try", lambda *a: sleep(9)),
             run("csscc inspect ann.onnx"),
@@ -150,14 +150,14 @@ MESSAGES: Messages = {
     "ann.onnx: onnx and onnxruntime cannot work with the model: they need more than 8 GiB of memory for it,"
     " without its weights; a constant, an attribute or a size in it is wrong: export it again": lambda p:
         (
-            p.setattr("csscc.io.trial._stood", set()),
+            p.setattr("csscc.io.trial._opened", {}),
             p.setattr("csscc.io.trial._try", lambda *a: OUT_OF_MEMORY),
             run("csscc inspect ann.onnx"),
         ),
     "ann.onnx: onnx and onnxruntime cannot work with the model: it ends the process that opens it "
     "(SIGABRT); a constant, an attribute or a size in it is wrong: export it again": lambda p:
         (
-            p.setattr("csscc.io.trial._stood", set()),
+            p.setattr("csscc.io.trial._opened", {}),
             p.setattr("csscc.io.trial._try", lambda *a: os.abort()),
             run("csscc inspect ann.onnx"),
         ),
@@ -197,11 +197,11 @@ MESSAGES: Messages = {
     "m.onnx: its csscc metadata is damaged (of its layers, name is something else); compile it again": lambda p:
         opens(stated("layers", '[{"name": 1, "kind": "a", "neurons": 1, "depth": 1, "amplitude": 1, "top": 1}]')),
     "node 'Relu_1' (TSARelu) does not state the weights of its spikes; compile the network again": lambda p:
-        opens(attribute("TSARelu", "worth", None)),
+        opens(attribute("TSARelu", "weights", None)),
     "node 'Relu_1' (TSARelu) states no coding: ...; compile the network again": lambda p:
-        opens(attribute("TSARelu", "worth", 3)),
+        opens(attribute("TSARelu", "weights", 3)),
     "node 'Relu_1' (TSARelu) states no coding: 4 thresholds for 999 steps; compile the network again": lambda p:
-        opens(attribute("TSARelu", "worth", [1.0] * 999)),
+        opens(attribute("TSARelu", "weights", [1.0] * 999)),
     "node 'Relu_1' (TSARelu) states no coding: 1 thresholds for 4 steps; compile the network again": lambda p:
         opens(attribute("TSARelu", "thresholds", [1.0])),
     "m.onnx: its nodes are damaged (IndexError: ...); compile it again": lambda p:
@@ -209,7 +209,7 @@ MESSAGES: Messages = {
     "an amplitude of 'Relu_1' is not a positive number; compile the network again": lambda p: opens(amplitude(-1.0)),
     "m.onnx: its nodes are damaged (ValidationError: ...); compile it again": lambda p:
         opens(lambda m: next(n for n in m.graph.node if n.op_type == "TSARelu").input.__setitem__(2, "nowhere")),
-    "the file's spiking operators are of version 99 of the domain csscc, this csscc knows version 4; "
+    "the file's spiking operators are of version 99 of the domain csscc, this csscc knows version ...; "
     "compile the network again (onnxruntime runs the file as it is)": lambda p:
         opens(lambda m: next(o for o in m.opset_import if o.domain == "csscc").__setattr__("version", 99)),
     "the file's csscc metadata is damaged (...); compile it again": lambda p:
