@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ import csscc
 from csscc.measure.plots import bars
 from csscc.runtime.batches import run_in_batches
 from csscc.runtime.session import Session
+from csscc.search.settings import Row, Setting
+from csscc.search.sweep import Sweep
+from csscc.search.tune import tune
 from csscc.tables import SHOWN, Tabular
 from tests.helpers import parse, small_classifier
 
@@ -51,13 +55,27 @@ def made() -> tuple[Any, Any, csscc.SNN]:
     return model, data, csscc.compile(model, data["x"], T=6, beta=2.0)
 
 
+def test_searches_are_tables_of_settings() -> None:
+    rows = Sweep([Row(Setting(T=4), latency=6, loss=0.5), Row(Setting(T=99), error="T < 65")])
+    shown = rows._repr_html_()
+    assert "<p>2 settings, 1 of them refused</p>" in shown
+    assert "<td>T &lt; 65</td>" in shown
+    assert list(rows.to_pandas()["T"]) == [4, 99]
+    model, data = small_classifier(64)
+    found = tune(model, data, max_loss=100, steps=[4])
+    table = found.to_pandas()
+    assert len(table) == sum(c.stage != "predicted" for c in found.candidates)
+    assert table["front"].sum() == len(found.front)
+    assert f"<p>T=4 beta={found.chosen.beta:g}, " in found._repr_html_()
+
+
 def test_results_are_tables_of_layers(made: tuple[Any, Any, csscc.SNN], monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, snn = made
     evaluated, diagnosed = csscc.evaluate(model, snn, data), csscc.diagnose(model, snn, data)
     assert evaluated.output_error == csscc.evaluate(model, snn.file, data).output_error
     for result in (snn, evaluated, diagnosed):
         shown = result._repr_html_()
-        assert result.headline.split(",")[0] in shown
+        assert html.escape(result.headline) in shown
         assert all(str(row["name"]) in shown for row in result.rows())
     assert [row["name"] for row in evaluated.rows()] == [layer.name for layer in snn.layers if layer.kind != "readout"]
     assert repr(snn) == f"<{snn.headline}>"

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT = 0.3  # inches of a layer
+# Okabe and Ito's, which people with any colour vision tell apart, and hatches for print without colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+HATCHES = ("", "///", "xxx")
 
 
 def bars(layers: Sequence[str], parts: Mapping[str, Sequence[float]], label: str, axes: Axes | None) -> Axes:
@@ -33,11 +36,14 @@ def bars(layers: Sequence[str], parts: Mapping[str, Sequence[float]], label: str
         axes = pyplot.subplots(figsize=(7, 1 + HEIGHT * len(layers)), layout="constrained")[1]
     places = range(len(layers))
     before = [0.0] * len(layers)
-    for name, numbers in parts.items():
-        axes.barh(places, numbers, left=before, label=name)
+    for index, (name, numbers) in enumerate(parts.items()):
+        look = {"color": COLOURS[index % len(COLOURS)], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
+        axes.barh(places, numbers, left=before, label=name, linewidth=0, **look)
         before = [a + b for a, b in zip(before, numbers, strict=True)]
     axes.set_yticks(places, [name.replace("$", r"\$") for name in layers])
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    axes.legend()
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(parts), frameon=False)
     return axes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from csscc.errors import UsageError
 from csscc.io.files import replacing
+from csscc.measure.plots import COLOURS
 from csscc.search.objectives import QUALITIES, Quantity
 
 if TYPE_CHECKING:
@@ -89,8 +90,6 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
-    from matplotlib import colormaps
-
     betas = sorted({row.setting.beta for row in rows})
     codings = sorted({(row.setting.beta, row.setting.silent) for row in rows})
     for line, members in _lines(rows).items():
@@ -99,7 +98,7 @@ def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
         axes.plot(
             *zip(*points, strict=True) if points else ((), ()),
             label=line,
-            color=colormaps["tab10"](codings.index((first.beta, first.silent)) % 10),
+            color=COLOURS[codings.index((first.beta, first.silent)) % len(COLOURS)],
             linestyle=DASHES[first.negative, first.adjust],
             marker=MARKERS[betas.index(first.beta) % len(MARKERS)],
             markersize=5,
@@ -118,7 +117,7 @@ def _divide(axes: Any, x: str, y: str, scale: str, values: Sequence[float]) -> N
 
     if scale == "symlog":
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_ylim(min(0.0, min(values, default=0.0)) - 0.3, max(1.0, max(values, default=0.0)) * 1.3)
+        axes.set_ylim(min(0.0, min(values, default=0.0)) - 0.3, max(1.0, max(values, default=0.0)) * 1.5)
         axes.yaxis.set_major_locator(FixedLocator(LOSS_TICKS))
     elif scale == "log":
         axes.set_yscale("log")
@@ -161,9 +160,9 @@ def plot_front(result: Tuning, path: str | Path) -> None:
     def draw(candidates: Sequence[Candidate], marker: str, **style: Any) -> None:
         axes.plot(*([c.figure(q) for c in candidates] for q in result.axes), marker, **style)
 
-    draw(tried, "o", color="lightgray", label="tried")
-    draw(result.front, "o-", color="tab:blue", label="Pareto front")
-    draw([result.chosen], "*", markersize=14, color="tab:red", label="chosen")
+    draw(tried, "o", color="gray", markerfacecolor="none", label="tried")
+    draw(result.front, "o-", color=COLOURS[0], label="Pareto front")
+    draw([result.chosen], "*", markersize=14, color=COLOURS[1], label="chosen")
     labels = {"loss": f"cautious loss ({result.quantity})", "error": ERROR.label, **AXES}
     x, y = result.axes
     scale = "symlog" if y in QUALITIES else "linear"
@@ -172,10 +171,11 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         text = f"T={candidate.T}, β={candidate.beta:g}, L={candidate.silent}"
         at, right = (candidate.figure(x), candidate.figure(y)), candidate.figure(x) > sum(axes.get_xlim()) / 2
         axes.annotate(
-            text, at, textcoords="offset points", xytext=(-6 if right else 6, 6), ha="right" if right else "left",
-            fontsize="x-small",
+            text, at, textcoords="offset points", xytext=(-8, -8) if right else (8, 6),
+            ha="right" if right else "left", va="top" if right else "bottom",
+            fontsize="x-small", bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

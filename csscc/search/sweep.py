@@ -29,6 +29,7 @@ from csscc.search import Progress
 from csscc.search.journal import JOURNAL, WRITTEN, Journal, digest, digest_of_model, runs_code, write_results
 from csscc.search.settings import Row, Setting
 from csscc.search.workers import Workers, workers
+from csscc.tables import Tabular
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,20 @@ class Job:
         return Row.of(setting, result, time.perf_counter() - started)
 
 
+class Sweep(list[Row], Tabular):
+    """The rows of a sweep; in notebooks and for pandas a table, a line a setting."""
+
+    @property
+    def headline(self) -> str:
+        """How many settings were measured."""
+        refused = sum(bool(row.error) for row in self)
+        return f"{len(self)} settings" + (f", {refused} of them refused" if refused else "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A flat row for each setting."""
+        return [row.as_dict() for row in self]
+
+
 def sweep(
     job: Job,
     settings: Sequence[Setting],
@@ -90,7 +105,7 @@ def sweep(
     jobs: int = 1,
     scheduler: str | None = None,
     progress: Progress | None = None,
-) -> list[Row]:
+) -> Sweep:
     """Measure what of `settings` the folder does not hold yet, and write ``results.csv`` and ``results.json``.
 
     Args:
@@ -128,7 +143,7 @@ def sweep(
                 journal.append(row)
                 done[row.setting] = row
                 report("settings", 1, len(settings))
-    rows = [done[s] for s in sorted(done)]
+    rows = Sweep(done[s] for s in sorted(done))
     write_results(rows, folder)
     return rows
 

@@ -32,6 +32,7 @@ from csscc.search.journal import Journal, digest, digest_of_model
 from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
 from csscc.search.workers import workers
 from csscc.snn import SNN
+from csscc.tables import Tabular
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 BEFORE: dict[Stage, Stage] = {"tried": "predicted", "confirmed": "tried"}
@@ -77,7 +78,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Tabular):
     """The outcome of a search.
 
     Attributes:
@@ -105,17 +106,28 @@ class Tuning:
         """The network of `chosen`."""
         return self.bench.snn_of(self.chosen)
 
+    @property
+    def headline(self) -> str:
+        """The chosen setting and what it costs."""
+        c = self.chosen
+        setting = f"T={c.T} beta={c.beta:g}, {c.silent} silent step(s), latency {c.latency} time steps"
+        kept = "" if self.holds else "; no setting keeps the loss within the budget"
+        return f"{setting}, expected loss {c.expected:.2f} ({self.quantity}){kept}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The settings that were tried with spikes, and whether each is on the front."""
+        front = {id(c) for c in self.front}
+        return [{**c.as_dict(), "front": id(c) in front} for c in self.candidates if c.stage != "predicted"]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        front = {id(c) for c in self.front}
-        rows = [{**c.as_dict(), "front": id(c) in front} for c in self.candidates if c.stage != "predicted"]
         return {
             "chosen": self.chosen.as_dict(),
             "holds": self.holds,
             "axes": self.axes,
             "quantity": self.quantity,
             "seconds": round(self.seconds, 1),
-            "candidates": rows,
+            "candidates": self.rows(),
         }
 
 

@@ -28,7 +28,7 @@ MESSAGES: Messages = {
     "coding 'burst' is not known; choose one of css, rate, fs, ttfs, tsc": lambda p: compiled(coding="burst"),
     "coding 'rate' (all spikes have the same weight) has no amplification, so beta is 1, not 2": lambda p:
         compiled(coding="rate", beta=2),
-    "form 'loop' is not known; choose one of auto, steps, unrolled, scan, stream": lambda p: compiled(form="loop"),
+    "form 'loop' is not known; choose one of auto, ...": lambda p: compiled(form="loop"),
     "calibration samples must be at least 1, not 0": lambda p: compiled(calibration_samples=0),
     "the seed must be 0 or more, not -1": lambda p: compiled(seed=-1),
     "the percentile must lie between 50 and 100, not 5": lambda p: compiled(percentile=5),
