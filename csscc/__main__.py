@@ -1,4 +1,4 @@
-"""``python -m csscc``, and what the command ``csscc`` runs: signals are heard before anything else is imported."""
+"""``python -m csscc``, and what the command ``csscc`` runs: signals are handled before anything else is imported."""
 
 from csscc.interrupts import listen
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 def printable(text: object) -> str:
-    """Text from a file, a name say, as one line that commands no terminal: what cannot be printed is escaped."""
+    """Text from a file, such as a name, as one line that commands no terminal: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM end a command at any moment: in imports, in a run of onnxruntime, without a traceback.
 
 Python hands a signal to the main thread between two of its instructions, as an exception. That waits as long as a call
-of a library does, and may strike where nobody expects it: in an import, in a finaliser. So a thread listens instead,
+of a library does, and may strike where nobody expects it: in an import, in a finaliser. So a thread waits for them,
 which ends the process itself: files appear complete or not at all, so nothing is lost. Only what runs `gracefully` gets
 the exception, and some seconds to finish.
 """
@@ -39,7 +39,7 @@ def listen() -> None:
 
 @contextlib.contextmanager
 def before_end(action: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `action` is what is left to do when a signal ends the process: remove a file, say."""
+    """While the block runs, `action` is what is left to do when a signal ends the process, such as to remove a file."""
     _before_end.append(action)
     try:
         yield

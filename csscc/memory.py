@@ -8,7 +8,7 @@ import sys
 from mmap import PAGESIZE
 from pathlib import Path
 
-GROWTH = 32 << 20  # bytes that are worth the time
+GROWTH = 32 << 20  # bytes below which it is not done
 RESIDENT = Path("/proc/self/statm")
 
 _before = 0
@@ -34,7 +34,7 @@ def release() -> None:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not tell."""
+    """Bytes of this process that are in memory; 0 where the system does not state it."""
     try:
         return int(RESIDENT.read_text().split()[1]) * PAGESIZE
     except (OSError, ValueError, IndexError):

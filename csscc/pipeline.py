@@ -140,7 +140,7 @@ def calibration_passes(options: Options, source: Source, progress: Progress | No
 def spiking_passes(options: Options, source: Source, progress: Progress | None = None) -> Passes:
     """From a calibrated ANN to a spiking network.
 
-    Synthetic inputs say little of an activation's tail and nothing of means: without data, amplitudes cover the largest
+    Synthetic inputs show little of an activation's tail, nothing of means: without data, amplitudes cover the largest
     activation seen, and biases stay as they are. Residuals they do show: where spikes come too late, or do not reach
     far enough, they mostly do so for any input.
     """
@@ -166,7 +166,7 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
 
 
 def lowering_passes(options: Options) -> tuple[Pass, ...]:
-    """From a spiking network by layer to the file that is written and run."""
+    """From a time-folded spiking network to the file that is written and run."""
     settings = {k: v for k, v in asdict(options).items() if k not in ("coding", "stated")}
     merge = (MergeSilence(),) if merges(options.form) else ()
     return (*merge, Lower(options.form, settings))

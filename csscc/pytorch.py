@@ -30,7 +30,7 @@ def compile(module: torch.nn.Module, calibration: Any, **options: Any) -> SNN:
     """Export a module to ONNX and compile it.
 
     Args:
-        module: a trained classifier, say. It is exported as in evaluation, and left as it was.
+        module: for example a trained classifier. It is exported as in evaluation, and left as it was.
         calibration: sample inputs: a tensor ``[B, ...]``, or a tuple of them for several inputs.
         **options: of `csscc.compile`.
 

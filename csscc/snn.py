@@ -71,7 +71,7 @@ class SNN(Tabular):
 
     @cached_property
     def model(self) -> onnx.ModelProto:
-        """The network by layer: a node a layer, and tensors that hold all steps, ``[T*B, ...]``."""
+        """The time-folded network: a node a layer, and tensors that hold all steps, ``[T*B, ...]``."""
         return by_layer(self.file)
 
     @property

@@ -148,7 +148,7 @@ class Calibration:
         apart: of those that were; empty if none.
         axes: the channel axis of each tensor, None where one row stands for all channels.
         samples: in both.
-        source: what the report says of them.
+        source: what the report calls them.
     """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)

@@ -15,7 +15,7 @@ SHOWN = 100  # rows of a table in a notebook
 
 
 class Tabular:
-    """A result that is one line of text and rows of a table. Subclasses say both."""
+    """A result that is one line of text and rows of a table. Subclasses give both."""
 
     @property
     def headline(self) -> str:

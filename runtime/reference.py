@@ -1,7 +1,7 @@
 """The NumPy reference runtime: runs ANNs and SNNs, and shows every spike train, potential and residual.
 
 onnx's `ReferenceEvaluator` does the walking; convolution and pooling are `csscc.runtime.numpy_ops`, and the csscc
-operators are `csscc.coding.oracle`, not the model's functions, so that a comparison with onnxruntime says something.
+operators are `csscc.coding.oracle`, not the model's functions, so that a comparison with onnxruntime is independent.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ReferenceRuntime:
     """A model in NumPy.
 
     Args:
-        model: a file or a model; a spiking network by layer (see `csscc.passes.lower.targets.by_layer`).
+        model: a file or a model; a time-folded spiking network (see `csscc.passes.lower.targets.by_layer`).
         dtype: float32, or float64 for the oracle; weights and inputs are converted.
 
     Raises:
@@ -214,7 +214,7 @@ def activation_function(
     evaluator = ReferenceEvaluator(model, new_ops=list(FAST_OPS))
 
     def function(*values: NDArray[Any]) -> NDArray[Any]:
-        with np.errstate(invalid="ignore"):  # a row of -inf, say: what comes of it is no number, and taken as none
+        with np.errstate(invalid="ignore"):  # as of a row of -inf: what comes of it is no number, and taken as none
             (result,) = evaluator.run(None, dict(zip(arguments, values, strict=True)))
         return np.asarray(result, dtype)
 

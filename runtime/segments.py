@@ -95,7 +95,7 @@ class Segment:
 
 
 def segments(model: onnx.ModelProto) -> list[Segment]:
-    """The segments of a spiking network, given by layer, each after those it reads from."""
+    """The segments of a time-folded spiking network, each after those it reads from."""
     makers = {name: node for node in model.graph.node for name in node.output}
     spiking = [node for node, _ in spiking_nodes(model.graph)]
     borders = {name for node in spiking for name in node.output} | {i.name for i in model.graph.input}

@@ -29,7 +29,7 @@ _threads = 0
 
 
 def set_threads(threads: int) -> None:
-    """Threads of the sessions that this process makes from now on without saying how many; 0: onnxruntime's choice.
+    """Threads of the sessions that this process makes from now on without stating how many; 0: onnxruntime's choice.
 
     For processes that share a machine.
     """
@@ -170,7 +170,7 @@ def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]
 
 
 def by_layer_session(model: onnx.ModelProto) -> Session:
-    """A session of a network by layer, or of a part of one, for what a compilation measures.
+    """A session of a time-folded network, or of a part of one, for what a compilation measures.
 
     Native kernels run its neurons where they are compiled, and where what they send is the functions' bit for bit.
     """
@@ -203,12 +203,12 @@ def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: 
 
 
 def numpy_type(kind: str) -> np.dtype[Any]:
-    """The NumPy type of one of onnxruntime's, ``tensor(float)``, say; of text it is that of objects."""
+    """The NumPy type of one of onnxruntime's, ``tensor(float)``, for example; of text it is that of objects."""
     name = kind.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
 
 
 def _reason(error: Exception) -> str:
-    """What onnxruntime says, in one line, without where in its own source it does so."""
+    """The message of onnxruntime, in one line, without the place in its own source."""
     text = " ".join(str(error).split())
     return re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", text) or type(error).__name__

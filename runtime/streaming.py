@@ -19,7 +19,7 @@ from csscc.runtime.session import Session
 class Streaming(Session):
     """A stream in onnxruntime's CPU provider; its inputs and outputs are the network's own.
 
-    A spike train among the outputs asked for comes as by layer: its T steps from the first that may carry a spike,
+    A spike train among the outputs asked for comes time-folded: its T steps from the first that may carry a spike,
     ``[T*B, ...]``.
 
     Args:

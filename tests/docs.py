@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,17 @@ def blocks(text: str) -> list[Block]:
         noted = (remark["word"], remark["rest"]) if remark else ("", "")
         found.append(Block(fence["kind"], fence["text"], text.count("\n", 0, fence.start()) + 1, noted))
     return found
+
+
+def comments(source: str) -> str:
+    """The comments and docstrings of Python source, its lines where they were; fields of classes and code left out."""
+    lines = [""] * (source.count("\n") + 2)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
+            text = re.sub(r"``?[^`]*``?", lambda code: "code" + "\n" * code[0].count("\n"), token.string)
+            for place, line in enumerate(text.split("\n"), token.start[0] - 1):
+                lines[place] += re.sub(r"^ +(\w+, )*\w+: ", "", line) + " "
+    return "\n".join(lines)
 
 
 def prose(text: str) -> str:

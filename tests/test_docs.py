@@ -15,7 +15,7 @@ from csscc.coding.coding import Coding
 from csscc.coding.oracle import tsa
 from csscc.passes.linear import LINEAR
 from docs import pictures, tables
-from tests.docs import PAGES, ROOT, anchors, links, prose
+from tests.docs import PAGES, ROOT, anchors, comments, links, prose
 
 LINKED = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "examples/README.md", "models/README.md"]
 PRIVATE = re.compile(
@@ -23,6 +23,8 @@ PRIVATE = re.compile(
     r"tops?(?![\w-])|(?<!layer )by layer)\b",
     re.IGNORECASE,
 )
+# Where docstrings and comments still have some of these words.
+STILL = ("csscc/coding/", "csscc/search/", "csscc/options.py", "passes/base.py", "passes/convert/", "passes/lower/")
 
 
 @pytest.mark.parametrize("page", LINKED)
@@ -85,6 +87,25 @@ def test_the_words_are_those_of_the_field(page: str) -> None:
 def test_help_has_the_same_words() -> None:
     help = [line.strip() for line in tables.commands().splitlines() if PRIVATE.search(line)]
     assert not help, "\n".join(help)
+
+
+@pytest.mark.parametrize("package", ["csscc", "passes", "runtime"])
+def test_docstrings_and_comments_have_the_same_words(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {', '.join(words)}: {line.strip()}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if not path.relative_to(ROOT).as_posix().startswith(STILL)
+        for number, line in enumerate(comments(path.read_text()).splitlines(), 1)
+        if (words := PRIVATE.findall(line))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_words_in_comments_are_noticed() -> None:
+    source = 'x = "told"\n\n\ndef f():\n    """It says so.\n\n    Args:\n        told: `worth`.\n    """  # behind\n'
+    assert [(n, PRIVATE.findall(line)) for n, line in enumerate(comments(source).splitlines(), 1) if line.strip()] == [
+        (5, ["says"]), (7, []), (8, []), (9, ["behind"]),
+    ]  # fmt: skip
 
 
 def test_words_in_code_are_names() -> None:

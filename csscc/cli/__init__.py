@@ -42,7 +42,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done; 1 what was asked for does not hold; 2 wrong usage; 3 the model or data is refused.
-    """  # noqa: D301 (click wants the character, not its spelling)
+    """  # noqa: D301 (click wants the character itself)
 
 
 for command in (
@@ -69,7 +69,7 @@ def main() -> None:
     code = _code()
     try:
         for stream in (sys.stdout, sys.stderr):
-            with printing(stream):  # or Python would say what is wrong, in words of its own, when it ends
+            with printing(stream):  # or Python prints what is wrong, in words of its own, when it ends
                 stream.flush()
     except CssccError as error:
         echo(f"Error: {error}", err=True)
@@ -124,7 +124,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _failed(error: Exception) -> int:
-    """Tell of a defect; its exit code."""
+    """Print what a defect is; its exit code."""
     if os.environ.get("CSSCC_TRACEBACK"):
         raise error
     echo(

@@ -53,7 +53,7 @@ native_option = click.option(
     "--native/--no-native", default=True, help="Use native kernels where they are compiled (csscc native build)."
 )
 def _shapes(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """What `--input-shape` says, by name of the input."""
+    """What `--input-shape` states, by name of the input."""
     shapes = {}
     for text in texts:
         name, _, sizes = text.rpartition(":")
@@ -79,7 +79,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors an
 
 
 def workers_options(command: F) -> F:
-    """Options that say which processes share the work."""
+    """Options for the processes that share the work."""
     jobs = click.option(
         "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that share the cores."
     )
@@ -92,7 +92,7 @@ def workers_options(command: F) -> F:
 
 
 def image_options(command: F) -> F:
-    """Options that say how image files become inputs."""
+    """Options for how image files become inputs."""
     options = (
         click.option(
             "--preprocess", type=click.Choice(PREPROCESS), default="none",
@@ -166,7 +166,7 @@ def refuse_unwritable(output: str | Path, model: str, *data: str | None) -> None
 
 
 def _read_of(given: str, target: Path, *, is_model: bool) -> set[Path]:
-    """The files behind a model or data that `target`, which exists, may be one of."""
+    """The files of a model or data that `target`, which exists, may be one of."""
     from csscc.io.weights import external_files
 
     file = Path(given.rpartition(":")[0]) if ".py:" in given else Path(given)
@@ -177,7 +177,7 @@ def _read_of(given: str, target: Path, *, is_model: bool) -> set[Path]:
 
 
 def refuse_dumps(folder: str, model: str) -> None:
-    """As `refuse_unwritable`, for a folder that gets the network behind every pass."""
+    """As `refuse_unwritable`, for a folder that gets the network after every pass."""
     from csscc.errors import UsageError
     from csscc.io.files import made_folder
     from csscc.pipeline import DUMPED
@@ -202,12 +202,12 @@ def console(*, stderr: bool = False) -> Terminal:
 
 
 def passes_of(passes: float, steps: int) -> str:
-    """Convolution passes of so many coding steps, as tables say it; a stream makes more than it has steps."""
+    """Convolution passes of so many coding steps, as tables show it; a stream makes more than it has steps."""
     return f"{passes:.1f} of {steps}" if passes <= steps else f"{passes:.1f}"
 
 
 def steps_text(silent: tuple[int, ...]) -> str:
-    """Silent steps of layers, as tables say it."""
+    """Silent steps of layers, as tables show them."""
     low, high = min(silent, default=0), max(silent, default=0)
     return f"{low} silent step(s)" if low == high else f"{low} to {high} silent steps"
 
@@ -231,7 +231,7 @@ def table(title: str, *columns: str) -> Table:
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress display on standard error that appears once work has taken a second, whatever that work tells.
+    """A progress display on standard error that appears once work has taken a second, whether or not it reports any.
 
     The clock of the stage at hand goes on by itself. Yields a function of the stage's name, the samples newly done in
     it, and how many there are.

@@ -126,7 +126,7 @@ def compile_command(
 
     A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
     BatchNormalization layers remember, or synthetic inputs, and warns.
-    """  # noqa: D301 (click wants the character, not its spelling)
+    """  # noqa: D301 (click wants the character itself)
     from csscc import api
 
     images = take_images(options)
@@ -237,7 +237,7 @@ def _show_notes(events: Sequence[Event]) -> None:
 
 
 def grouped(events: Iterable[Event]) -> list[str]:
-    """One line for all nodes of which the same is said."""
+    """One line for all nodes with the same note."""
     nodes: dict[str, list[str]] = {}
     for event in events:
         nodes.setdefault(event.text, []).append(event.node)

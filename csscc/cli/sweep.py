@@ -83,7 +83,7 @@ def sweep_command(
 
     The folder gets results.csv, results.json and the plots. A sweep that was stopped goes on when the same command is
     given again; other settings of the same network and data are added.
-    """  # noqa: D301 (click wants the character, not its spelling)
+    """  # noqa: D301 (click wants the character itself)
     from csscc.errors import RefusedError
     from csscc.search.settings import grid
     from csscc.search.sweep import Job, sweep
@@ -127,7 +127,7 @@ def _refuse_written(folder: Path, model: str, *data: str | None) -> None:
 
 
 def _plotted(rows: list[Row], folder: Path) -> list[Path]:
-    """Draw what can be drawn, and say what is missing for it."""
+    """Draw what can be drawn, and warn of what is missing for it."""
     from csscc.errors import UsageError
     from csscc.search.plots import plot
 

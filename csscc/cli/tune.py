@@ -108,7 +108,7 @@ def tune_command(
     with labels under y. The budget holds for a cautious estimate of the loss on other samples. Without labels the
     loss is the percentage of samples that get another class. Exit code 1 if no setting keeps the loss; the best one is
     written all the same.
-    """  # noqa: D301 (click wants the character, not its spelling)
+    """  # noqa: D301 (click wants the character itself)
     from csscc.search.tune import STEPS, tune
 
     _refuse_outputs(output, plot, folder, journal, (model, calibration))
@@ -176,7 +176,7 @@ def _refuse_folder(folder: str) -> None:
 
 
 def _refuse_journal(journal: str, *others: str | None) -> None:
-    """A journal is written behind what is there, which must be one."""
+    """A journal is appended to what is there, which must be one."""
     from csscc.errors import UsageError
 
     refuse_unwritable(journal, *filter(None, others[:2]))

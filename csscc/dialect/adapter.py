@@ -28,9 +28,9 @@ from csscc.io.weights import is_large
 G_LOGGER.severity = G_LOGGER.ERROR
 
 MIN_OPSET = 20
-TRACEBACK = 'File "'  # of Python, which exporters write to nodes: it tells the folders of the machine they ran on
+TRACEBACK = 'File "'  # of Python, which exporters write to nodes: it has the folders of the machine they ran on
 SHAPE_OF_INPUT = frozenset(["GroupNormalization", "Imputer", "Binarizer"])  # onnx infers nothing for these
-ODD = (ValueError, TypeError, IndexError, RuntimeError)  # what else the inference raises, on types that are none, say
+ODD = (ValueError, TypeError, IndexError, RuntimeError)  # what else the inference raises, as on types that are none
 FLOATS_OF_INPUT = frozenset(["Scaler", "Normalizer"])  # nor for these, which make floats of any numbers
 
 
@@ -148,7 +148,7 @@ def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.Model
 def infer_shapes(network: Network) -> None:
     """Write inferred element types and shapes of an ANN's graph onto its tensors.
 
-    An output whose shape cannot be inferred, after an `If` whose branches differ in rank, say, keeps the declared one.
+    An output whose shape cannot be inferred, as after an `If` whose branches differ in rank, keeps the declared one.
 
     Raises:
         RefusedError: the graph is inconsistent.

@@ -1,7 +1,7 @@
 """The csscc operators as ONNX functions of standard operators only, with nodes for each step.
 
-A core tensor holds the slabs of its train in its batch axis, in order: ``[slabs*B, ...]``; by layer, where every step
-is a slab, ``[T*B, ...]``. Splitting axis 0 into equal parts gives the slabs without knowing a shape. The bodies are
+A core tensor holds the slabs of its train in its batch axis, in order: ``[slabs*B, ...]``; time-folded, when every
+step is a slab, ``[T*B, ...]``. Splitting axis 0 into equal parts gives the slabs without a known shape. The bodies are
 `csscc.coding.program`, written in plain operators. A runtime that registers a kernel of the same name and domain uses
 that instead.
 """

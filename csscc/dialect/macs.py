@@ -99,7 +99,7 @@ class Weighted:
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
-    """The nodes of a network by layer that have constant weights, in order."""
+    """The nodes of a time-folded network that have constant weights, in order."""
     shapes = shapes_of(model)
     weights = {t.name: list(t.dims) for t in model.graph.initializer}
     found = []

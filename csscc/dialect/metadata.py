@@ -49,7 +49,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Facts:
-    """What an emitted file says of itself; `sizes` are those for which it counts, where it leaves sizes free."""
+    """What an emitted file states of itself; `sizes` are those for which it counts, where it leaves sizes free."""
 
     version: str
     coding: Coding
@@ -91,7 +91,7 @@ def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
 def layers_in(
     model: onnx.ModelProto, coding: Coding, weights: Mapping[str, onnx.TensorProto]
 ) -> tuple[tuple[Layer, ...], int]:
-    """As `layers_of`, of a spiking network by layer as a model; neurons are 0 where sizes are free.
+    """As `layers_of`, of a time-folded spiking network as a model; neurons are 0 where sizes are free.
 
     Args:
         model: the model.
@@ -155,7 +155,7 @@ _FLAGS = frozenset(f.name for f in fields(Coding) if isinstance(f.default, bool)
 
 
 def _coding_fields() -> list[tuple[Field[Any], type[int] | type[float]]]:
-    """The fields of `Coding`, and the kind of number that says each; flags are 0 or 1."""
+    """The fields of `Coding`, and the kind of number of each; flags are 0 or 1."""
     return [(f, float if isinstance(f.default, float) else int) for f in fields(Coding)]
 
 
@@ -204,7 +204,7 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
 
 
 def _strict(text: str) -> Any:
-    """What JSON says, which knows no NaN."""
+    """A value out of JSON, which knows no NaN."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")

@@ -70,7 +70,7 @@ class Network:
     events: list[Event] = field(default_factory=list)
 
     def report(self, source: str, node: str, text: str, *, once: bool = False) -> None:
-        """Record an event, unless it is there already; with `once`, in place of what the pass said of the node."""
+        """Record an event, unless it is there already; with `once`, in place of what the pass noted of the node."""
         event = Event(source, node, text)
         if once:
             self.events[:] = [e for e in self.events if (e.source, e.node) != (source, node)]

@@ -44,7 +44,7 @@ class NeuronSignature:
 
     @property
     def names(self) -> list[str]:
-        """Names of all inputs of a function by layer, in order."""
+        """Names of all inputs of a time-folded function, in order."""
         pairs = zip(self.currents, self.biases, strict=True)
         return [*(name for pair in pairs for name in pair), "theta", *self.parameter_names]
 

@@ -36,7 +36,7 @@ def example(name: str, shape: Shape | None) -> str:
 
 
 def ask_for(inputs: Iterable[Any], known: Sizes) -> str:
-    """What to tell a user who gave neither data nor sizes of all inputs; empty if all are known."""
+    """The message to a user who gave neither data nor sizes of all inputs; empty if all are known."""
     free = [t for t in inputs if is_free(t.shape) and t.name not in known]
     if not free:
         return ""
@@ -88,7 +88,7 @@ def at_sizes(model: onnx.ModelProto, sizes: Sizes) -> dict[str, list[int | None]
 
 
 def fix_sizes(model: onnx.ModelProto, sizes: Sizes) -> None:
-    """State the shapes of inputs that leave sizes free (in place), and forget what was said of tensors after them."""
+    """State the shapes of inputs that leave sizes free (in place), and forget what was stated of tensors after them."""
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name in sizes and any(not d.HasField("dim_value") for d in dims):

@@ -120,7 +120,7 @@ class Spiking(Generic[Tensor]):
 
     @property
     def current(self) -> list[Tensor]:
-        """By layer: the tensor of each train it reads."""
+        """Time-folded: the tensor of each train it reads."""
         return [tensors[0] for tensors in self.currents]
 
     @property
@@ -203,7 +203,7 @@ def neurons(graph: Any) -> list[tuple[Any, Spiking[Any]]]:
 
 
 def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
-    """How many slabs each tensor of the core of a network by layer holds, by name."""
+    """How many slabs each tensor of the core of a time-folded network holds, by name."""
     slabs: dict[str, int] = {}
     for node in graph.node:
         view = spiking(node)

@@ -33,7 +33,7 @@ def read_arrays(path: Path, only: str, wanted: Collection[str]) -> dict[str, NDA
     Members that are not `wanted` are not read: they are empty arrays.
 
     Raises:
-        RefusedError: it is no such file, or an array is larger than `csscc.limits.ARRAY_BYTES` or than the file says.
+        RefusedError: it is no such file, or an array is larger than `csscc.limits.ARRAY_BYTES` or than the file states.
     """
     readable(path)
     try:
@@ -64,7 +64,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
 
 
 def _array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:
-    """The array that begins in `file`, which says that it holds `size` bytes."""
+    """The array that begins in `file`, which states that it holds `size` bytes."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(file)

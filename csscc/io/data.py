@@ -42,7 +42,7 @@ class Source:
     Attributes:
         specs: the network's inputs.
         chunks: makes an iterator over dictionaries of arrays, each with any number of samples.
-        description: what messages say of it.
+        description: what messages call it.
         size: number of samples, None where unknown.
         classes: names of the folders that are the classes, in the order of their numbers; empty for other labels.
     """
@@ -65,7 +65,7 @@ class Source:
         return self._labels() if callable(self._labels) else self._labels
 
     def first(self, samples: int) -> Source:
-        """The same source, cut off behind so many samples."""
+        """The same source, cut off after so many samples."""
         chunks = self.chunks
         size = None if self.size is None else min(self.size, samples)
 
@@ -88,7 +88,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What a file may say of it: the description without the folders of this machine."""
+        """What a file may state of it: the description without the folders of this machine."""
         return self.description.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
     def batches(self, size: int) -> Iterator[Arrays]:
@@ -150,7 +150,7 @@ def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
 
 
 def skipped(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
-    """What is behind the first `samples` samples."""
+    """What comes after the first `samples` samples."""
     for feeds in batches:
         size = len(next(iter(feeds.values())))
         if samples < size:

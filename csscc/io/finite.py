@@ -1,4 +1,4 @@
-"""The one place that says whether numbers are finite, and what stands for them in JSON where they are not."""
+"""The one place that decides whether numbers are finite, and what stands for them in JSON where they are not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def finite(value: float, what: str) -> float:
     """The value.
 
     Raises:
-        UsageError: it is NaN or infinite; `what` says what the user calls it.
+        UsageError: it is NaN or infinite; `what` is what the user calls it.
     """
     if not math.isfinite(value):
         raise UsageError(f"{what} must be a finite number, not {value}")

@@ -1,4 +1,4 @@
-"""Samples that a user's own code makes, item by item, and what is said where that code goes wrong."""
+"""Samples that a user's own code makes, item by item, and the messages where that code goes wrong."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _LISTS = {
 
 
 def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
-    """Refuse a model that is not what it says, or that is too much, or that onnx and onnxruntime do not survive.
+    """Refuse a model that is not what it claims, or that is too much, or that onnx and onnxruntime do not survive.
 
     Args:
         model: any model.
@@ -162,7 +162,7 @@ def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:
 
 
 def _refuse_tensor(tensor: TensorProto) -> None:
-    """Refuse a constant whose values are not as many as its shape says."""
+    """Refuse a constant whose values are not as many as its shape needs."""
     if tensor.data_type not in _KNOWN:
         raise RefusedError(
             f"constant '{tensor.name}' is of data type {tensor.data_type}, which ONNX lacks; export it again"

@@ -19,7 +19,7 @@ Shapes = Mapping[str, Sequence[int | str | None]]
 
 
 class NoArrayError(Exception):
-    """Something in an item is no array of numbers; the message says what it is."""
+    """Something in an item is no array of numbers; the message names what it is."""
 
 
 def items_of(data: Any) -> Iterable[Any] | None:
@@ -69,7 +69,7 @@ def fits(shape: Sequence[int | str | None], sizes: Sequence[int]) -> bool:
 def batch_of(item: Any, shapes: Shapes) -> dict[str, NDArray[Any]]:
     """Arrays by the names of the network's inputs, labels as ``y``; what else the item names is an empty array.
 
-    A bare array is that of the first input; a tuple or list is the inputs in order, with labels behind them or not. A
+    A bare array is that of the first input; a tuple or list is the inputs in order, with labels after them or not. A
     sample by itself, which lacks the first axis of all inputs, is a batch of one.
 
     Args:

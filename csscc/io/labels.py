@@ -28,7 +28,7 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
     """
     try:
         array = as_array(labels)
-    except Exception as error:  # of unequal lengths, say, or what an object's own code raises
+    except Exception as error:  # of unequal lengths, for example, or what an object's own code raises
         raise RefusedError(
             f"{where}: labels (y) are no array ({' '.join(str(error).split())}); give class numbers"
         ) from error
@@ -81,7 +81,7 @@ def table_of(folder: Path) -> Path | None:
 def labels_of_images(folder: Path, files: Sequence[Path]) -> NDArray[np.int64] | None:
     """Class numbers of image files; None where no table names any of them, and none is in the folder itself.
 
-    A line names a file, with as much of its folder as tells it from others of the same name.
+    A line names a file, with as much of its folder as distinguishes it from others of the same name.
 
     Raises:
         RefusedError: the table cannot be read, names one image twice, or not all of them.

@@ -1,9 +1,9 @@
 """Try a stranger's model in a child process, before this one relies on it.
 
 onnx and onnxruntime are C++, and their checks have holes: there are constants and shapes on which shape inference, an
-optimiser or an operator ends the process, takes all memory or does not come back. No exception tells of that. So a
+optimiser or an operator ends the process, takes all memory or does not come back. No exception reports that. So a
 fork of this process does first what is done with every model: check it, infer its shapes, open a session, and run it
-once, on ones. Large weights stay behind, so it takes milliseconds. Only Linux forks safely; elsewhere nothing is tried.
+once, on ones. Without large weights it takes milliseconds. Only Linux forks safely; elsewhere nothing is tried.
 Where onnxruntime refuses what is in the file, `load` has the network tried again as csscc reads it.
 """
 
@@ -114,7 +114,7 @@ def _in_child(action: Callable[[], int]) -> int | None:
 
 
 def _prepare() -> None:
-    """A child that says nothing, ends on Ctrl-C at once, and has bounds."""
+    """A child that prints nothing, ends on Ctrl-C at once, and has bounds."""
     import resource
 
     faulthandler.disable()

@@ -23,7 +23,7 @@ ALIGNMENT = 4096  # of values in a file, so that they can be mapped into memory
 
 
 def is_large(shape: Sequence[int]) -> bool:
-    """Whether a constant of this shape is worth keeping out of a message."""
+    """Whether a constant of this shape is large enough to be kept out of a message."""
     return math.prod(shape) > LARGE
 
 

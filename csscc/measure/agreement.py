@@ -63,7 +63,7 @@ class Agreement:
         self._leads = None
 
     def merge(self, later: Agreement) -> None:
-        """Add the comparison of the samples behind these."""
+        """Add the comparison of the samples after these."""
         if self._labels is not None and later._labels is not None:
             self._labels = np.concatenate([self._labels[: self.samples], later._labels])
         self.samples += later.samples

@@ -32,7 +32,7 @@ class BothNetworks:
         snn: the spiking network made from it.
 
     Attributes:
-        facts: what the spiking network says of itself.
+        facts: what the spiking network states of itself.
         outputs: names of the outputs.
         counts: those that count, see `csscc.measure.counts`.
         pairs: the layers of both, in order.

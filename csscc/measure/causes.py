@@ -21,7 +21,7 @@ HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than 
 
 
 def judged(layers: Sequence[LayerDiagnosis]) -> tuple[LayerDiagnosis, ...]:
-    """The layers with their causes, by the limits at the top of this module."""
+    """The layers with their causes, by the limits at the beginning of this module."""
     result = []
     before = 0.0
     for layer in layers:

@@ -32,7 +32,7 @@ from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merged_by_layer
 from csscc.pipeline import run_pipeline
 
-PROBE = Coding(T=3, beta=2, silent=1)  # with 3, 2 or 1 slabs, a train says how its readers merge
+PROBE = Coding(T=3, beta=2, silent=1)  # with 3, 2 or 1 slabs, a train states how its readers merge
 
 
 @dataclass(frozen=True)

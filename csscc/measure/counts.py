@@ -22,7 +22,7 @@ KNOWN_DOMAINS = frozenset(["", "ai.onnx", "csscc", "csscc.steps", "csscc.stream"
 
 
 def counting_outputs(model: onnx.ModelProto) -> frozenset[str]:
-    """Outputs that arithmetic makes, with no number of a class behind it: sums, sizes, rounded values.
+    """Outputs that arithmetic makes, that is no number of a class: sums, sizes, rounded values.
 
     Of interest are those of whole numbers. What operators of other domains make is not known to count.
     """

@@ -1,6 +1,6 @@
 """Why a spiking network differs from its ANN: where it goes wrong first, for which reason, and what to change.
 
-`csscc.measure.layers` measures what each layer adds to the error, `csscc.measure.causes` says why.
+`csscc.measure.layers` measures what each layer adds to the error, `csscc.measure.causes` finds why.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Diagnosis(Tabular):
         layers: in order.
         first: the first layer that goes wrong, None if none does.
         cause: of `first`.
-        sentences: what to say to a person.
+        sentences: the result in words.
         faults: why an output could not be compared, one text for each.
     """
 
@@ -97,7 +97,7 @@ def diagnose(
         images: how image files become inputs.
         limit: use at most so many samples.
         both: the two networks, where they are open already.
-        progress: told the samples done and their total, where it is known.
+        progress: called with the samples done and their total, where it is known.
 
     Raises:
         RefusedError: a file or the data cannot be used, or the networks do not belong together.

@@ -1,7 +1,7 @@
 """An estimate of the energy of one inference, what it rests on, and what follows from it.
 
 It prices operations that were counted (`csscc.measure.work`) at published energies (`csscc.measure.energy_costs`), as
-`csscc.measure.energy_table` says.
+`csscc.measure.energy_table` describes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EnergyEstimate:
         break_even: spikes per synapse below which additions cost less than multiply-accumulates, in float32 and int8.
         not_local: share of neurons that need inputs of a whole row, 0 to 1.
         not_local_kinds: their activations.
-        synapses, neurons: the counts behind it, by node.
+        synapses, neurons: the counts that it prices, by node.
         costs: prices.
         sentences: what follows from it.
         assumptions, left_out: what was assumed, and what is not in it.

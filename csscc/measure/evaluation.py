@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 class Evaluation(Tabular):
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
-    `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`, which say what of it
-    is a share of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
+    `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`: what of it is a share
+    of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
     `csscc.measure.costs.Costs`; `native` names the spiking operators that native kernels ran. `energy` is None
-    unless it was asked for. `warnings` say what the user should know of the data.
+    unless it was asked for. `warnings` state what the user should know of the data.
     """
 
     samples: int
@@ -114,7 +114,7 @@ def evaluate(
         native: use native kernels where they are compiled.
         energy: estimate the energy of one inference at these costs of operations.
         observers: shown each batch.
-        progress: told the samples done and their total, where it is known.
+        progress: called with the samples done and their total, where it is known.
 
     Raises:
         RefusedError: a file or the data cannot be used, or the networks do not belong together.

@@ -13,16 +13,16 @@ from onnx import numpy_helper
 from csscc.coding.coding import Coding
 from csscc.dialect.spiking import spiking
 
-BEYOND = 0.01  # share of values that an encoder cuts off, at which it is said
+BEYOND = 0.01  # share of values that an encoder cuts off, at which there is a warning
 FACTOR = 1.1  # values as little beyond the range are those of other samples
-SMALL = 1 / 16  # of the range: then most of the steps say nothing
+SMALL = 1 / 16  # of the range: then most of the steps carry nothing
 
 
 class InputRange:
     """Inputs that encoders read as they are, over all batches.
 
     Args:
-        model: the spiking network by layer.
+        model: the time-folded spiking network.
         coding: its coding.
     """
 

@@ -1,9 +1,9 @@
 """Whether samples look like those that a network was trained on: their range, their means, the order of channels.
 
-A BatchNormalization remembers mean and deviation of what it read in training. The first ones behind the inputs, run on
-the samples, say how far these are from that; inputs that were prepared in another way, the same samples scaled, say,
-are tried in turn. Without BatchNormalization, the first layer says a little: a bias is of the size of the sums that it
-is added to.
+A BatchNormalization remembers mean and deviation of what it read in training. The first ones after the inputs, run on
+the samples, show how far these are from that; inputs that were prepared in another way, such as the same samples
+scaled, are tried in turn. Without BatchNormalization, the first layer shows a little: a bias is of the size of the sums
+that it is added to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAMPLES, NUMBERS = 128, 1 << 22  # looked at, at most; numbers in all of them
 FAR = 0.5  # distance of inputs that are not those of the training: right ones are below 0.3, others above 0.9
 CLOSER = 0.5  # of the deviation, at which other inputs are named
 REVERSED, LEAST = 0.85, 0.03  # of the distance of means, and by how much, where channels are in reverse order
-DEAD = 0.05  # of the median deviation: channels that vary less say nothing
+DEAD = 0.05  # of the median deviation: channels that vary less show nothing
 LOUD, QUIET = 10.0, 0.02  # deviation of the first layer's sums, in units of its biases; found are 0.3 to 40
 PIXELS = 255
 MANY = 64  # inputs of a sample from which they may be pixels
@@ -68,7 +68,7 @@ class Fit:
 
 
 def input_warnings(network: Network, source: Source) -> tuple[str, ...]:
-    """What is said of the samples of `source` beside what the ANN in `network` remembers; nothing where they fit.
+    """Warnings about the samples of `source` beside what the ANN in `network` remembers; nothing where they fit.
 
     A network with several inputs, or none of floats, is not looked at.
 

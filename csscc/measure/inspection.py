@@ -165,7 +165,7 @@ def _quantised(network: Network) -> str:
 
 
 def _fate(node: Any, network: Network, regions: Regions, refused: dict[str, Offender], computed: set[int]) -> NodeFate:
-    """What becomes of a node of the source graph, given the network behind the canonical passes."""
+    """What becomes of a node of the source graph, given the network after the canonical passes."""
     notes = {e.node: e.text for e in network.events}
     if node.name in refused:
         offender = refused[node.name]
@@ -197,7 +197,7 @@ def _computed(graph: Any) -> set[int]:
 
 
 def _taken_over_by(node: Any, graph: Any, regions: Regions) -> Any:
-    """The canonical node that makes the result of a node that is gone, or of the first behind it that is left."""
+    """The canonical node that makes the result of a node that is gone, or of the first after it that is left."""
     makers = {t.name: n for n in graph.nodes for t in n.outputs}
     present = {n.name: n for n in graph.nodes}
     waiting, seen = [node], {id(node)}

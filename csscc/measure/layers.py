@@ -184,7 +184,7 @@ class LayerSums:
         self._negative += (spikes < 0).sum(axis=axes)
 
     def result(self) -> LayerDiagnosis:
-        """What all batches say of the layer; its cause is still to be found."""
+        """The result of all batches for the layer; its cause is still to be found."""
         pair, s, n = self._pair, self._sums, max(self._number, 1)
         signal = np.sqrt(s["aa"] / n)
 

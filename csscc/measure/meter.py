@@ -43,7 +43,7 @@ class Meter:
     """The spiking network with counters in its graph: spikes, residuals, and what the weights had to do.
 
     Args:
-        model: the network by layer.
+        model: the time-folded network.
         native: use native kernels where they are compiled.
         shown: trains and currents that `run` returns beside the outputs.
 

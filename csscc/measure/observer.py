@@ -38,7 +38,7 @@ class Observer(Protocol):
 
     @property
     def tensors(self) -> Sequence[str]:
-        """Trains and currents of the network by layer that it wants to see."""
+        """Trains and currents of the time-folded network that it wants to see."""
 
     def add(self, batch: Batch) -> None:
         """Take a batch."""

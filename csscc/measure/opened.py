@@ -1,6 +1,6 @@
 """Open a spiking network: read the file, its facts, and check that these are those of its nodes.
 
-What tables print of a file comes from its metadata. So a file whose metadata say something else than its nodes is
+What tables print of a file comes from its metadata. So a file whose metadata state something else than its nodes is
 refused where it is opened, before a number of either is believed.
 """
 
@@ -43,7 +43,7 @@ DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
 
 
 def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelProto, Facts]:
-    """The spiking network in a file, or given as a model called `name`, and what it says of itself.
+    """The spiking network in a file, or given as a model called `name`, and what it states of itself.
 
     Raises:
         RefusedError: it is missing, not ONNX, not made by this version of csscc, or contradicts itself.
@@ -67,7 +67,7 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
 
 
 def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
-    """What the metadata say of the network, and its nodes do not."""
+    """What the metadata state of the network, and its nodes do not."""
     try:
         check_coding(facts.coding)
     except UsageError as error:

@@ -37,7 +37,7 @@ SPIKE_TRAINS = 512 << 20  # bytes of spikes, of all layers and steps, that are h
 
 @dataclass
 class Measured:
-    """What was seen of some samples: of all, or of a part that `merge` adds to another one behind which it stands."""
+    """What was seen of some samples: of all, or of a part that `merge` adds to the part before it."""
 
     compared: Agreement
     ranges: InputRange
@@ -45,7 +45,7 @@ class Measured:
     seconds: list[tuple[float, float]]
 
     def merge(self, later: Measured) -> None:
-        """Add what was seen of the samples behind these."""
+        """Add what was seen of the samples after these."""
         self.compared.merge(later.compared)
         self.ranges.merge(later.ranges)
         self.counts = merged(self.counts, later.counts)

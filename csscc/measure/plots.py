@@ -1,4 +1,4 @@
-"""Pictures of results by layer, for notebooks: bars in matplotlib, where it is installed."""
+"""Pictures of results for each layer, for notebooks: bars in matplotlib, where it is installed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HEIGHT = 0.3  # inches of a layer
-# Okabe and Ito's, which people with any colour vision tell apart, and hatches for print without colour.
+# Okabe and Ito's, which people with any colour vision can distinguish, and hatches for print without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 HATCHES = ("", "///", "xxx")
 
 
 def bars(layers: Sequence[str], parts: Mapping[str, Sequence[float]], label: str, axes: Axes | None) -> Axes:
-    """A bar for each layer, the first on top, of parts that add up.
+    """A bar for each layer, the first one uppermost, of parts that add up.
 
     Args:
         layers: their names.

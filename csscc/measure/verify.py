@@ -33,7 +33,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Verification:
-    """Spikes compared, how many differ, by layer, and the largest difference of an output relative to its largest.
+    """Spikes compared, how many differ in each layer, and the largest difference of an output relative to its largest.
 
     It is infinite where outputs cannot be compared, since a value is NaN, or infinite in one runtime only.
     """
@@ -65,7 +65,7 @@ def verify(
 ) -> Verification:
     """Run `snn` in both runtimes and compare all spike trains of all layers and all outputs.
 
-    In onnxruntime, it runs as it is, by the functions in the file, and by layer, where every step of every train is
+    In onnxruntime, it runs as it is, by the functions in the file, and time-folded, where every step of every train is
     there: the file may carry the first steps of a train as one sum. What is computed before time starts is ordinary
     ONNX, whose last bits differ between runtimes; the reference takes it from onnxruntime.
 

@@ -74,7 +74,7 @@ def neuron_work(
         view: of its node.
         neurons: number of neurons.
         spikes: sent for one input.
-        shapes: of the tensors of the network by layer.
+        shapes: of the tensors of the time-folded network.
     """
     if view.is_encoder:
         return NeuronWork(view.name, view.kind, neurons, view.schedule.T, 0, spikes, 0.0, 0.0, False, True)

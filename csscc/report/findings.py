@@ -1,4 +1,4 @@
-"""All that a report shows, gathered: what `evaluate`, `diagnose` and `inspect` say, and what only pictures need."""
+"""All that a report shows, gathered: what `evaluate`, `diagnose` and `inspect` find, and what only pictures need."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Findings:
         evaluation: as `csscc evaluate --energy` measures it, on all samples.
         diagnosis: as `csscc diagnose` finds it, on the first of them.
         nodes: what became of every node of the ANN.
-        facts: what the SNN says of itself.
+        facts: what the SNN states of itself.
         reading: the outputs read at each time step.
         confusion: classes named for those of the labels; None without them.
         samples: those shown neuron by neuron.

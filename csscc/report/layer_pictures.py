@@ -34,7 +34,7 @@ def _ticks(numbers: list[int]) -> dict[str, int]:
 
 
 def errors(findings: Findings) -> Iterator[Picture]:
-    """Errors by layer, and what they consist of."""
+    """Errors of each layer, and what they consist of."""
     layers = findings.diagnosis.layers
     numbers, names = _axis(findings)
     traces: list[Any] = [
@@ -69,7 +69,7 @@ def _share(layer: LayerDiagnosis, cause: Cause) -> float:
 
 
 def residuals(findings: Findings) -> Iterator[Picture]:
-    """Residuals and saturation by layer."""
+    """Residuals and saturation of each layer."""
     layers = findings.diagnosis.layers
     numbers, names = _axis(findings)
     rows = (

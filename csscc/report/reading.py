@@ -2,7 +2,7 @@
 
 A readout adds up ``y = bias + sum(q[t] * z[t])``. Step t of the train that it reads arrives at time step
 ``depth + t``, depth being the silent steps on the way to it; read at time step s, the sum ends with t = s - depth. The
-operators behind the readouts are run on each of these sums.
+operators after the readouts are run on each of these sums.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ReadingByStep:
     """An observer that reads the outputs at every time step.
 
     Args:
-        model: the spiking network by layer.
+        model: the time-folded spiking network.
         facts: its metadata.
         counts: outputs of whole numbers that count, see `csscc.measure.counts`.
     """
@@ -86,7 +86,7 @@ class ReadingByStep:
 
     @property
     def result(self) -> Reading:
-        """What all batches say."""
+        """The result of all batches."""
         accuracy, agreement = [s.accuracy for s in self._sums], [s.agreement for s in self._sums]
         names = list(self._sums[-1].differences)
         return Reading(

@@ -1,6 +1,6 @@
-"""The look of the pictures, light and dark: colours that are told apart by people who are colour-blind (Okabe and Ito).
+"""The look of the pictures, light and dark: colours that colour-blind people distinguish (Okabe and Ito).
 
-No picture needs them: signs, dashes and patterns say the same.
+No picture needs them: signs, dashes and patterns show the same.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _spikes(layer: LayerTrains, sample: int) -> dict[str, Any]:
 
 
 def value(findings: Findings) -> Iterator[Picture]:
-    """What the spikes of one neuron have said so far, and the ANN's activation."""
+    """The value that the spikes of one neuron have sent so far, and the ANN's activation."""
     variants = {
         f"{i}|{j}|{k}": _built_up(layer, j, k)
         for i, layer in enumerate(findings.trains)

@@ -27,10 +27,10 @@ class LayerTrains:
         name: of its node.
         kind: ``encoder`` or the activation the neurons send.
         depth: silent steps on the way to it: its spike k is sent at time step ``depth + k``.
-        neurons: the neurons shown, K of them, as places behind the batch axis: half of them send the most spikes for
+        neurons: the neurons shown, K of them, as places after the batch axis: half of them send the most spikes for
             the first sample, the others are drawn.
         spikes: ``[samples, K, T]``.
-        values: ``[samples, K, T]``, what the spikes have said so far, ``theta * sum(q * S)``.
+        values: ``[samples, K, T]``, the value that the spikes have sent so far, ``theta * sum(q * S)``.
         activations: ``[samples, K]``, the ANN's.
         ann, snn: activations of neurons drawn from all samples, and the values that the SNN sent for them.
         residuals: how many residuals of all neurons and samples lie between `EDGES`; None for encoders.

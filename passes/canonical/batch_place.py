@@ -109,7 +109,7 @@ class Fronts:
         return self._places[id(tensor)]
 
     def assume(self, tensor: gs.Tensor, *, batched: bool = True) -> None:
-        """Tell the place of a tensor that no rule made from its shape."""
+        """The place of a tensor that no rule made from its shape."""
         shape = self.sizes.shape(tensor)
         self._places[id(tensor)] = None
         if shape is None:
@@ -175,7 +175,7 @@ class Fronts:
         """A tensor ``[batch, ...]`` of another shape ``[batch, ...]``.
 
         Raises:
-            UnfitError: the shape cannot be said.
+            UnfitError: the shape is not known.
         """
         if list(before) == list(after):
             return tensor

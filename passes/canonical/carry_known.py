@@ -134,7 +134,7 @@ class _Carrier:
         return node
 
     def _through(self, reader: gs.Node, total: gs.Tensor, known: gs.Tensor) -> list[gs.Tensor] | None:
-        """What a linear operator makes of the known part of its input, for each output; None if it cannot be said."""
+        """What a linear operator makes of the known part of its input, for each output; None if that is not known."""
         place = next(i for i, t in enumerate(reader.inputs) if t is total)
         if reader.op in ("Add", "Sub"):
             return [self._insert("Neg", reader, [known], None) if reader.op == "Sub" and place == 1 else known]

@@ -144,7 +144,7 @@ class _Folder:
         self._graph.node.extend(copies)
 
     def _type(self, node: onnx.NodeProto) -> int:
-        """The type of whole numbers that a quantiser writes or reads, where its zero point or an attribute says it."""
+        """The type of whole numbers that a quantiser writes or reads, where its zero point or an attribute has it."""
         if len(node.input) > 2 and node.input[2] in self._known:
             return int(self._known[node.input[2]].data_type)
         return next((int(a.i) for a in node.attribute if a.name == "output_dtype"), TensorProto.UNDEFINED)

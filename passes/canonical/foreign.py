@@ -51,7 +51,7 @@ def learn_shapes(network: Network) -> None:
     if unknown:
         session = Session(with_outputs(export_model(network), unknown), optimise=False)
         for output in session.outputs:
-            if output.name in unknown and output.shape:  # it says of an unknown rank that there is none
+            if output.name in unknown and output.shape:  # an unknown rank is given as none
                 tensor, dtype = unknown[output.name], numpy_type(output.type)
                 tensor.shape, tensor.dtype = output.shape, dtype
                 kind = helper.np_dtype_to_tensor_dtype(dtype)

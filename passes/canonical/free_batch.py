@@ -5,7 +5,7 @@ Before: ``x [1,1,28,28] -> Reshape to [1,256]``.    After: ``x [batch,1,28,28] -
 Rewriting a Reshape that keeps the batch in front (and a Flatten of a batch of one) is exact for the exported batch,
 and the spiking core, which folds time into the batch, needs it in any case. That the inputs' first dimension may be
 freed is then checked in onnxruntime: the freed network on several samples must give what the original gives one
-batch at a time. Where it does not (an output without a batch axis, say), the batch stays fixed.
+batch at a time. Where it does not (for example an output without a batch axis), the batch stays fixed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     Mul(x, m)     Times(x, m)
     Div(x, m)     Times(x, Reciprocal(m))
 
-So a neuron multiplies what it has received by the very number, say 0 or 1 for a mask in front of a mean, and m needs no
+So a neuron multiplies what it has received by the very number, as 0 or 1 for a mask in front of a mean, and m needs no
 spikes. It does not fire for constants, which are factors, nor where m repeats x along an axis: the neuron then receives
 m as spikes, too.
 """

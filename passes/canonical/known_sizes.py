@@ -149,7 +149,7 @@ def reshape_target(before: Sequence[Size], after: Sequence[Size]) -> list[int] |
 
 
 def expand_target(before: Sequence[Size], after: Sequence[Size]) -> list[int] | None:
-    """The constant target of an Expand that repeats nothing as often as the batch or another free size says."""
+    """The constant target of an Expand that repeats nothing as often as the batch or another free size."""
     kept = (*(ONE,) * (len(after) - len(before)), *before)
     target = [1 if b == a else a[0] if is_constant(a) else None for b, a in zip(kept, after, strict=True)]
     return None if None in target else [t for t in target if t is not None]

@@ -83,7 +83,7 @@ def _loaded(
 
 @contextlib.contextmanager
 def _refused_if_invalid(model: onnx.ModelProto) -> Iterator[None]:
-    """What reads a model may rely on it being valid ONNX: where it fails, ONNX's checker says whose fault that is."""
+    """What reads a model may rely on it being valid ONNX: where it fails, ONNX's checker shows whose fault that is."""
     try:
         yield
     except (CssccError, MemoryError, RecursionError):
@@ -167,7 +167,7 @@ def _exported(network: Network, *, weights: bool) -> onnx.ModelProto:
 
 
 def _unname_free_sizes(model: onnx.ModelProto) -> None:
-    """A size of -1, and one called "?", which is no name, say nothing: two of them need not be the same."""
+    """A size of -1, and one called "?", which is no name, state nothing: two of them need not be the same."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if (dim.HasField("dim_value") and dim.dim_value == -1) or dim.dim_param == "?":
@@ -175,7 +175,7 @@ def _unname_free_sizes(model: onnx.ModelProto) -> None:
 
 
 def _forget_odd_types(model: onnx.ModelProto) -> None:
-    """Forget what is said of tensors inside that are of no type, or of one that is not read; it is inferred anew."""
+    """Forget what is stated of tensors inside that are of no type, or of one that is not read; it is inferred anew."""
     known, graphs = frozenset(onnx.TensorProto.DataType.values()), [model.graph]
     for graph in graphs:
         graphs.extend(g for n in graph.node for a in n.attribute for g in (a.g, *a.graphs) if g.node)
@@ -233,7 +233,7 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     if version >= MIN_OPSET:
         return model
     try:
-        # With shapes known, the converter finds simpler forms (of a Softmax over the last axis, say).
+        # With shapes known, the converter finds simpler forms (for example of a Softmax over the last axis).
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         converted = onnx.version_converter.convert_version(inferred, MIN_OPSET)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Spell quantised operators as QuantizeLinear and DequantizeLinear around the operators on floats.
+"""Write quantised operators as QuantizeLinear and DequantizeLinear around the operators on floats.
 
     before:  x (int8) -> QLinearConv(x, scales, zero points, w, ..., b) -> y (int8)
     after:   x -> DequantizeLinear -> Conv(., DequantizeLinear(w), DequantizeLinear(b)) -> QuantizeLinear -> y

@@ -3,7 +3,7 @@
     before:  x -> Div(sqrt 2) -> Erf -> Add(1) -> Mul(x) -> Mul(0.5) -> y
     after:   x -> Gelu -> y
 
-Spellings differ from exporter to exporter and version to version; values do not. For each node, the elementwise nodes
+Forms differ from exporter to exporter and version to version; values do not. For each node, the elementwise nodes
 with scalar constants after which only one tensor x enters are evaluated on a grid by onnx's reference, and compared
 with the activations below. One neuron then sends what would take a neuron for each node, with one error and one
 silent step. It does not fire where the values differ anywhere on the grid.

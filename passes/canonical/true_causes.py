@@ -1,4 +1,4 @@
-"""Why a node stands in the way, where what the tables of operators say of it is not the cause.
+"""Why a node stands in the way, where what the tables of operators state is not the cause.
 
 A Dropout in training mode does mix the batch, and the arithmetic of sizes does hold operators that no neuron can send.
 But neither is what a user can change: the one was exported in training mode, the other is there for a free size.
@@ -31,7 +31,7 @@ Cause = tuple[str, str]
 
 
 def true_cause(node: gs.Node, text: str, sizes: Sizes, noted: str = "") -> Cause | None:
-    """Reason and advice for a core node of which the tables say `text`, and a pass `noted`; None where `text` is it."""
+    """Reason and advice for a core node, where tables give `text` and a pass `noted`; None where it is `text`."""
     found = _training(node) or quantised(node.op, noted) or _recurrent(node)
     return found or sizes.cause(node, text) or _branches(node)
 
@@ -39,7 +39,7 @@ def true_cause(node: gs.Node, text: str, sizes: Sizes, noted: str = "") -> Cause
 def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyType({})) -> list[Offender]:
     """What a network without a weighted layer has in place of one, with the reasons; nothing if it has nothing.
 
-    `noted` holds what passes said of nodes, by name.
+    `noted` holds what passes noted of nodes, by name.
     """
     found = []
     for node in graph.nodes:

@@ -162,7 +162,7 @@ def _processor() -> str:
 
 
 def _folder() -> Path:
-    """Where the library lies: a cache variable that is no absolute path does not count, as its standard says."""
+    """Where the library lies: a cache variable that is no absolute path does not count, as its standard has it."""
     given = Path(os.environ.get("XDG_CACHE_HOME") or "")
     return (given if given.is_absolute() else Path.home() / ".cache") / "csscc"
 
