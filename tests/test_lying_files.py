@@ -205,6 +205,16 @@ def test_other_spikes_than_the_metadata_say_are_refused(files: dict[str, onnx.Mo
         verify(lying)
 
 
+def test_a_layer_with_more_silent_steps_than_all_have_is_refused(data: tuple[onnx.ModelProto, dict[str, Any]]) -> None:
+    ann, samples = data
+    lying = csscc.compile(ann, {"x": samples["x"]}, T=6, silent=1, form="unrolled", check_samples=0).file
+    assert verify(lying).holds
+    node = next(n for n in lying.graph.node if n.op_type.startswith("TSA"))
+    attribute(node, "silent").i = 2
+    with pytest.raises(RefusedError, match=rf"say 1 silent step\(s\) in every layer, '{node.name}' has 2"):
+        verify(lying)
+
+
 def test_free_sizes_and_several_outputs_contradict_nothing(tmp_path: Path) -> None:
     model = parse(
         "g (float[N,3,H,W] x) => (float[N,4,H,W] y, float[N,2] z) <float[4,3,3,3] w, float[2,4] v>"

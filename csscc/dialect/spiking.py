@@ -128,12 +128,6 @@ class Spiking(Generic[Tensor]):
         """What the membrane of each current holds from the start."""
         return [self.inputs[at + self.width] for at in self._starts]
 
-    def set_current(self, index: int, tensors: Iterable[Tensor]) -> None:
-        """Let it read other tensors for one current, as many as before."""
-        at = self._starts[index]
-        for offset, tensor in enumerate(tensors):
-            self.inputs[at + offset] = tensor
-
     def set_bias(self, index: int, tensor: Tensor) -> None:
         """Give the membrane of one current another bias."""
         self.inputs[self._starts[index] + self.width] = tensor

@@ -155,12 +155,6 @@ class Fronts:
         self._made[id(tensor)] = tensor, made
         return made
 
-    def front_shape(self, tensor: gs.Tensor) -> tuple[Size, ...]:
-        """The shape of a tensor's counterpart."""
-        place = self.place(tensor)
-        assert place is not None
-        return place.front_shape(self.shape(tensor), self.batch)
-
     def node(self, op: str, name: str, inputs: Sequence[gs.Tensor], **attrs: object) -> gs.Variable:
         """A new node's output, of the type of its first input."""
         output = insert_node(self.graph, op, name, inputs, domain=None, **attrs)

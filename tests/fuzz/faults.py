@@ -266,6 +266,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=6, help="of each fault; the three signals take turns")
     parser.add_argument("--fault", choices=FAULTS, help="one fault only")
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, children would ignore it
     bad = Counter[str]()
     for name in [asked.fault] if asked.fault else FAULTS:
         once, began = FAULTS[name](), time.perf_counter()
