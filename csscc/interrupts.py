@@ -21,6 +21,7 @@ TIDYING = 2.0  # what is to be done before the end may take so long
 INTERRUPTED = 128 + signal.SIGINT
 
 _before_end: list[Callable[[], None]] = []
+_ending = threading.RLock()  # held for good by what ends the process
 _graceful, _raised = threading.Event(), threading.Event()
 
 
@@ -40,11 +41,19 @@ def listen() -> None:
 @contextlib.contextmanager
 def before_end(action: Callable[[], None]) -> Iterator[None]:
     """While the block runs, `action` is what is left to do when a signal ends the process, such as to remove a file."""
-    _before_end.append(action)
+    with _ending:
+        _before_end.append(action)
     try:
         yield
     finally:
         _before_end.remove(action)
+
+
+@contextlib.contextmanager
+def not_ending() -> Iterator[None]:
+    """While the block runs, a signal waits with the end; where the end has begun, the block does not begin any more."""
+    with _ending:
+        yield
 
 
 @contextlib.contextmanager
@@ -76,6 +85,7 @@ def _wait(heard: int) -> None:
 
 
 def _tidy() -> None:
+    _ending.acquire()
     for action in reversed(list(_before_end)):
         with contextlib.suppress(Exception):
             action()

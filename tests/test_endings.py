@@ -140,3 +140,49 @@ def test_a_sweep_leaves_no_orphans(tmp_path: Path, number: signal.Signals) -> No
             return
         time.sleep(0.05)
     pytest.fail("processes of the sweep go on without it")
+
+
+MAKES = {  # what makes a file or a folder, and how csscc has it made
+    "mkstemp": "from csscc.io.files import replacing as make\nwhere = 'out'",
+    "mkdtemp": "from csscc.io.files import temporary_folder as make\nwhere = __import__('pathlib').Path('.')",
+}
+
+
+@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("moment", ["while it is made", "before it is made"])
+def test_what_is_just_made_is_not_left(name: str, moment: str, tmp_path: Path) -> None:
+    """A signal between the making of a temporary file and the note that it is there, and an end that takes its time."""
+    script = f"""if True:
+    import os, signal, tempfile, threading, time
+    from csscc import interrupts
+    {MAKES[name].replace(chr(10), chr(10) + "    ")}
+    original, before = tempfile.{name}, {moment == "before it is made"}
+
+    def slow(**arguments):
+        made = original(**arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        return made
+
+    def end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        begun.wait()
+
+    def last():
+        begun.set()
+        time.sleep(0.3)
+
+    begun = threading.Event()
+    interrupts.listen()
+    if before:
+        with interrupts.before_end(last):
+            end()
+            with make(where):
+                time.sleep(60)
+    tempfile.{name} = slow
+    with make(where):
+        time.sleep(60)
+    """
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (143, "interrupted; no file is half-written\n")
+    assert list(tmp_path.iterdir()) == []

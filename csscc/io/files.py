@@ -10,7 +10,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from csscc.errors import RefusedError
 from csscc.io.weights import fits, pieces, with_weights_beside
 
 DIGITS = 16  # of the digest in the name of a second file
-_replaced = threading.Lock()  # held while finished files take their places and older ones go
 
 
 def save_model(model: onnx.ModelProto, path: str | Path) -> list[Path]:
@@ -136,16 +134,16 @@ def readable(path: str | Path) -> Path:
 @contextlib.contextmanager
 def temporary_folder(within: Path | None = None) -> Iterator[Path]:
     """A folder that is gone with what is in it when the block ends, or a signal ends the process."""
-    name = tempfile.mkdtemp(dir=within)
 
     def remove() -> None:
         shutil.rmtree(name, ignore_errors=True)
 
-    with interrupts.before_end(remove):
-        try:
-            yield Path(name)
-        finally:
-            remove()
+    with contextlib.ExitStack() as stack:
+        with interrupts.not_ending():
+            name = tempfile.mkdtemp(dir=within)
+            stack.enter_context(interrupts.before_end(remove))
+            stack.callback(remove)
+        yield Path(name)
 
 
 @contextlib.contextmanager
@@ -155,7 +153,6 @@ def _complete(path: str | Path, *targets: Path) -> Iterator[Sequence[Path]]:
     temporaries: list[Path] = []
 
     def remove() -> None:
-        _replaced.acquire()  # for good: the process ends, and nothing takes a place any more
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
@@ -163,12 +160,13 @@ def _complete(path: str | Path, *targets: Path) -> Iterator[Sequence[Path]]:
         try:
             prefix = f".{last.name[:64]}."
             _remove_others(folder, re.escape(prefix) + r"\w{8}(\.\w*)?")  # of writers that were killed
-            for target in targets:
-                handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=folder)
-                os.close(handle)
-                temporaries.append(Path(name))
+            with interrupts.not_ending():
+                for target in targets:
+                    handle, name = tempfile.mkstemp(prefix=prefix, suffix=target.suffix, dir=folder)
+                    os.close(handle)
+                    temporaries.append(Path(name))
             yield temporaries
-            with _replaced:
+            with interrupts.not_ending():  # once the end has begun, nothing takes a place any more
                 for temporary, target in zip(temporaries, targets, strict=True):
                     _as_it_was(temporary, target)
                     _flush(temporary)
