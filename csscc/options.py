@@ -37,6 +37,7 @@ class Options:
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.
+        analog: names of activations that stay analog, see `csscc.passes.convert.leave_analog`.
         stated: fields of the coding that were asked for; of the others, a quantised network knows better values.
     """
 
@@ -54,6 +55,7 @@ class Options:
     form: str = AUTO
     calibration_samples: int = 512
     seed: int = 0
+    analog: tuple[str, ...] = ()
     stated: frozenset[str] = frozenset()
 
     def with_(self, **changes: Any) -> Options:
@@ -136,6 +138,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     options = base.with_(coding=numbers, stated=frozenset(stated), **given)
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
+    if options.analog and options.form == "stream":
+        raise UsageError("form 'stream' runs step by step and cannot wait for analog activations; choose another")
     if options.calibration_samples < 1:
         raise UsageError(f"calibration samples must be at least 1, not {options.calibration_samples}")
     if options.seed < 0:

@@ -61,6 +61,7 @@ from csscc.passes.convert.fine_weights import FineWeights
 from csscc.passes.convert.insert_neurons import InsertNeurons
 from csscc.passes.convert.integer_weights import IntegerWeights
 from csscc.passes.convert.known_amplitudes import SettleCoding
+from csscc.passes.convert.leave_analog import LeaveAnalog
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.snap_weights import SnapWeights
@@ -162,7 +163,8 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     if options.method == "auto":
         amplitudes = ChooseAmplitudes(source)
     begin = (SettleCoding(options.stated), amplitudes, SplitInputs())
-    return (*begin, *convert, *improve, *lowering_passes(options))
+    analog = (LeaveAnalog(options.analog),) if options.analog else ()
+    return (*begin, *analog, *convert, *improve, *lowering_passes(options))
 
 
 def lowering_passes(options: Options) -> tuple[Pass, ...]:

@@ -105,6 +105,11 @@ class SNN(Tabular):
         """Silent steps of each layer of neurons, in order."""
         return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
 
+    @property
+    def analog(self) -> tuple[str, ...]:
+        """Names of the activations that were left analog."""
+        return tuple(self.facts.options.get("analog", ()))
+
     def run(self, x: Any, *, runtime: str = "onnxruntime") -> Any:
         """Outputs for any number of samples; onnxruntime takes as many at a time as fit into memory.
 

@@ -152,7 +152,7 @@ class LayerRuns:
         for index, segment in enumerate(found):
             run = LayerRun(segment, self)
             yield run
-            if not segment.view.is_readout:
+            if segment.node.output[0] in last:
                 run.complete()
             for name in [n for n in segment.inputs if last[n] == index]:
                 self._spikes.pop(name, None)
@@ -216,14 +216,14 @@ class LayerRun:
     def complete(self) -> None:
         """Fire: run over all samples with the biases as they are now."""
         output = self.segment.node.output[0]
-        constant = self.segment.view.schedule.constant
+        spikes_only = self.segment.view.makes_spikes
         kept: list[NDArray[Any]] = []
         total: NDArray[Any] | None = None
         samples = 0
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs}
             spikes = self._session.run(given | self.biases, [output])[output]
-            kept.append(spikes if constant else spikes.astype(np.int8))
+            kept.append(spikes.astype(np.int8) if spikes_only else spikes)
             batch = len(next(iter(feeds.values())))
             if len(spikes) % batch:
                 name = self.segment.view.name

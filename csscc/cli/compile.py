@@ -96,6 +96,12 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
+@click.option(
+    "--max-drop", type=number, metavar="FLOAT",
+    help="Points of accuracy that may be lost, by a cautious estimate from the calibration samples; exit code 1 and "
+    "the layers that cost most, if it is more.",
+)  # fmt: skip
+@click.option("--allow-analog", is_flag=True, help="With --max-drop: leave as few layers analog as it takes.")
 @click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of synthetic inputs, without --calibration.  [default: 0]")
@@ -112,11 +118,13 @@ def compile_command(
     preset: str,
     coding: str,
     dump_ir: str | None,
+    max_drop: float | None,
+    allow_analog: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Compile the ONNX network MODEL into a spiking network, written as one ONNX file.
 
     \b
@@ -128,31 +136,36 @@ def compile_command(
     BatchNormalization layers remember, or synthetic inputs, and warns.
     """  # noqa: D301 (click wants the character itself)
     from csscc import api
+    from csscc.cli.within import compiled_within, facts, loss_text, show_costs, warn_of_loss
 
+    if allow_analog and max_drop is None:
+        raise click.UsageError("--allow-analog says what may be done to keep a loss; give that with --max-drop")
     images = take_images(options)
     refuse_unwritable(output, model, calibration)
     if dump_ir is not None:
         refuse_dumps(dump_ir, model)
+    common = {"preset": preset, "coding": coding, "images": images, "dump_ir": dump_ir, **options}
+    found = None
     with progress(quiet or as_json) as advance:
-        snn = api.compile(
-            model,
-            calibration,
-            preset=preset,
-            coding=coding,
-            images=images,
-            dump_ir=dump_ir,
-            progress=lambda stage, done: advance(stage, done, None),
-            **options,
-        )
+        if max_drop is None:
+            snn = api.compile(model, calibration, progress=lambda stage, done: advance(stage, done, None), **common)
+        else:
+            found = compiled_within(model, calibration, max_drop, advance, allow_analog=allow_analog, **common)
+            snn = found.snn
     files = snn.save(output)
     for text in dict.fromkeys(snn.report.warnings):
         warn(text)
     if as_json:
-        print_json(summary(snn, files))
+        print_json(summary(snn, files) | (facts(found) if found else {}))
     elif not quiet:
         if verbose:
             show_passes(snn.report)
-        show(snn, model, files, notes=not verbose)
+        show(snn, model, files, notes=not verbose, loss=loss_text(found) if found else None)
+        if found:
+            show_costs(found)
+    if found:
+        warn_of_loss(found, allow_analog=allow_analog)
+    return 0 if found is None or found.holds else 1
 
 
 def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
@@ -165,6 +178,7 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "beta": coding.beta,
         "silent": coding.silent,
         "silent_by_layer": list(snn.silent),
+        "analog": list(snn.analog),
         "latency": snn.latency,
         "interval": snn.costs.interval,
         "passes": snn.costs.passes,
@@ -193,8 +207,8 @@ def show_passes(report: Report) -> None:
         out.print(f"{event.source}: {event.node}: {event.text}")
 
 
-def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True) -> None:
-    """A few lines for people; without `notes`, what passes noted is left out."""
+def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: str | None = None) -> None:
+    """A few lines for people; without `notes`, what passes noted is left out; `loss` stands for the difference."""
     from csscc.dialect.sizes import of_samples
 
     facts = summary(snn, files)
@@ -210,16 +224,18 @@ def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True) -> None
     spiking = [k for k in kinds if k not in ("encoder", "readout")]
     counts = ", ".join(f"{spiking.count(k)} {k}" for k in dict.fromkeys(spiking))
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
+    if snn.analog:
+        rows.add_row("left analog", ", ".join(snn.analog))
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
-    rows.add_row("differs from the ANN", far)
+    rows.add_row(*(("differs from the ANN", far) if loss is None else ("accuracy", loss)))
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
     rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB{beside}")
     rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")
     out = console()
     out.print(
         f"{files[0]}: a spiking network of {facts['T']} coding steps, latency {facts['latency']} time steps; "
-        + (far if far == NOT_COMPARED else f"differs from the ANN {far}"),
+        + (loss or (far if far == NOT_COMPARED else f"differs from the ANN {far}")),
         rows,
     )
     if notes:

@@ -107,11 +107,12 @@ def _show_snn(model: str, as_json: bool) -> None:
         top = f"{layer.top:.4g}" if layer.top else ""
         rows.add_row(layer.name, layer.kind, f"{layer.neurons:,}", str(layer.depth), theta, top)
     source = snn.facts.source
+    left = f"\nleft analog, with values in place of spikes: {', '.join(snn.analog)}" if snn.analog else ""
     steps = f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps"
     console().print(
         f"{model}: a spiking network, {steps}",
         rows,
-        _costs(costs.interval, costs.passes, coding.T),
+        _costs(costs.interval, costs.passes, coding.T) + left,
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",
     )

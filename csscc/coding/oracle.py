@@ -54,7 +54,7 @@ def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
 
 
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
-    """Spike train of an analog value (Theorem 2); in rate coding, the T-th part of ``values / theta`` at each step.
+    """Spike train of an analog value (Theorem 2); or the same part of the values at each step.
 
     The membrane starts at ``values / theta``, cut to what a train can send (`Schedule.most`); each step fires above its
     threshold and subtracts the weight of the spike, ``q[t]``.
@@ -70,7 +70,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
     dtype = values.dtype.type
     potential = cut(values / np.asarray(theta, dtype), schedule)
     if schedule.constant:
-        return np.repeat((potential * dtype(1 / schedule.T))[None], schedule.T, axis=0)
+        return np.repeat((potential * dtype(1 / schedule.levels))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
     for t, weight in enumerate(map(dtype, schedule.weights)):
         spikes[t] = fire(potential, schedule.thresholds[t], negative=schedule.negative)

@@ -31,7 +31,7 @@ class Schedule:
         negative: whether spikes of -1 are sent.
         thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
             `weights` if left out.
-        constant: of an encoder: it sends the T-th part of its value at each step, not spikes.
+        constant: of an encoder: it sends the same part of its value at each step, ``1 / levels``, not spikes.
         most: the largest magnitude, in units of theta, that is to be sent; what lies above it is cut off.
     """
 

@@ -52,11 +52,11 @@ def function_of(
 
 
 def encoded(body: Body, ops: Plain, node: Spiking[str]) -> list[str]:
-    """The slabs that an encoder sends of a value ``x``: spikes, or in rate coding its T-th part at each step."""
+    """The slabs that an encoder sends of a value ``x``: spikes, or the same part of it at each step."""
     units = ops.units()
     if not node.schedule.constant:
         return encoder(ops, node.schedule, node.sends, units)
-    return [body.add("part", f"Mul({units}, {body.number(1 / node.schedule.T)})")] * node.schedule.T
+    return [body.add("part", f"Mul({units}, {body.number(1 / node.schedule.levels)})")] * node.schedule.T
 
 
 def _define(

@@ -142,7 +142,8 @@ def _layers(
             mean = 0.0 if view.is_readout else float(np.mean(theta(view)))
             layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, mean * coding.levels))
         domains |= dict.fromkeys(made, domain)
-        depth |= dict.fromkeys(filter(None, made), 0 if view is not None and view.is_readout else here)
+        known = here + coding.T if view is not None and view.is_readout else here  # a value, after the whole train
+        depth |= dict.fromkeys(filter(None, made), known)
     return tuple(layers), coding.T + deepest
 
 

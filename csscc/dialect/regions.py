@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
 
-Role = Literal["weighted", "linear", "neuron", "prologue", "epilogue"]
+Role = Literal["weighted", "linear", "neuron", "analog", "prologue", "epilogue"]
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Regions:
         core_inputs: for each core node, which of its inputs carry spikes.
         known: sums of a core tensor and one that is known before time starts, each with the index of the latter; all
             their readers are neurons and readouts, which take it as a bias.
+        analog: those of `encoded` that activations left analog make; they are sent as a constant current, unrounded.
     """
 
     roles: dict[str, Role] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Regions:
     decoded: list[str] = field(default_factory=list)
     core_inputs: dict[str, list[int]] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
+    analog: set[str] = field(default_factory=set)
 
     def nodes(self, graph: gs.Graph, *roles: Role) -> list[gs.Node]:
         """The graph's nodes of these roles, in order."""

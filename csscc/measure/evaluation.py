@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Evaluation(Tabular):
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
-    `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`: what of it is a share
-    of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
+    `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`: what of it is a
+    share of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
     `csscc.measure.costs.Costs`; `native` names the spiking operators that native kernels ran. `energy` is None
     unless it was asked for. `warnings` state what the user should know of the data.
     """

@@ -18,7 +18,7 @@ import onnx
 from csscc.dialect.metadata import Facts, Layer, layers_in
 from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import in_stream, refuse_other_version
-from csscc.dialect.spiking import Spiking, numbers, spiking_nodes
+from csscc.dialect.spiking import Spiking, numbers, spiking, spiking_nodes
 from csscc.errors import RefusedError, UsageError
 from csscc.io.weights import without_weights
 from csscc.options import check_coding
@@ -83,6 +83,9 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
         return
     yield from islice((text for view in views if (text := _other_coding(view, facts))), 1)
     yield from _other_form(model, facts.options.get("form"))
+    values = {node.name for node in layers.graph.node if spiking(node) is None}
+    missing = sorted({*facts.options.get("analog", ())} - values)
+    yield from (f"its metadata say that '{name}' is left analog, its nodes have no such activation" for name in missing)
     found, latency = layers_in(layers, coding, weights)
     if latency != facts.latency:
         yield f"its metadata say a latency of {facts.latency} time steps, its nodes take {latency}"
@@ -93,6 +96,8 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
     """What a node does otherwise than the coding that the metadata state; empty if nothing."""
     coding, schedule = facts.coding, view.schedule
     wanted = coding.encoder if view.is_encoder else coding.neuron(schedule.silent)
+    if view.is_encoder and facts.options.get("analog"):
+        wanted = replace(wanted, constant=schedule.constant)
     if schedule.weights != tuple(numbers(wanted.weights)):
         return f"the spike weights of '{view.name}' are not those of beta={coding.beta:g}"
     if view.is_readout:

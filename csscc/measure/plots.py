@@ -37,8 +37,8 @@ def bars(layers: Sequence[str], parts: Mapping[str, Sequence[float]], label: str
     places = range(len(layers))
     before = [0.0] * len(layers)
     for index, (name, numbers) in enumerate(parts.items()):
-        look = {"color": COLOURS[index % len(COLOURS)], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
-        axes.barh(places, numbers, left=before, label=name, linewidth=0, **look)
+        colour, hatch = COLOURS[index % len(COLOURS)], HATCHES[index % len(HATCHES)]
+        axes.barh(places, numbers, left=before, label=name, linewidth=0, color=colour, hatch=hatch, edgecolor="white")
         before = [a + b for a, b in zip(before, numbers, strict=True)]
     axes.set_yticks(places, [name.replace("$", r"\$") for name in layers])
     axes.invert_yaxis()

@@ -133,6 +133,9 @@ def _summary(findings: Findings) -> list[str]:
         f"Spikes cause {count(e.synaptic_operations)} synaptic operations, {ratio:.2f} for each of the "
         f"{count(e.ann_operations)} multiply-accumulates of the ANN."
     )
+    left = findings.facts.options.get("analog")
+    if left:
+        told.append(f"Left analog, with values in place of spikes: {', '.join(left)}.")
     return told
 
 

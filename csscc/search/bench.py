@@ -120,6 +120,12 @@ class Bench:
             synaptic_operations=operations,
         )
 
+    def loss_of(self, snn: SNN) -> float:
+        """The cautious loss of a network on all samples; without classes, percent of output error."""
+        session = open_session(snn.file, native=False)
+        compared = self._compared(session.run(feeds, self._outputs) for feeds, _ in self._cases)
+        return 100 * _error(compared) if compared.cautious_loss is None else compared.cautious_loss
+
     def snn_of(self, candidate: Candidate) -> SNN:
         """The spiking network of a candidate, compiled again if another process measured it."""
         if candidate.name not in self._snns:

@@ -44,7 +44,8 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
     for name in received_tensors(network) if centred else ():
         _centre(graph, tensors[name], mean_name(name))
     for name in amplitude_names(ann, network.regions):
-        _quantise(graph, tensors[name], network.amplitudes[name], network.coding)
+        if name not in network.regions.analog:
+            _quantise(graph, tensors[name], network.amplitudes[name], network.coding)
     graph.cleanup().toposort()
     return graph
 

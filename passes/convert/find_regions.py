@@ -28,7 +28,7 @@ from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.linear.core import core_of, is_neuron, known_operand, read_tensors
 from csscc.passes.linear.mixing import Reduce
 
-CORE_ROLES = ("weighted", "linear", "neuron")
+CORE_ROLES: tuple[Role, ...] = ("weighted", "linear", "neuron")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             cause = true_cause(node, text, sizes, note) or (text, offender.advice)
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
     offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
-    _borders(graph, core, regions)
+    set_borders(graph, core, regions)
     return regions, offenders if weighted else instead_of_layers(graph, noted)
 
 
@@ -184,7 +184,8 @@ def _advice(node: gs.Node) -> str:
     return "replace it by an operator of the table in docs/operators.md, or split the model here"
 
 
-def _borders(graph: gs.Graph, core: set[int], regions: Regions) -> None:
+def set_borders(graph: gs.Graph, core: set[int], regions: Regions) -> None:
+    """What the core, nodes by id, reads and makes that is analog."""
     encoded: dict[str, None] = {}
     decoded: dict[str, None] = {}
     for node in graph.nodes:

@@ -18,7 +18,7 @@ What is known before time starts, as a mask computed from an input is, enters th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -91,6 +91,7 @@ def amplitude_names(graph: Any, regions: Regions) -> list[str]:
 
 def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding) -> None:
     readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
+    schedule = replace(coding.encoder, constant=True) if tensor.name in regions.analog else coding.encoder
     theta_tensor = constant_tensor(graph, f"{tensor.name}_theta", theta)
     spikes = insert_node(
         graph,
@@ -98,7 +99,7 @@ def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Region
         f"{tensor.name}_encode",
         [tensor, theta_tensor],
         domain=DOMAIN,
-        **attributes(coding.encoder, ENCODE),
+        **attributes(schedule, ENCODE),
     )
     value = insert_node(graph, "Mul", f"{tensor.name}_amplitude", [spikes, theta_tensor])
     for reader in readers:

@@ -119,7 +119,7 @@ def step_function(
     elif signature is None:
         inputs, units = ["x", "theta"], ops.units()
         if s.constant:
-            made = [ops.plus(None, units, now(0, *[1 / s.T] * s.T, 0))]
+            made = [ops.plus(None, units, now(0, *[1 / s.levels] * s.T, 0))]
         else:
             q, rest = now(0, *s.weights, 0), choose("Equal", 1, units, "rest")
             spike = ops.fire(rest, now(MUTE, *s.thresholds, MUTE))

@@ -65,7 +65,7 @@ inline float cut(float value, float most) { return value > most ? most : value <
 struct Coding {
   int silent = 0;
   bool rounded = false;       // spikes decided behind the last input say together a number rounded to a whole one
-  bool constant = false;      // rate coding: the encoder sends the same current at each step
+  bool constant = false;      // of an encoder: it sends the same current at each step
   std::vector<Spike> spikes;  // of step t = 1..T, at index t - 1
   std::vector<float> merged;  // weights of the first steps, which are received as one sum
   int reads = 1;              // how many of them are one slab already
@@ -419,7 +419,9 @@ inline void encode(const Coding& coding, const float* x, const float* theta, std
                    std::size_t at, float* potential) {
 #pragma omp simd
   for (std::size_t j = 0; j < size; ++j) potential[j] = cut(x[j] / theta[j], coding.most);
-  const float part = static_cast<float>(1.0 / coding.T());
+  double levels = 0;
+  for (const Spike& spike : coding.spikes) levels += spike.q;
+  const float part = static_cast<float>(1.0 / levels);
   for (const Spike& spike : coding.spikes) {
     float* slab = slabs[spike.slab] + at;
     if (spike.begins) std::fill_n(slab, size, 0.0f);

@@ -115,6 +115,12 @@ def older() -> onnx.ModelProto:
     """A network of an older opset."""
     return parse(NETWORK % LAYERS, opset=13, **WEIGHTS)
 
+def dropped(patch: Patch, option: str) -> None:
+    """Compile a network whose loss is larger than what is allowed."""
+    patch.setattr("csscc.search.bench.Bench.loss_of", lambda *a: 2.0)
+    warned(patch, f"csscc compile ann.onnx --calibration x.npy --T 4 --max-drop 1 {option} -o s.onnx -q")
+
+
 MESSAGES: Messages = {
     "the network has too many nodes in a row, or graphs within graphs, for csscc; use a part": lambda p:
         ended(p, RecursionError()),
@@ -130,6 +136,9 @@ MESSAGES: Messages = {
         ),
     "no setting keeps the loss within 0; the one that loses least was written; allow a larger --max-loss, "
     "or larger --T": lambda p: warned(p, "csscc tune ann.onnx --calibration x.npy --T 1 --max-loss 0 -o s.onnx -q"),
+    "the loss is 2.00, more than 1; --allow-analog leaves analog the layers that cost most; a larger --T loses less":
+        lambda p: dropped(p, ""),
+    "the loss is 2.00, more than 1; a larger --T loses less": lambda p: dropped(p, "--allow-analog"),
     "1 of 100 spikes differ between onnxruntime and NumPy (8 samples, 1 layers); outputs differ by 5.00e-01"
     " of the largest; the first layer that differs is Relu_1": lambda p: verified(p, 0.5),
     "1 of 100 spikes differ between onnxruntime and NumPy (8 samples, 1 layers); outputs cannot be "

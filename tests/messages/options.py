@@ -29,6 +29,16 @@ MESSAGES: Messages = {
     "coding 'rate' (all spikes have the same weight) has no amplification, so beta is 1, not 2": lambda p:
         compiled(coding="rate", beta=2),
     "form 'loop' is not known; choose one of auto, ...": lambda p: compiled(form="loop"),
+    "form 'stream' runs step by step and cannot wait for analog activations; choose another": lambda p:
+        compiled(analog=("Relu_1",), form="stream"),
+    "'a' is no layer of neurons, so it cannot be left analog; there are Relu_1": lambda p:
+        compiled(analog=("a",)),
+    "--allow-analog says what may be done to keep a loss; give that with --max-drop": lambda p:
+        run("csscc compile ann.onnx --allow-analog -o s.onnx"),
+    "--max-drop is measured on samples: give some with --calibration, best with labels (y)": lambda p:
+        run("csscc compile ann.onnx --max-drop 1 -o s.onnx"),
+    "--dump-ir shows one compilation, and --max-drop may take several; leave one of them out": lambda p:
+        run("csscc compile ann.onnx --calibration x.npy --max-drop 1 --dump-ir d -o s.onnx"),
     "calibration samples must be at least 1, not 0": lambda p: compiled(calibration_samples=0),
     "the seed must be 0 or more, not -1": lambda p: compiled(seed=-1),
     "the percentile must lie between 50 and 100, not 5": lambda p: compiled(percentile=5),
