@@ -118,7 +118,7 @@ def compile(
         dump_ir: a folder to which the network is written after every pass.
         check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
             a network that `calibrate` has seen is not compared.
-        progress: called with the stage and the samples done in it.
+        progress: called with the stage, the samples or layers newly done in it, and how many there are, if known.
         **options: fields of `csscc.options.Options` and of `csscc.coding.coding.Coding`, such as ``T=12, beta=1.5``.
 
     Raises:

@@ -72,7 +72,7 @@ from csscc.passes.lower.lower import Lower
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merges
 
-Progress = Callable[[str, int], None]
+Progress = Callable[[str, int, int | None], None]  # a stage, what is newly done in it, how much there is
 ADJUST_ROUNDS = 4
 DUMPED = r"\d{2,}-[\w-]+\.onnx(\.\w+\.data)?"  # what the network after a pass is called, see `Checked`
 SHOWN = 3  # nodes that are named as examples
@@ -174,8 +174,8 @@ def lowering_passes(options: Options) -> tuple[Pass, ...]:
     return (*merge, Lower(options.form, settings))
 
 
-def _named(progress: Progress | None, stage: str) -> Callable[[int], None] | None:
-    return None if progress is None else lambda samples: progress(stage, samples)
+def _named(progress: Progress | None, stage: str) -> Callable[[int, int | None], None] | None:
+    return None if progress is None else lambda done, total: progress(stage, done, total)
 
 
 def _light(network: Network) -> onnx.ModelProto:

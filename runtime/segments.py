@@ -145,6 +145,10 @@ class LayerRuns:
     _spikes: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     _means: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        """How many runs there are."""
+        return len(spiking_nodes(self.model.graph))
+
     def __iter__(self) -> Iterator[LayerRun]:
         """One run a segment; the segment has run over all samples when the next one is asked for."""
         found = segments(self.model)

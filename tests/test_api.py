@@ -211,7 +211,7 @@ def test_dump_writes_a_valid_model_behind_every_pass(x: np.ndarray, tmp_path: Pa
         calibration=x,
         T=4,
         dump_ir=tmp_path / "ir",
-        progress=lambda stage, n: told.append((stage, n)),
+        progress=lambda stage, n, total: told.append((stage, n)),
     )
     files = sorted((tmp_path / "ir").iterdir())
     assert len(files) >= 10

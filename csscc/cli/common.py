@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from csscc import interrupts
 from csscc.cli.streams import echo
 from csscc.errors import printable
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
     from csscc.io.data import ImageOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
-PROGRESS_AFTER = 1.0
 PREPROCESS = ("none", "imagenet", "caffe", "inception")
 LABELS = "labels.csv"  # of a folder of images, in it or beside it
 
@@ -227,47 +223,3 @@ def table(title: str, *columns: str) -> Table:
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return made
-
-
-@contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress display on standard error that appears once work has taken a second, whether or not it reports any.
-
-    The clock of the stage at hand goes on by itself. Yields a function of the stage's name, the samples newly done in
-    it, and how many there are.
-    """
-    if quiet:
-        yield lambda stage, done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        transient=True,
-    )
-    begins, tasks = bars.add_task("reading", total=None), dict[str, TaskID]()
-    appears = threading.Timer(PROGRESS_AFTER, bars.start)
-    appears.start()
-
-    def advance(stage: str, done: int, total: int | None) -> None:
-        if not tasks:
-            bars.remove_task(begins)
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.advance(tasks[stage], done)
-
-    def disappear() -> None:
-        appears.cancel()
-        appears.join()
-        if bars.live.is_started:  # or it ends a line that nobody wrote
-            bars.stop()
-
-    with interrupts.before_end(disappear):  # or the cursor would stay hidden
-        try:
-            yield advance
-        finally:
-            disappear()

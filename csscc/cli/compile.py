@@ -19,7 +19,6 @@ from csscc.cli.common import (
     number,
     passes_of,
     print_json,
-    progress,
     quiet_option,
     refuse_dumps,
     refuse_unwritable,
@@ -29,6 +28,7 @@ from csscc.cli.common import (
     verbose_option,
     warn,
 )
+from csscc.cli.progress import progress
 from csscc.coding.coding import Coding
 from csscc.options import CODINGS
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
@@ -148,7 +148,7 @@ def compile_command(
     found = None
     with progress(quiet or as_json) as advance:
         if max_drop is None:
-            snn = api.compile(model, calibration, progress=lambda stage, done: advance(stage, done, None), **common)
+            snn = api.compile(model, calibration, progress=advance, **common)
         else:
             found = compiled_within(model, calibration, max_drop, advance, allow_analog=allow_analog, **common)
             snn = found.snn

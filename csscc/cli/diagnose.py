@@ -12,11 +12,11 @@ from csscc.cli.common import (
     image_options,
     json_option,
     print_json,
-    progress,
     quiet_option,
     table,
     take_images,
 )
+from csscc.cli.progress import progress
 from csscc.measure.running import running_total
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from csscc.cli.common import (
     number,
     passes_of,
     print_json,
-    progress,
     quiet_option,
     table,
     take_images,
     warn,
     workers_options,
 )
+from csscc.cli.progress import progress
 from csscc.measure.running import running_total
 
 if TYPE_CHECKING:

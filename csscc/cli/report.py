@@ -14,11 +14,11 @@ from csscc.cli.common import (
     json_option,
     native_option,
     print_json,
-    progress,
     quiet_option,
     refuse_unwritable,
     take_images,
 )
+from csscc.cli.progress import progress
 from csscc.cli.streams import echo
 
 

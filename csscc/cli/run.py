@@ -14,11 +14,11 @@ from csscc.cli.common import (
     model_argument,
     native_option,
     print_json,
-    progress,
     quiet_option,
     refuse_unwritable,
     take_images,
 )
+from csscc.cli.progress import progress
 
 
 @click.command("run", short_help="Run a network on data and write its outputs.")

@@ -15,7 +15,6 @@ from csscc.cli.common import (
     model_argument,
     numbers,
     print_json,
-    progress,
     quiet_option,
     refuse_unwritable,
     table,
@@ -23,6 +22,7 @@ from csscc.cli.common import (
     warn,
     workers_options,
 )
+from csscc.cli.progress import progress
 from csscc.cli.streams import echo
 from csscc.interrupts import INTERRUPTED, gracefully
 

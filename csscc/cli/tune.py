@@ -18,7 +18,6 @@ from csscc.cli.common import (
     numbers,
     passes_of,
     print_json,
-    progress,
     quiet_option,
     refuse_unwritable,
     table,
@@ -26,6 +25,7 @@ from csscc.cli.common import (
     warn,
     workers_options,
 )
+from csscc.cli.progress import progress
 from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
 
 if TYPE_CHECKING:

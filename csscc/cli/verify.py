@@ -13,10 +13,10 @@ from csscc.cli.common import (
     json_option,
     model_argument,
     print_json,
-    progress,
     quiet_option,
     take_images,
 )
+from csscc.cli.progress import progress
 from csscc.measure.running import running_total
 
 

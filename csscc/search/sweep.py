@@ -65,7 +65,7 @@ class Job:
             images=self.images,
             calibration_samples=self.samples,
             input_shape=self.input_shape,
-            progress=None if progress is None else lambda stage, done: progress(stage, done, None),
+            progress=progress,
         )
         next(open_source(self.data, ann.source.specs, images=self.images, limit=1).batches(1))
         return ann

@@ -68,7 +68,7 @@ class Study:
             images=self.images,
             calibration_samples=self.samples,
             input_shape=self.input_shape,
-            progress=None if progress is None else lambda stage, new: progress(stage, new, None),
+            progress=progress,
         )
         return Bench(ann)
 

@@ -30,7 +30,7 @@ from csscc.io.data import Source, limited
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.known_amplitudes import known_grids
-from csscc.passes.convert.samples import batch_size, in_whole_batches
+from csscc.passes.convert.samples import batch_size, counting, in_whole_batches
 from csscc.runtime.residuals import residual_histograms
 from csscc.statistics import Histogram
 
@@ -51,7 +51,7 @@ class AdjustAmplitudes(BasePass):
     rms: float | None = None
     samples: int = 64
     budget: float = 4e10
-    progress: Callable[[int], None] | None = field(default=None, compare=False)
+    progress: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
         """Return the number of amplitudes raised."""
@@ -66,8 +66,10 @@ class AdjustAmplitudes(BasePass):
         shapes = sized_shapes(replace(network, graph=network.ann))
         samples = affordable_samples(network.ann, network.coding.T, self.samples, self.budget, shapes=shapes)
         axes = {node: network.calibration.axes.get(tensor) for node, tensor in sent.items()}
-        batches = limited(self.source.batches(size), in_whole_batches(network, samples, size))
-        histograms = residual_histograms(export_model(network), batches, axes, progress=self.progress)
+        number = in_whole_batches(network, samples, size)
+        batches = limited(self.source.batches(size), number)
+        advance = counting(self.progress, None if self.source.size is None else min(number, self.source.size))
+        histograms = residual_histograms(export_model(network), batches, axes, progress=advance)
         release()
         raised = 0
         for node, histogram in histograms.items():

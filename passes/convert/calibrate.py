@@ -20,7 +20,7 @@ from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.channels import amplitude_axis, input_channel_axis, many_positions
 from csscc.passes.convert.known_amplitudes import known_grids
-from csscc.passes.convert.samples import batch_size
+from csscc.passes.convert.samples import batch_size, counting
 from csscc.passes.convert.synthetic import standardised
 from csscc.runtime.observe import collect
 from csscc.statistics import Calibration
@@ -36,7 +36,7 @@ class Calibrate(BasePass):
     name: ClassVar[str] = "calibrate"
     per_channel: bool = True
     hold_out: bool = False
-    progress: Callable[[int], None] | None = field(default=None, compare=False)
+    progress: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     def requires(self, network: Network) -> None:
         """The regions are known."""
@@ -55,7 +55,8 @@ class Calibrate(BasePass):
         before = network.calibration.histograms if network.calibration is not None else {}
         every = HELD_OUT if self.hold_out else 0
         batches = self.source.batches(size)
-        network.calibration = collect(model, axes, batches, hold_out=every, progress=self.progress)
+        advance = counting(self.progress, self.source.size)
+        network.calibration = collect(model, axes, batches, hold_out=every, progress=advance)
         release()
         remembered = " and BatchNormalization statistics" if self.source.synthetic and network.statistics else ""
         network.calibration.source = self.source.name + remembered

@@ -54,7 +54,7 @@ class ChooseSilence(BasePass):
     samples: int = 16
     budget: float = 4e10
     spikes: float = 3e8
-    progress: Callable[[int], None] | None = field(default=None, compare=False)
+    progress: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
         """Return the number of layers whose silent steps are not those they had."""
@@ -65,14 +65,15 @@ class ChooseSilence(BasePass):
         if not known:
             return 0
         batches = layer_batches(network, self.source, self.samples, self.budget, self.spikes)
-        for run in LayerRuns(export_model(network), batches):
+        runs = LayerRuns(export_model(network), batches)
+        for run in runs:
             view = run.segment.view
             if view.name in known:
                 chosen = needed(run, network.coding)
                 run.follow(chosen)
                 network.silent[view.name] = chosen.silent
             if self.progress is not None:
-                self.progress(1)
+                self.progress(1, len(runs))
         release()
         return sum(network.silent[name] != silent for name, silent in known.items())
 

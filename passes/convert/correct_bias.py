@@ -56,7 +56,7 @@ class CorrectBias(BasePass):
     budget: float = 1.5e11
     spikes: float = 1.6e9
     if_it_helps: bool = False
-    progress: Callable[[int], None] | None = field(default=None, compare=False)
+    progress: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     def apply(self, network: Network) -> int:
         """Return the number of neuron inputs and readouts corrected."""
@@ -78,12 +78,13 @@ class CorrectBias(BasePass):
         expected = means(ann, {name for names in received.values() for name in names}, batches)
         views = {view.name: view for _, view in spiking_nodes(network.graph)}
         corrected = 0
-        for run in LayerRuns(export_model(network), batches):
+        runs = LayerRuns(export_model(network), batches)
+        for run in runs:
             name = run.segment.view.name
             if name in received:
                 corrected += _correct(network, views[name], run, [expected[n] for n in received[name]])
             if self.progress is not None:
-                self.progress(1)
+                self.progress(1, len(runs))
         return corrected
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 
@@ -53,6 +53,11 @@ def layer_batches(
 def in_whole_batches(network: Network, samples: int, size: int) -> int:
     """As many of the samples as fill batches of `size`, where the network takes no others; one batch at least."""
     return samples if network.batch is not None else max(1, samples // size) * size
+
+
+def counting(progress: Callable[[int, int | None], None] | None, total: int | None) -> Callable[[int], None] | None:
+    """A progress function that states the total as well, where there is one to call."""
+    return None if progress is None else lambda done: progress(done, total)
 
 
 def _values(network: Network, names: Iterable[str]) -> int:

@@ -151,8 +151,9 @@ def test_the_number_of_rounds_is_bounded():
 
 def test_no_more_samples_than_asked_for():
     seen = []
-    _adjust(_too_small(0.5), rounds=1, samples=40, progress=seen.append)
-    assert sum(seen) == 40
+    _adjust(_too_small(0.5), rounds=1, samples=40, progress=lambda done, total: seen.append((done, total)))
+    assert sum(done for done, _ in seen) == 40
+    assert {total for _, total in seen} == {40}
 
 
 LATE = """

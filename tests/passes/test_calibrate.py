@@ -114,8 +114,9 @@ def test_softmax_rows_share_an_amplitude():
 
 def test_progress_counts_all_samples():
     seen = []
-    _calibrated(parse(TEXT), progress=seen.append)
-    assert sum(seen) == SAMPLES
+    _calibrated(parse(TEXT), progress=lambda done, total: seen.append((done, total)))
+    assert sum(done for done, _ in seen) == SAMPLES
+    assert {total for _, total in seen} == {SAMPLES}
 
 
 def test_a_second_run_gives_the_same_and_the_network_stays():

@@ -1,0 +1,96 @@
+"""Progress on a terminal: what is being done, how far it is, and how long the rest may take."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from csscc import interrupts
+
+Advance = Callable[[str, int, int | None], None]  # a stage, what is newly done in it, how much there is
+APPEARS = 1.0  # seconds
+ESTIMATED = 60.0  # seconds of work from which the time that is left is estimated
+
+
+def _left() -> Any:
+    """A column with the time that is left; it is empty where that is not known, or nothing is left."""
+    from rich.progress import Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            known = task.time_remaining is not None and not task.finished
+            return Text.assemble(super().render(task), " left") if known else Text()
+
+    return Left()
+
+
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Advance]:
+    """A progress display on standard error that appears once work has taken a second, whether or not it reports any.
+
+    A line a stage: done and to do, its time, and the time that is left where it is known how much there is. The clock
+    of the stage at hand, or of what comes between two, goes on by itself; one that counts without an end stops when
+    another begins. A stage that is done again, as in rounds, has as much to do again.
+    """
+    if quiet:
+        yield lambda stage, done, total: None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from csscc.cli.terminal import Terminal
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        _left(),
+        console=Terminal(stderr=True),
+        transient=True,
+        speed_estimate_period=ESTIMATED,
+    )
+    tasks = dict[str, TaskID]()
+    between = bars.add_task("reading", total=None)  # a clock for what no stage counts
+    appears = threading.Timer(APPEARS, bars.start)
+    appears.start()
+
+    def advance(stage: str, done: int, total: int | None) -> None:
+        nonlocal between
+        bars.update(between, visible=False)
+        if stage not in tasks:
+            for task in (bars.tasks[bars.task_ids.index(other)] for other in tasks.values()):
+                if task.total is None:
+                    bars.update(task.id, total=task.completed)
+            tasks[stage] = bars.add_task(stage, total=total)
+        task = bars.tasks[bars.task_ids.index(tasks[stage])]
+        if task.total is not None and task.completed + done > task.total:
+            if total is None:
+                task.total = task.finished_time = None
+            else:
+                bars.update(task.id, total=task.total + total)
+        bars.advance(task.id, done)
+        if all(bars.tasks[bars.task_ids.index(other)].finished for other in tasks.values()):
+            bars.remove_task(between)
+            between = bars.add_task("working", total=None)
+
+    def disappear() -> None:
+        appears.cancel()
+        appears.join()
+        if bars.live.is_started:  # or it ends a line that nobody wrote
+            bars.stop()
+
+    with interrupts.before_end(disappear):  # or the cursor would stay hidden
+        try:
+            yield advance
+        finally:
+            disappear()
