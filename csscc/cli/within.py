@@ -47,7 +47,7 @@ def compiled_within(
         preset=preset,
         images=images,
         input_shape=options.pop("input_shape"),
-        progress=lambda stage, done: advance(stage, done, None),
+        progress=advance,
         **{name: options[name] for name in fixed},
     )
     return compile_within(ann, max_drop, allow_analog=allow_analog, preset=preset, progress=advance, **options)
