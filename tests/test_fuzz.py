@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import csscc
 from csscc import cli
 from tests.fuzz.case import Case, Outcome, judged, outcomes
+from tests.fuzz.spiking import accuracy
+from tests.helpers import small_classifier
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -91,6 +94,19 @@ def test_what_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cli, "main", lambda: sys.exit(leaves("out.onnx")))
     results = list(outcomes(made, range(45), tmp_path))
     assert [(r.index, r.code, r.wrong) for r in results] == [(i, 0, "") for i in range(45)]
+
+
+def test_the_truth_about_a_stream_is_that_of_the_other_forms() -> None:
+    """All send the same spikes; samples turned around are no longer what the labels say."""
+    ann, given = small_classifier(32)
+    x, y = given["x"], given["y"]
+    files = [
+        csscc.compile(ann, x, T=4, beta=2, form=form, check_samples=0).file.SerializeToString()
+        for form in ("unrolled", "stream")
+    ]
+    assert {accuracy(file, x, y) for file in files} == {100.0}
+    (turned,) = {accuracy(file, -x, y) for file in files}
+    assert turned < 80
 
 
 def test_how_a_command_may_end() -> None:

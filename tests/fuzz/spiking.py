@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,6 +15,9 @@ from onnx import numpy_helper
 from tests.fuzz.case import Case
 from tests.fuzz.ground import FORMS, ground
 from tests.fuzz.models import FLOATS, INTEGERS, change_field, changed_bytes
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 SWAPPED = {
     "Add": "Sub",
@@ -167,7 +171,7 @@ def of_spiking(rng: random.Random) -> Case:
         np.savez("d.npz", x=g.data["attention"])
     evaluated = Case(
         ("evaluate", "m.onnx", "s.onnx", "--data", "d.npz", "--json"),
-        check=_told_truly(content, form) if classifies else lambda out: "",
+        check=_told_truly(content) if classifies else lambda out: "",
     )
     others = (
         Case(("inspect", "s.onnx")),
@@ -178,15 +182,10 @@ def of_spiking(rng: random.Random) -> Case:
     return evaluated if rng.random() < 0.6 else rng.choice(others)
 
 
-def _told_truly(content: bytes, form: str) -> Callable[[str], str]:
+def _told_truly(content: bytes) -> Callable[[str], str]:
     def check(out: str) -> str:
-        said = json.loads(out)["snn_accuracy"]
-        true = None if form == "stream" else accuracy(content, ground().samples, ground().labels)
-        return (
-            ""
-            if true is None or (said is not None and abs(true - said) < 1e-9)
-            else f"says {said} %, and it is {true} %"
-        )
+        said, true = json.loads(out)["snn_accuracy"], accuracy(content, ground().samples, ground().labels)
+        return "" if said is not None and abs(true - said) < 1e-9 else f"says {said} %, and it is {true} %"
 
     return check
 
@@ -198,6 +197,22 @@ def accuracy(content: bytes, samples: np.ndarray, labels: np.ndarray) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    logits = session.run(None, {session.get_inputs()[0].name: samples})[0]
+    logits = _answer(session, samples)
     classes = np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
     return 100 * float((classes == labels).mean())
+
+
+def _answer(session: ort.InferenceSession, samples: np.ndarray) -> np.ndarray:
+    """The first output; of a file of the form `stream` after as many runs as it states, as docs/format.md has it."""
+    own, *others = session.get_inputs()
+    if not others:
+        return session.run(None, {own.name: samples})[0]
+    names = [o.name for o in session.get_outputs()]
+    shapes = {i.name: [d if isinstance(d, int) else 1 for d in i.shape] for i in others if i.name != "csscc.step"}
+    state = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    outputs: dict[str, np.ndarray] = {}
+    for step in range(1, int(session.get_modelmeta().custom_metadata_map["csscc.latency"]) + 1):
+        feeds = {own.name: samples, "csscc.step": np.array(step, np.int64), **state}
+        outputs = dict(zip(names, session.run(None, feeds), strict=True))
+        state = {name: outputs[f"{name}.next"] for name in state}
+    return outputs[names[0]]
