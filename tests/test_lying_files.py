@@ -18,6 +18,7 @@ from csscc.coding.coding import Coding
 from csscc.errors import RefusedError
 from csscc.measure.diagnose import diagnose
 from csscc.measure.evaluation import evaluate
+from csscc.measure.opened import open_spiking
 from csscc.measure.verify import _different, verify
 from csscc.passes.lower.targets import TARGETS
 from csscc.runtime import native
@@ -273,3 +274,15 @@ def test_amplitudes_that_do_not_fit_their_values_are_refused(files: dict[str, on
             theta.float_data[:] = values
         with pytest.raises(RefusedError, match=r"positive number|damaged|contradicts"):
             verify(lying)
+
+
+def test_a_convolution_that_counts_its_weights_among_its_steps_is_refused(files: dict[str, onnx.ModelProto]) -> None:
+    """Folded, nothing would be left for it to multiply with."""
+    lying = copy_of(files["stepwise"])
+    node = next(n for n in lying.graph.node if (n.domain, n.op_type) == ("csscc.steps", "Conv"))
+    slabs = attribute(node, "slabs")
+    slabs.i = len(node.input)
+    with pytest.raises(RefusedError, match="its nodes are damaged"):
+        open_spiking(lying)
+    slabs.i = len(node.input) - 1
+    open_spiking(lying)

@@ -75,6 +75,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
         return
     light, weights = without_weights(model)
     layers = by_layer(light)
+    onnx.checker.check_model(layers)  # nodes in steps are none of those that the checker knows, folded they are
     views = [view for _, view in spiking_nodes(layers.graph) if not view.is_merge]
     coding = facts.coding
     steps = {view.schedule.T for view in views}
