@@ -120,9 +120,10 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
     reason = "" if standard else f"an operator of the foreign domain '{node.domain}'"
     weights = _no_weights(node)
     reason = reason or _no_rank(node, data) or weights
+    linear = ""
     if not reason and node.op in LINEAR and _may_be_linear(node, data):
-        reason = LINEAR[node.op].refuse(node, data)
-        if not reason:
+        linear = LINEAR[node.op].refuse(node, data)
+        if not linear:
             return role, None
     if standard and node.op in ACTIVATIONS and not weights and not _no_rank(node, data):
         reason = refuse_neuron(graph, node, data)
@@ -130,7 +131,7 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
             return "neuron", None
     read = node.inputs[data[0] if data else 0] if node.inputs else None
     shape = "x".join(str(d) for d in read.shape) if read is not None and read.shape else "unknown"
-    reason = reason or "it is neither linear nor an activation that a neuron can send"
+    reason = linear or reason or "it is neither linear nor an activation that a neuron can send"
     op = node.op if standard else f"{node.domain}::{node.op}"
     advice = "train or export it again" if reason == weights else _advice(node)
     return role, Offender(node.name, op, reason, advice, shape)
@@ -138,7 +139,7 @@ def _core_role(graph: gs.Graph, node: gs.Node, data: list[int], weighted: bool) 
 
 def _may_be_linear(node: gs.Node, data: list[int]) -> bool:
     """A product or quotient of two core tensors is not linear; everything else in the table may be."""
-    return node.op not in ("Mul", "Div", "MatMul", "Gemm", "Conv", "ConvTranspose") or len(data) == 1
+    return node.op not in ("Mul", "Div", "MatMul") or len(data) == 1
 
 
 def _no_rank(node: gs.Node, data: list[int]) -> str:

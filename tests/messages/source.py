@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("csscc", "passes", "runtime")
 RAISED = ("RefusedError", "UsageError", "NotMetError", "BadParameter")  # what the command line shows as it is
 DEPTH = 4  # names that stand for one another
+# Whose functions return the reasons for which nodes are refused.
+REASONS = ("passes/linear/", "passes/convert/find_regions.py", "passes/canonical/true_causes.py")
 LETTERS = 8  # what has fewer is made of other messages, which have their own rows
 OPEN = "\0"  # where something is filled in
 
@@ -45,6 +47,8 @@ def of_file(path: Path) -> list[Template]:
 def of_source(source: str, name: str) -> Iterator[Template]:
     """The messages of a module: what it raises, and errors that the command line prints."""
     module = ast.parse(source)
+    if name.startswith(REASONS):
+        yield from _reasons(module, name)
     outer = {id(inner): f for f in ast.walk(module) if isinstance(f, ast.FunctionDef) for inner in ast.walk(f)}
     for call in ast.walk(module):
         if not isinstance(call, ast.Call) or not call.args:
@@ -60,13 +64,26 @@ def of_source(source: str, name: str) -> Iterator[Template]:
                     yield Template(f"{name}:{call.lineno}", text.removeprefix("Error: "))
 
 
+def _reasons(module: ast.Module, name: str) -> Iterator[Template]:
+    """The texts that functions return, also as one of several values."""
+    for function in ast.walk(module):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for statement in ast.walk(function):
+            given = statement.value if isinstance(statement, ast.Return) else None
+            for value in given.elts if isinstance(given, ast.Tuple) else [given] if given else []:
+                for text in _texts(value, function, module, 1):
+                    if " " in text and _letters(text) >= LETTERS:
+                        yield Template(f"{name}:{statement.lineno}", text)
+
+
 def _texts(value: ast.expr, function: ast.FunctionDef | None, module: ast.Module, depth: int) -> list[str]:
     """What an expression may be, `OPEN` where that is not written in this module."""
     if isinstance(value, ast.Constant) and isinstance(value.value, str):
         return [value.value]
     if isinstance(value, ast.FormattedValue):
         return _texts(value.value, function, module, depth)
-    if isinstance(value, ast.JoinedStr | ast.BinOp):
+    if isinstance(value, ast.JoinedStr) or (isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add)):
         parts = value.values if isinstance(value, ast.JoinedStr) else [value.left, value.right]
         return ["".join(chosen) for chosen in product(*(_texts(part, function, module, depth) for part in parts))]
     if isinstance(value, ast.IfExp):

@@ -9,11 +9,18 @@ import click
 import pytest
 
 from csscc.errors import CssccError
-from tests.messages import commands, data, models, options, results
+from tests.messages import commands, data, models, options, refusals, results
 from tests.messages.given import Messages, copy, fill
 from tests.messages.source import OPEN, Template, of_source, templates
 
-TABLES: tuple[Messages, ...] = (commands.MESSAGES, options.MESSAGES, data.MESSAGES, models.MESSAGES, results.MESSAGES)
+TABLES: tuple[Messages, ...] = (
+    commands.MESSAGES,
+    options.MESSAGES,
+    data.MESSAGES,
+    models.MESSAGES,
+    refusals.MESSAGES,
+    results.MESSAGES,
+)
 ALL = {message: given for table in TABLES for message, given in table.items()}
 
 
@@ -61,3 +68,12 @@ def test_a_message_without_a_row_is_noticed() -> None:
     assert found[0].is_in("where: x.npy cannot be read; give another, or none")
     assert not found[0].is_in("x.npy cannot be read; give it again")
     assert str(Template("s.py:3", f"{OPEN} is bad")) == "s.py:3: {} is bad"
+
+
+def test_reasons_that_functions_return_are_messages() -> None:
+    source = 'ADVICE = "split the model here"\ndef f(n):\n    return (f"it has {n} axes", ADVICE) if n else ""\n'
+    source += 'def g(n):\n    return f"it has {n} axes", ADVICE\n'
+    texts = [template.text.replace(OPEN, "*") for template in of_source(source, "passes/linear/x.py")]
+    assert "split the model here" in texts
+    assert "it has * axes" in texts
+    assert list(of_source(source, "csscc/x.py")) == []
