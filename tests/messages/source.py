@@ -13,8 +13,15 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("csscc", "passes", "runtime")
 RAISED = ("RefusedError", "UsageError", "NotMetError", "BadParameter")  # what the command line shows as it is
 DEPTH = 4  # names that stand for one another
-# Whose functions return the reasons for which nodes are refused.
-REASONS = ("passes/linear/", "passes/convert/find_regions.py", "passes/canonical/true_causes.py")
+RETURNED = (  # whose functions return the reasons for which nodes are refused, and warnings
+    "passes/linear/",
+    "passes/convert/find_regions.py",
+    "passes/canonical/true_causes.py",
+    "csscc/measure/inputs.py",
+    "csscc/measure/input_range.py",
+    "csscc/measure/comparison.py",
+    "csscc/api.py",
+)
 LETTERS = 8  # what has fewer is made of other messages, which have their own rows
 OPEN = "\0"  # where something is filled in
 
@@ -47,8 +54,8 @@ def of_file(path: Path) -> list[Template]:
 def of_source(source: str, name: str) -> Iterator[Template]:
     """The messages of a module: what it raises, and errors that the command line prints."""
     module = ast.parse(source)
-    if name.startswith(REASONS):
-        yield from _reasons(module, name)
+    if name.startswith(RETURNED):
+        yield from _returned(module, name)
     outer = {id(inner): f for f in ast.walk(module) if isinstance(f, ast.FunctionDef) for inner in ast.walk(f)}
     for call in ast.walk(module):
         if not isinstance(call, ast.Call) or not call.args:
@@ -64,7 +71,7 @@ def of_source(source: str, name: str) -> Iterator[Template]:
                     yield Template(f"{name}:{call.lineno}", text.removeprefix("Error: "))
 
 
-def _reasons(module: ast.Module, name: str) -> Iterator[Template]:
+def _returned(module: ast.Module, name: str) -> Iterator[Template]:
     """The texts that functions return, also as one of several values."""
     for function in ast.walk(module):
         if not isinstance(function, ast.FunctionDef):

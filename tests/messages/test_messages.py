@@ -9,7 +9,7 @@ import click
 import pytest
 
 from csscc.errors import CssccError
-from tests.messages import commands, data, models, options, refusals, results
+from tests.messages import commands, data, models, options, refusals, results, warnings
 from tests.messages.given import Messages, copy, fill
 from tests.messages.source import OPEN, Template, of_source, templates
 
@@ -20,6 +20,7 @@ TABLES: tuple[Messages, ...] = (
     models.MESSAGES,
     refusals.MESSAGES,
     results.MESSAGES,
+    warnings.MESSAGES,
 )
 ALL = {message: given for table in TABLES for message, given in table.items()}
 
