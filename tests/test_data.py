@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from csscc.errors import RefusedError, UsageError
-from csscc.io.data import ImageOptions, InputSpec, Source, checked, limited, open_source
+from csscc.io.batches import limited
+from csscc.io.data import ImageOptions, InputSpec, Source, checked, open_source
 
 ONE = (InputSpec("image", (None, 3, 4), "float32"),)
 TWO = (InputSpec("a", (None, 2), "float32"), InputSpec("b", (None, 3), "int64"))

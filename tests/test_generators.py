@@ -15,7 +15,8 @@ from PIL import Image
 import csscc
 from csscc import cli
 from csscc.errors import RefusedError, UsageError
-from csscc.io.data import ImageOptions, InputSpec, open_source, rebatched
+from csscc.io.batches import rebatched
+from csscc.io.data import ImageOptions, InputSpec, open_source
 from tests.helpers import parse, small_classifier
 
 ONE = (InputSpec("x", (None, 4), "float32"),)

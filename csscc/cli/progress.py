@@ -27,6 +27,37 @@ def _left() -> Any:
     return Left()
 
 
+class _Stages:
+    """A line for each stage on a display, and a clock for what no stage counts."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars, self._tasks = bars, dict[str, int]()
+        self._between = bars.add_task("reading", total=None)
+
+    def advance(self, stage: str, done: int, total: int | None) -> None:
+        """See `Advance`."""
+        bars = self._bars
+        bars.update(self._between, visible=False)
+        if stage not in self._tasks:
+            for other in map(self._task, self._tasks):
+                if other.total is None:
+                    bars.update(other.id, total=other.completed)
+            self._tasks[stage] = bars.add_task(stage, total=total)
+        task = self._task(stage)
+        if task.total is not None and task.completed + done > task.total:
+            if total is None:
+                task.total = task.finished_time = None
+            else:
+                bars.update(task.id, total=task.total + total)
+        bars.advance(task.id, done)
+        if all(self._task(other).finished for other in self._tasks):
+            bars.remove_task(self._between)
+            self._between = bars.add_task("working", total=None)
+
+    def _task(self, stage: str) -> Any:
+        return self._bars.tasks[self._bars.task_ids.index(self._tasks[stage])]
+
+
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Advance]:
     """A progress display on standard error that appears once work has taken a second, whether or not it reports any.
@@ -38,50 +69,15 @@ def progress(quiet: bool) -> Iterator[Advance]:
     if quiet:
         yield lambda stage, done, total: None
         return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from csscc.cli.terminal import Terminal
 
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        _left(),
-        console=Terminal(stderr=True),
-        transient=True,
-        speed_estimate_period=ESTIMATED,
-    )
-    tasks = dict[str, TaskID]()
-    between = bars.add_task("reading", total=None)  # a clock for what no stage counts
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _left())
+    bars = Progress(*columns, console=Terminal(stderr=True), transient=True, speed_estimate_period=ESTIMATED)
+    stages = _Stages(bars)
     appears = threading.Timer(APPEARS, bars.start)
     appears.start()
-
-    def advance(stage: str, done: int, total: int | None) -> None:
-        nonlocal between
-        bars.update(between, visible=False)
-        if stage not in tasks:
-            for task in (bars.tasks[bars.task_ids.index(other)] for other in tasks.values()):
-                if task.total is None:
-                    bars.update(task.id, total=task.completed)
-            tasks[stage] = bars.add_task(stage, total=total)
-        task = bars.tasks[bars.task_ids.index(tasks[stage])]
-        if task.total is not None and task.completed + done > task.total:
-            if total is None:
-                task.total = task.finished_time = None
-            else:
-                bars.update(task.id, total=task.total + total)
-        bars.advance(task.id, done)
-        if all(bars.tasks[bars.task_ids.index(other)].finished for other in tasks.values()):
-            bars.remove_task(between)
-            between = bars.add_task("working", total=None)
 
     def disappear() -> None:
         appears.cancel()
@@ -91,6 +87,6 @@ def progress(quiet: bool) -> Iterator[Advance]:
 
     with interrupts.before_end(disappear):  # or the cursor would stay hidden
         try:
-            yield advance
+            yield stages.advance
         finally:
             disappear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from csscc.errors import RefusedError, UsageError
 from csscc.io.arrays import read_arrays
+from csscc.io.batches import Arrays, limited, rebatched, skipped
 from csscc.io.class_folders import in_turn, labels_of_folders
 from csscc.io.finite import not_finite
 from csscc.io.generators import Samples, as_arrays, kept, load_function
@@ -21,7 +22,6 @@ from csscc.io.items import LABELS, fits, items_of
 from csscc.io.items import ONLY_INPUT as ONLY_INPUT
 from csscc.io.labels import class_numbers, labels_of_images
 
-Arrays = Mapping[str, NDArray[Any]]
 IMAGES_AT_ONCE = 16
 GIVEN = "the samples given"  # what messages call those that come from no file
 
@@ -108,54 +108,6 @@ class Source:
             raise RefusedError(
                 f"{self.description}: there are no samples in it; pass at least one, better a few hundred"
             )
-
-
-def rebatched(chunks: Iterable[Arrays], size: int) -> Iterator[Arrays]:
-    """Batches of `size` samples out of chunks of any; fewer at the end, and where the next are of another shape."""
-    waiting: list[Arrays] = []
-    number = 0
-    for chunk in chunks:
-        if waiting and any(a.shape[1:] != waiting[0][n].shape[1:] for n, a in chunk.items()):
-            yield _joined(waiting)
-            waiting, number = [], 0
-        start, end = 0, len(next(iter(chunk.values())))
-        while start < end:
-            taken = min(size - number, end - start)
-            waiting.append({n: a[start : start + taken] for n, a in chunk.items()})
-            start, number = start + taken, number + taken
-            if number == size:
-                yield _joined(waiting)
-                waiting, number = [], 0
-        if waiting:  # whoever made the chunk may fill the same arrays again
-            waiting[-1] = {n: a.copy() for n, a in waiting[-1].items()}
-    if waiting:
-        yield _joined(waiting)
-
-
-def _joined(parts: list[Arrays]) -> Arrays:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def limited(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
-    """The first batches that make up `samples` samples; the last is cut to size."""
-    left = samples
-    for feeds in batches:
-        size = len(next(iter(feeds.values())))
-        yield feeds if size <= left else {n: a[:left] for n, a in feeds.items()}
-        left -= size
-        if left <= 0:
-            return
-
-
-def skipped(batches: Iterable[Arrays], samples: int) -> Iterator[Arrays]:
-    """What comes after the first `samples` samples."""
-    for feeds in batches:
-        size = len(next(iter(feeds.values())))
-        if samples < size:
-            yield {n: a[samples:] for n, a in feeds.items()} if samples else feeds
-        samples = max(0, samples - size)
 
 
 def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str, NDArray[Any]]:

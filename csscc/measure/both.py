@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.model import copy_of, with_outputs
-from csscc.io.data import Arrays
+from csscc.io.batches import Arrays
 from csscc.measure.counts import counting_outputs
 from csscc.measure.difference import refuse_unequal
 from csscc.measure.layers import layers_of_both

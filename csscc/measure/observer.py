@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.io.data import Arrays
+from csscc.io.batches import Arrays
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from csscc.io.data import Arrays
+from csscc.io.batches import Arrays
 from csscc.io.outputs import as_arrays
 from csscc.measure.agreement import NO_ANSWER, NO_CLASS, classes_named, classes_of
 from csscc.measure.observer import Batch

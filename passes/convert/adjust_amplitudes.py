@@ -26,7 +26,8 @@ from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
 from csscc.dialect.spiking import neurons
-from csscc.io.data import Source, limited
+from csscc.io.batches import limited
+from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.known_amplitudes import known_grids

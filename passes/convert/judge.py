@@ -16,7 +16,8 @@ from csscc.dialect.adapter import export_model
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.model import with_outputs
 from csscc.dialect.network import Network
-from csscc.io.data import Source, limited
+from csscc.io.batches import limited
+from csscc.io.data import Source
 from csscc.passes.convert.calibrate import HELD_OUT
 from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.samples import batch_size, in_whole_batches

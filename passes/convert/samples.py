@@ -13,7 +13,8 @@ from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import Shape
-from csscc.io.data import Source, limited
+from csscc.io.batches import limited
+from csscc.io.data import Source
 from csscc.statistics import Feeds
 
 BATCH_BYTES = 192 << 20

@@ -28,7 +28,8 @@ from csscc.dialect.rewrite import (
     sizes_after_batch,
 )
 from csscc.io.arrays import refuse_to_make_up
-from csscc.io.data import Arrays, InputSpec, Source
+from csscc.io.batches import Arrays
+from csscc.io.data import InputSpec, Source
 from csscc.passes.linear.factors import spread
 from csscc.runtime.numpy_ops import convolve, paddings
 
