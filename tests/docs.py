@@ -12,6 +12,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^(?P<mark>```+)(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^(?P=mark)[ ]*$", re.DOTALL | re.MULTILINE)
 REMARK = re.compile(r"<!-- (?P<word>not run|slow|from|prints): (?P<rest>[^>]+) -->\n\n?\Z")
+# Words of metaphors that take a second reading.
+PRIVATE = re.compile(
+    r"\b(hear[ds]?|hearing|listen\w*(?! on)|speaks?|says?|said|saying|unsaid|tells?|told|worth|spell\w*|behind|"
+    r"tops?(?![\w-])|(?<!layer )by layer)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

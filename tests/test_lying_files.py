@@ -198,7 +198,7 @@ def test_other_spikes_than_the_metadata_say_are_refused(files: dict[str, onnx.Mo
     node = next(n for n in lying.graph.node if n.op_type.startswith("TSA"))
     next(a for a in node.attribute if a.name == "silent").i += 1
     onnx.save(lying, tmp_path / "lying.onnx")
-    with pytest.raises(RefusedError, match=r"lying.onnx: contradicts itself: its metadata say a latency of \d+"):
+    with pytest.raises(RefusedError, match=r"lying.onnx: contradicts itself: its metadata state a latency of \d+"):
         csscc.load(tmp_path / "lying.onnx")
     theta = next(t for t in lying.graph.initializer if t.name == node.input[2])
     theta.CopyFrom(helper.make_tensor(theta.name, TensorProto.FLOAT, [], [0.5]))

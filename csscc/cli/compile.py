@@ -139,7 +139,7 @@ def compile_command(
     from csscc.cli.within import compiled_within, facts, loss_text, show_costs, warn_of_loss
 
     if allow_analog and max_drop is None:
-        raise click.UsageError("--allow-analog says what may be done to keep a loss; give that with --max-drop")
+        raise click.UsageError("--allow-analog needs a loss to stay below; give one with --max-drop")
     images = take_images(options)
     refuse_unwritable(output, model, calibration)
     if dump_ir is not None:

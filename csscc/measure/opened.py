@@ -80,16 +80,16 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
     coding = facts.coding
     steps = {view.schedule.T for view in views}
     if steps != {coding.T}:
-        yield f"its metadata say T={coding.T}, its spikes come in {', '.join(map(str, sorted(steps)))} steps"
+        yield f"its metadata state T={coding.T}, its spikes come in {', '.join(map(str, sorted(steps)))} steps"
         return
     yield from islice((text for view in views if (text := _other_coding(view, facts))), 1)
     yield from _other_form(model, facts.options.get("form"))
     values = {node.name for node in layers.graph.node if spiking(node) is None}
     missing = sorted({*facts.options.get("analog", ())} - values)
-    yield from (f"its metadata say that '{name}' is left analog, its nodes have no such activation" for name in missing)
+    yield from (f"its metadata state '{name}' as left analog, its nodes have no such activation" for name in missing)
     found, latency = layers_in(layers, coding, weights)
     if latency != facts.latency:
-        yield f"its metadata say a latency of {facts.latency} time steps, its nodes take {latency}"
+        yield f"its metadata state a latency of {facts.latency} time steps, its nodes take {latency}"
     yield from _other_layers(facts.layers, found)
 
 
@@ -108,14 +108,14 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
     alike = not facts.options.get("choose_silence", True)
     usual = coding.neuron().silent
     if view.is_neuron and alike and schedule.silent != usual:
-        return f"its metadata say {usual} silent step(s) in every layer, '{view.name}' has {schedule.silent}"
+        return f"its metadata state {usual} silent step(s) in every layer, '{view.name}' has {schedule.silent}"
     return ""
 
 
 def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:
     form = "stream" if in_stream(model) else "stepwise" if is_in_steps(model) else stated
     if form != stated:
-        yield f"its metadata say that it is of the form '{stated}', its nodes are those of '{form}'"
+        yield f"its metadata state the form '{stated}', its nodes are those of '{form}'"
 
 
 def _other_layers(stated: Sequence[Layer], found: Sequence[Layer]) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _other_layers(stated: Sequence[Layer], found: Sequence[Layer]) -> Iterator[s
         same = (said.kind, said.depth, said.neurons) == (layer.kind, layer.depth, neurons)
         if not same or not _close(said.amplitude, layer.amplitude) or not _close(said.top, layer.top):
             nodes = _told(replace(layer, neurons=neurons))
-            yield f"of layer '{layer.name}' its metadata say {_told(said)}, its nodes {nodes}"
+            yield f"of layer '{layer.name}' its metadata state {_told(said)}, its nodes {nodes}"
 
 
 def _told(layer: Layer) -> str:

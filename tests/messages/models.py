@@ -183,7 +183,7 @@ MESSAGES: Messages = {
         made("a = MatMul(x, w) b = com.microsoft.Gelu(a) c = com.microsoft.Inverse(b) y = MatMul(c, v)"),
     "ann.onnx: not a spiking network made by csscc; make one with: csscc compile ann.onnx -o snn.onnx": lambda p:
         run("csscc evaluate ann.onnx ann.onnx --data x.npy"),
-    "m.onnx: contradicts itself: its metadata say a latency of 99 time steps, its nodes take 6; compile it "
+    "m.onnx: contradicts itself: its metadata state a latency of 99 time steps, its nodes take 6; compile it "
     "again": lambda p: opens(stated("latency", "99")),
     "m.onnx: its csscc metadata is damaged (...); compile it again": lambda p: opens(stated("latency", "soon")),
     "m.onnx: its csscc metadata is damaged (its layers are no list); compile it again": lambda p:

@@ -33,7 +33,7 @@ MESSAGES: Messages = {
         compiled(analog=("Relu_1",), form="stream"),
     "'a' is no layer of neurons, so it cannot be left analog; there are Relu_1": lambda p:
         compiled(analog=("a",)),
-    "--allow-analog says what may be done to keep a loss; give that with --max-drop": lambda p:
+    "--allow-analog needs a loss to stay below; give one with --max-drop": lambda p:
         run("csscc compile ann.onnx --allow-analog -o s.onnx"),
     "--max-drop is measured on samples: give some with --calibration, best with labels (y)": lambda p:
         run("csscc compile ann.onnx --max-drop 1 -o s.onnx"),

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("csscc", "passes", "runtime")
 RAISED = ("RefusedError", "UsageError", "NotMetError", "BadParameter")  # what the command line shows as it is
 DEPTH = 4  # names that stand for one another
-RETURNED = (  # whose functions return the reasons for which nodes are refused, and warnings
+RETURNED = (  # whose functions return or yield reasons and warnings
     "passes/linear/",
     "passes/convert/find_regions.py",
     "passes/canonical/true_causes.py",
     "csscc/measure/inputs.py",
     "csscc/measure/input_range.py",
     "csscc/measure/comparison.py",
+    "csscc/measure/opened.py",
     "csscc/api.py",
 )
 LETTERS = 8  # what has fewer is made of other messages, which have their own rows
@@ -72,12 +73,13 @@ def of_source(source: str, name: str) -> Iterator[Template]:
 
 
 def _returned(module: ast.Module, name: str) -> Iterator[Template]:
-    """The texts that functions return, also as one of several values."""
+    """The texts that functions return or yield, also as one of several values."""
     for function in ast.walk(module):
         if not isinstance(function, ast.FunctionDef):
             continue
         for statement in ast.walk(function):
-            given = statement.value if isinstance(statement, ast.Return) else None
+            given = statement.value if isinstance(statement, ast.Return | ast.Yield) else None
+            given = given.elt if isinstance(given, ast.GeneratorExp) else given
             for value in given.elts if isinstance(given, ast.Tuple) else [given] if given else []:
                 for text in _texts(value, function, module, 1):
                     if " " in text and _letters(text) >= LETTERS:

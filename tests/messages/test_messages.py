@@ -9,12 +9,14 @@ import click
 import pytest
 
 from csscc.errors import CssccError
-from tests.messages import commands, data, models, options, refusals, results, warnings
+from tests.docs import PRIVATE
+from tests.messages import commands, contradictions, data, models, options, refusals, results, warnings
 from tests.messages.given import Messages, copy, fill
 from tests.messages.source import OPEN, Template, of_source, templates
 
 TABLES: tuple[Messages, ...] = (
     commands.MESSAGES,
+    contradictions.MESSAGES,
     options.MESSAGES,
     data.MESSAGES,
     models.MESSAGES,
@@ -49,6 +51,10 @@ def test_it_reads(message: str, files: Path, tmp_path: Path, monkeypatch: pytest
 def test_no_message_lacks_a_row() -> None:
     missing = [str(template) for template in templates() if not any(template.is_in(message) for message in ALL)]
     assert not missing, "give each a row in a table of tests/messages:\n" + "\n".join(missing)
+
+
+def test_messages_have_the_words_of_the_field() -> None:
+    assert [str(template) for template in templates() if PRIVATE.search(template.text)] == []
 
 
 SOURCE = """
