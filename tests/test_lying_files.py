@@ -212,7 +212,7 @@ def test_a_layer_with_more_silent_steps_than_all_have_is_refused(data: tuple[onn
     assert verify(lying).holds
     node = next(n for n in lying.graph.node if n.op_type.startswith("TSA"))
     attribute(node, "silent").i = 2
-    with pytest.raises(RefusedError, match=rf"say 1 silent step\(s\) in every layer, '{node.name}' has 2"):
+    with pytest.raises(RefusedError, match=rf"state 1 silent step\(s\) in every layer, '{node.name}' has 2"):
         verify(lying)
 
 

@@ -131,7 +131,7 @@ def _other_layers(stated: Sequence[Layer], found: Sequence[Layer]) -> Iterator[s
 
 
 def _told(layer: Layer) -> str:
-    values = f"theta {layer.amplitude:.6g}, top {layer.top:.6g}"
+    values = f"theta {layer.amplitude:.6g}, up to {layer.top:.6g}"
     return f"{layer.kind}, {layer.neurons} neurons, depth {layer.depth}, {values}"
 
 

@@ -148,9 +148,9 @@ MESSAGES: Messages = {
     "node 'Relu_1' (TSARelu) states more steps than 512, or none; compile the network again": lambda p:
         opens(too_many_steps),
     "m.onnx: contradicts itself: its metadata state a latency of 99 time steps, its nodes take 6; of layer "
-    "'x_encode' its metadata state encoder, 2 neurons, depth 90, theta ..., top ..., its nodes encoder, 2 "
-    "neurons, depth 0, theta ..., top ...; of layer 'Relu_1' its metadata state Relu, 2 neurons, depth 91, "
-    "theta ..., top ..., its nodes Relu, 2 neurons, depth 1, theta ..., top ...; and 1 more; compile it "
+    "'x_encode' its metadata state encoder, 2 neurons, depth 90, theta ..., up to ..., its nodes encoder, 2 "
+    "neurons, depth 0, theta ..., up to ...; of layer 'Relu_1' its metadata state Relu, 2 neurons, depth 91, "
+    "theta ..., up to ..., its nodes Relu, 2 neurons, depth 1, theta ..., up to ...; and 1 more; compile it "
     "again": lambda p: opens(other_layers),
     "m.onnx: constant 'w' of shape [2, 2] takes 4 values, but 3 are there; export it again": lambda p:
         compiles(few_values),

@@ -27,15 +27,15 @@ MESSAGES: Messages = {
     "m.onnx: contradicts itself: of its metadata, beta must be from 1 (rate coding) to 3, not 9.0; 1.5 is "
     "usual; compile it again": lambda p: opens(stated("beta", "9")),
     "m.onnx: contradicts itself: the spike weights of 'x_encode' are not those of beta=2; of layer "
-    "'x_encode' its metadata state encoder, 2 neurons, depth 0, theta ..., top ..., its nodes encoder, 2 "
-    "neurons, depth 0, theta ..., top ...; of layer 'Relu_1' its metadata state Relu, 2 neurons, depth 1, "
-    "theta ..., top ..., its nodes Relu, 2 neurons, depth 1, theta ..., top ...; compile it again": lambda p:
+    "'x_encode' its metadata state encoder, 2 neurons, depth 0, theta ..., up to ..., its nodes encoder, 2 "
+    "neurons, depth 0, theta ..., up to ...; of layer 'Relu_1' its metadata state Relu, 2 neurons, depth 1, "
+    "theta ..., up to ..., its nodes Relu, 2 neurons, depth 1, theta ..., up to ...; compile it again": lambda p:
         opens(stated("beta", "2")),
     "m.onnx: contradicts itself: 'Relu_1' sends other spikes than the coding in its metadata; compile it "
     "again": lambda p: opens(stated("negative", "0")),
     "m.onnx: contradicts itself: its metadata state 1 silent step(s) in every layer, 'Relu_1' has 2; its "
     "metadata state a latency of 6 time steps, its nodes take 7; of layer 'Relu_1' its metadata state Relu,"
-    " 2 neurons, depth 1, theta ..., top ..., its nodes Relu, 2 neurons, depth 2, theta ..., top ...; and 1"
+    " 2 neurons, depth 1, theta ..., up to ..., its nodes Relu, 2 neurons, depth 2, theta ..., up to ...; and 1"
     " more; compile it again": lambda p: opens(attribute("TSARelu", "silent", 2)),
     "m.onnx: contradicts itself: its metadata list 0 layers that are not its 3 layers of nodes; compile it "
     "again": lambda p: opens(stated("layers", "[]")),
