@@ -237,8 +237,10 @@ def _raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         converted = onnx.version_converter.convert_version(inferred, MIN_OPSET)
     except Exception as error:
+        unknown = {n.op_type for n in model.graph.node if not n.domain and not onnx.defs.has(n.op_type, version)}
+        cause = f"it has no operator {', '.join(sorted(unknown))}" if unknown else _first_line(error)
         raise RefusedError(
-            f"the model's opset {version} cannot be raised to {MIN_OPSET}: {_first_line(error)}; "
+            f"the model's opset {version} cannot be raised to {MIN_OPSET}: {cause}; "
             f"export it again with opset {MIN_OPSET} or newer"
         ) from error
     return converted

@@ -115,6 +115,14 @@ def older() -> onnx.ModelProto:
     """A network of an older opset."""
     return parse(NETWORK % LAYERS, opset=13, **WEIGHTS)
 
+
+def unknown() -> onnx.ModelProto:
+    """The same with an operator that is none."""
+    model = older()
+    model.graph.node[0].op_type = "Frob"
+    return model
+
+
 def dropped(patch: Patch, option: str) -> None:
     """Compile a network whose loss is larger than what is allowed."""
     patch.setattr("csscc.search.bench.Bench.loss_of", lambda *a: 2.0)
@@ -164,6 +172,8 @@ MESSAGES: Messages = {
         (p.setattr(onnx.inliner, "inline_local_functions", raising(RuntimeError("no"))), csscc.compile(function(), X)),
     "the model's opset 13 cannot be raised to 20: no; export it again with opset 20 or newer": lambda p:
         (p.setattr(onnx.version_converter, "convert_version", raising(RuntimeError("no"))), csscc.compile(older(), X)),
+    "the model's opset 13 cannot be raised to 20: it has no operator Frob; export it again with opset 20 or newer":
+        lambda p: csscc.compile(unknown(), X),
     "'f_encode' has 6 rows in all its steps for 8 samples: what is in front of the spiking layers mixes "
     "samples; export the network with the batch in front": lambda p: csscc.compile(parse(MIXED), T=3, check_samples=0),
     "Encode 'x_encode' begins in run 1,000,001, too late for its layers; compile the network again": lambda p: late(),
