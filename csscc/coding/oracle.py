@@ -115,9 +115,7 @@ def tsa(
     dtype = currents[0].dtype.type
     q, T, L, received = [dtype(w) for w in schedule.weights], schedule.T, schedule.silent, len(schedule.merged)
     given = zip(currents, biases or [0.0] * len(currents), strict=True)
-    membranes = [
-        np.asarray(bias, dtype) + _together(z[:received], schedule.merged) * q[received - 1] for z, bias in given
-    ]
+    membranes = [np.asarray(b, dtype) + _together(z[:received], schedule.merged) * q[received - 1] for z, b in given]
     spikes, potentials = list[FloatArray](), list[FloatArray]()
     sent: FloatArray = np.zeros((), dtype)
     left: FloatArray | None = None
