@@ -128,8 +128,7 @@ def tune_command(
             journal_file=journal,
             progress=advance,
         )
-        result.snn.save(output)
-        written = _write_all(result, folder)
+        written = _written(result, output, folder)
     _draw(result, plot)
     for text in result.snn.report.warnings:
         warn(text)
@@ -138,8 +137,8 @@ def tune_command(
     elif not quiet:
         _show(result, output)
     if not result.holds:
-        told = f"no setting keeps the loss within {max_loss:g}; the one that loses least was written"
-        warn(f"{told}; allow a larger --max-loss, or larger --T")
+        text = f"no setting keeps the loss within {max_loss:g}; the one that loses least was written"
+        warn(f"{text}; allow a larger --max-loss, or larger --T")
     return 0 if result.holds else 1
 
 
@@ -189,10 +188,11 @@ def _refuse_journal(journal: str, *others: str | None) -> None:
         raise UsageError(f"{journal}: is no journal of a search; give another path to --journal")
 
 
-def _write_all(result: Tuning, folder: str | None) -> list[str]:
-    """Paths of the networks of the front, written to `folder` if there is one."""
+def _written(result: Tuning, output: str, folder: str | None) -> list[str]:
+    """Write the chosen network, and those of the front to `folder` if there is one; returns the paths of these."""
     from csscc.io.files import made_folder
 
+    result.snn.save(output)
     if folder is None:
         return []
     made_folder(folder)
