@@ -33,7 +33,7 @@ class Options:
         residual_rms: and where the root mean square of a channel's residuals exceeds this; None for A.3 alone.
         choose_silence: each layer has as many silent steps as it needs, most of them those of the coding.
         correct_bias: shift biases by the mean difference between SNN and ANN, layer by layer; None: if the
-            fake-quantised ANN says that it pays.
+            fake-quantised ANN errs less with it.
         form: of the file, a target of `csscc.passes.lower.targets`; ``auto`` takes the fastest in stock onnxruntime.
         calibration_samples: how many samples to use at most.
         seed: of synthetic inputs.

@@ -57,7 +57,7 @@ class Coding:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Worth of a spike at each step, ``beta**(T-t)`` for t = 1..T, in units of theta; shape [T]."""
+        """Weight of a spike at each step, ``beta**(T-t)`` for t = 1..T, in units of theta; shape [T]."""
         import numpy as np
 
         return np.array(self._weights)

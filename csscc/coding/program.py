@@ -2,7 +2,7 @@
 
 Whatever executes a neuron as a graph writes these steps with operations of its own, an `Algebra`: one that writes plain
 ONNX operators, one that stays in the layout of onnxruntime's convolutions, one that writes a single step with its
-state. A value is whatever the algebra handles, such as the name of a tensor. `csscc.coding.oracle` says in NumPy, by
+state. A value is whatever the algebra handles, such as the name of a tensor. `csscc.coding.oracle` states in NumPy, by
 hand, which spikes must come of it.
 """
 

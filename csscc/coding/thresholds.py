@@ -3,7 +3,7 @@
 The paper fires above half of the weight of a spike (Theorem 2), which leaves up to half a unit of theta. Where spikes
 overlap, ``beta < 2``, a value has many trains, and firing so greedily takes one of the worst: what is left lies near
 plus or minus one half, ``rms(u) = 0.39`` at beta = 1.5, where a uniform quantiser leaves ``sqrt(1/12) = 0.29``. Spikes
-of 1.5 and 1 and 2.25 say 0, 0.25, 0.5, 1, 1.25, 1.5, ...; a neuron that spares the second last spike up to 5/6 of its
+of 1.5 and 1 and 2.25 send 0, 0.25, 0.5, 1, 1.25, 1.5, ...; a neuron that spares the second last spike up to 5/6 of its
 weight, and the third last up to 3/4, finds nearer ones: ``rms(u) = 0.14``, with a quarter fewer spikes.
 
 From beta = 2 on, trains send integers or less, and half is best.
@@ -72,7 +72,7 @@ def least_residual(weights: tuple[float, ...]) -> tuple[float, ...]:
 
 @cache
 def residual_rms(weights: tuple[float, ...], thresholds: tuple[float, ...]) -> float:
-    """Root mean square of what a train leaves of a value that it can say, in units of theta."""
+    """Root mean square of what a train leaves of a value that it can send, in units of theta."""
     tail = weights[-2 * SEARCHED :]
     shares = [t / w for t, w in zip(thresholds[-2 * SEARCHED :], tail, strict=True)]
     return math.sqrt(_mean_square(_values(tail), tail, shares))

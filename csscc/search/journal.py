@@ -36,7 +36,7 @@ E = TypeVar("E", bound=Entry)
 
 
 class Journal(Generic[E]):
-    """A file of one line for each finished setting, appended as soon as it is known; `made` reads what it says."""
+    """A file of one line for each finished setting, appended as soon as it is known; `made` reads a line."""
 
     def __init__(self, path: Path, fingerprint: Mapping[str, str], made: Callable[[dict[str, Any]], E]) -> None:
         self.path, self.fingerprint, self._made = path, dict(fingerprint), made

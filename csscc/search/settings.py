@@ -29,7 +29,7 @@ class Setting:
         return (self.beta, self.silent, not self.negative, not self.adjust, self.T)
 
     def __str__(self) -> str:
-        """As a person would say it."""
+        """As text for people."""
         return f"T={self.T}, {self.line}"
 
     @property

@@ -4,7 +4,7 @@ The converted network runs on calibration data; where a percentile of a layer's 
 99.9th in the paper), its theta is multiplied by s of Eq. A18 (with theta = 1), and the ANN is converted again. A
 bounded number of rounds.
 Where amplitudes are per channel, so is the adjustment: one channel that is hard to send does not coarsen the others.
-Amplitudes that a quantiser says stay.
+Amplitudes that a quantiser sets stay.
 
 A percentile is blind to the few neurons after it, whose inputs turn so late that they cannot catch up: their residuals
 are of the order of the layer's largest value whatever T is, so that their error, unlike that of all others, does not

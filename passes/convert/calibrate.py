@@ -1,8 +1,8 @@
 """Observe the ANN's activations on sample inputs, through one onnxruntime session.
 
 Per-channel statistics are taken where a channel is seen often enough (a convolution sees it at every position); the
-units of a dense layer, seen once a sample, share one histogram, as the tail of so few values says little. What
-quantisers say the amplitude of is not observed; if that is all, nothing is.
+units of a dense layer, seen once a sample, share one histogram, as so few values have no tail. What
+quantisers set the amplitude of is not observed; if that is all, nothing is.
 """
 
 from __future__ import annotations

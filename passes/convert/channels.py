@@ -30,7 +30,7 @@ _KEEP_LAYOUT = {
 
 
 def channel_axis(tensor: gs.Tensor) -> int:
-    """Channel axis of a core tensor of known rank; 1 where nothing says otherwise, the last if that is free."""
+    """Channel axis of a core tensor of known rank; 1 where nothing else is known, the last if that is free."""
     axis = _found(tensor) % rank_of(tensor)
     return axis if isinstance(shape_of(tensor)[axis], int) else rank_of(tensor) - 1
 
@@ -38,7 +38,7 @@ def channel_axis(tensor: gs.Tensor) -> int:
 def amplitude_axis(tensor: gs.Tensor, scope: Scope) -> int | None:
     """The axis along which neurons of that scope that send `tensor` may have an amplitude each; None for one a layer.
 
-    The units of a dense layer, seen once a sample, share one: the tail of so few values says little.
+    The units of a dense layer, seen once a sample, share one: so few values have no tail.
     """
     if scope == "row" or not many_positions(tensor):
         return None

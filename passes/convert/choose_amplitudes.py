@@ -34,7 +34,7 @@ class ChooseAmplitudes(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of amplitudes that are new."""
         assert network.calibration is not None
-        if not network.calibration.histograms:  # quantisers say them all
+        if not network.calibration.histograms:  # quantisers set them all
             return SetAmplitudes().apply(network)
         judge, best, chosen = Judge(network, self.source), math.inf, METHODS[0]
         for method in METHODS:

@@ -1,15 +1,15 @@
 """Choose how the largest value that each channel of a layer can send is found, on samples held out.
 
-One rule does not fit all layers. A channel that is often seen may have a top of its own; one that answers to few
-images has not been seen at its largest, and what is cut off there costs more than a coarser theta. So each rule sets
-tops from most of the calibration samples, and the one wins whose code has the least squared error on the others;
-it then sets the tops from all of them.
+One rule does not fit all layers. A channel that is often seen may have a clipping range of its own; one that answers
+to few images has not been seen at its largest, and what is cut off there costs more than a coarser theta. So each rule
+sets clipping ranges from most of the calibration samples, and the one wins whose code has the least squared error on
+the others; it then sets the clipping ranges from all of them.
 
-A rule is: the channel's largest value, or the top of least error on its own samples, but at least a share of the
-layer's largest value; the top of least error for all channels together; or the layer's largest value and some
-headroom. Where the activation is bounded, and its bound is not far above the largest value seen, the bound takes the
-place of the layer's largest value; no top is beyond it. A channel with few values that are not zero is not trusted
-with a top of its own.
+A rule is: the channel's largest value, or the clipping range of least error on its own samples, but at least a share
+of the layer's largest value; the clipping range of least error for all channels together; or the layer's largest value
+and some headroom. Where the activation is bounded, and its bound is not far above the largest value seen, the bound
+takes the place of the layer's largest value; no clipping range is beyond it. A channel with few values that are not
+zero is not trusted with a clipping range of its own.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FEW = 64
 
 
 def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float) -> Tops:
-    """Tops of the rows of a layer, ``[channels]``.
+    """Clipping ranges of the rows of a layer, ``[channels]``.
 
     Args:
-        fitted: of the samples that set the tops while rules are compared.
+        fitted: of the samples that set the clipping ranges while rules are compared.
         apart: of the samples that compare them.
         whole: of both.
-        levels: steps up to a top.
+        levels: steps up to a clipping range.
         bound: of the activation's magnitude; infinite if there is none.
     """
     error = CodingError(apart)
@@ -46,7 +46,7 @@ def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: f
 
 
 def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops]:
-    """The tops that each rule sets, always in the same order."""
+    """The clipping ranges that each rule sets, always in the same order."""
     layer = float(histogram.largest.max())
     layer = bound if bound <= HEADROOM * layer else layer
     hardly_seen = histogram.seen - histogram.zeros < FEW
@@ -61,7 +61,7 @@ def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops
 
 
 def mse_top(histogram: Histogram, levels: float) -> Tops:
-    """Top of each row that minimises the mean squared error of a uniform code of `levels` steps."""
+    """Clipping range of each row that minimises the mean squared error of a uniform code of `levels` steps."""
     error = CodingError(histogram)
     best = np.full(histogram.channels, np.inf)
     tops = histogram.largest.copy()

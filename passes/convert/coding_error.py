@@ -9,10 +9,10 @@ from csscc.statistics import Histogram
 
 
 class CodingError:
-    """Squared errors of the values of one histogram, for any tops.
+    """Squared errors of the values of one histogram, for any clipping ranges.
 
-    Zeros cost nothing, values below half a step become zero, values between cost ``theta**2/12``, values above the top
-    are cut off.
+    Zeros cost nothing, values below half a step become zero, values between cost ``theta**2/12``, values above the
+    clipping range are cut off.
     """
 
     def __init__(self, histogram: Histogram) -> None:
@@ -24,7 +24,7 @@ class CodingError:
         )
 
     def of(self, tops: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
-        """Sum over the values of each row, where `levels` steps reach to its top; tops and result ``[channels]``."""
+        """Sum over the values of each row, `levels` steps to a clipping range; `tops` and result ``[channels]``."""
         number, first, second = self._number, self._first, self._second
         rows, theta = np.arange(len(tops)), tops / levels
         cut = bin_of(tops, self._histogram)

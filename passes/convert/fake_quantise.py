@@ -4,7 +4,7 @@
     after:   h = Conv(x)  h' = h - mean(h) + mean of the ANN's h  y = Relu(h')  y' = step * clip(round(y / step))
 
 With a silent step or two a layer is as good as a uniform quantiser (`Coding.uniform_levels`), so this network, which
-costs one T-th of the spiking one, says what accuracy to expect. The means, per channel over the batch, stand for the
+costs one T-th of the spiking one, shows what accuracy to expect. The means, per channel over the batch, stand for the
 bias correction; the ANN's means over the same batch are inputs. It may do without, as a spiking network does.
 """
 

@@ -53,7 +53,7 @@ class Judge:
 
     @property
     def sees_means(self) -> bool:
-        """Whether all samples run together, so that means over a batch say something."""
+        """Whether all samples run together, so that means over a batch are of all samples."""
         return len(self._cases) == 1
 
     def error(self, network: Network, *, centred: bool = False) -> float:

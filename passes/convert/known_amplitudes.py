@@ -1,4 +1,4 @@
-"""What a quantised network says of its own spikes: amplitudes, and how many steps send every activation exactly.
+"""What a quantised network states of its own spikes: amplitudes, and how many steps send every activation exactly.
 
 A quantised activation is a whole number of steps of its scale. Spikes of integer weights, in as many steps as the
 number has bits, represent each of them: theta is the scale, nothing is cut off, and nothing is rounded but where the
@@ -22,7 +22,7 @@ EXACT_BETAS = (2, 3)  # of which `Coding.neuron` rounds
 
 
 def known_grids(network: Network) -> dict[str, Grid]:
-    """Grids of what encoders and neurons send, by the name of the ANN's tensor, where quantisers say them."""
+    """Grids of what encoders and neurons send, by the name of the ANN's tensor, where quantisers set them."""
     assert network.regions is not None
     graph = network.ann or network.graph
     tensors, found = graph.tensors(), dict[int, Grid | None]()

@@ -9,10 +9,10 @@
     entropy      the p that keeps the distribution after coding closest to the one before (Kullback-Leibler)
 
 The paper takes its percentile as Rueckauer et al. (2017) do, whose implementation leaves out zeros: how often a ReLU is
-silent says nothing of how much it sends when it is not.
+silent does not show how much it sends when it is not.
 
-What a quantiser made has its scale for theta, whatever calibration says. An encoder's p is otherwise the largest input,
-since inputs are bounded and nothing corrects what an encoder loses.
+What a quantiser made has its scale for theta, whatever calibration finds. An encoder's p is otherwise the largest
+input, since inputs are bounded and nothing corrects what an encoder loses.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SetAmplitudes(BasePass):
         return changed
 
     def _theta(self, network: Network, tensor: gs.Tensor) -> NDArray[np.float64]:
-        """The amplitude that statistics say."""
+        """The amplitude by statistics."""
         assert network.regions is not None
         assert network.calibration is not None
         calibration, levels, name = network.calibration, network.coding.levels, tensor.name
@@ -99,7 +99,7 @@ class SetAmplitudes(BasePass):
 
 
 def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
-    """Tops of at least a share of the layer's largest.
+    """Clipping ranges of at least a share of the layer's largest.
 
     A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
     somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
@@ -112,7 +112,7 @@ def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> 
 
 
 def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
-    """Top of each row that minimises the divergence between the distribution and its coded form."""
+    """Clipping range of each row that minimises the divergence between the distribution and its coded form."""
     tops = histogram.largest.copy()
     for row in range(histogram.channels):
         counts = histogram.counts[row].astype(np.float64)

@@ -3,7 +3,7 @@
 A BatchNormalization layer knows mean and standard deviation of its output over the training data: its shift and its
 scale. Where a network has such layers, synthetic activations are standardised to them after each one, so that the
 noise that goes in matters little; the input's own mean and scale follow from the first such layer. Where it has none,
-the amplitudes are those of noise, and csscc says so.
+the amplitudes are those of noise, and csscc states that.
 """
 
 from __future__ import annotations

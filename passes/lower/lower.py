@@ -1,6 +1,6 @@
 """Lower the network to the file that is written and run: the end of the pipeline.
 
-before:  a network by layer, its silent steps merged
+before:  a time-folded network, its silent steps merged
 after:   the model of a target, see `csscc.passes.lower.targets`, with what is known of it as metadata
 """
 

@@ -23,12 +23,12 @@ MUTE = float(np.finfo(np.float32).max) / 4  # a spike with this threshold is nev
 
 
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network by layer `model` with functions that loop over time (in place)."""
+    """The time-folded network `model` with functions that loop over time (in place)."""
     return define_operators(model, write=scanned_function)
 
 
 def back(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Nothing to undo: nodes are those of a network by layer."""
+    """Nothing to undo: nodes are those of a time-folded network."""
     return model
 
 
@@ -40,7 +40,7 @@ def is_fastest(model: onnx.ModelProto) -> bool:
 def scanned_function(
     node: Spiking[str], signature: NeuronSignature | None, opset: int, *, residual: bool = False
 ) -> onnx.FunctionProto:
-    """`csscc.dialect.functions.function_of` with a Scan, of a network by layer.
+    """`csscc.dialect.functions.function_of` with a Scan, of a time-folded network.
 
     Unrolled as there are neurons over windows and rows, whose attributes decide shapes (ONNX infers those of a Scan's
     body before it knows the node's attributes), readouts, and functions with a residual, which are not for files.

@@ -1,7 +1,7 @@
 """The target ``stream``: one time step a run. What the network remembers is given to a run and comes back from it.
 
-    by layer:   z [T*B, ...] = Conv(s, W)   n [T*B, ...] = TSARelu(z, bias, theta)
-    a stream:   z [B, ...] = Conv(s, W)     n [B, ...], membrane', sent' = TSARelu(z, bias, theta, step, membrane, sent)
+    time-folded:  z [T*B, ...] = Conv(s, W)   n [T*B, ...] = TSARelu(z, bias, theta)
+    a stream:     z [B, ...] = Conv(s, W)   n [B, ...], membrane', sent' = TSARelu(z, bias, theta, step, membrane, sent)
 
 Here silent steps pass: a neuron sends spike k at step k + L of its input. So each node has a ``depth``, the step after
 which its input begins, and where trains of unequal depth meet, early ones are delayed. Numbers that change with the
@@ -24,7 +24,7 @@ from csscc.passes.lower.scan import MUTE
 
 
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
-    """One step of the network by layer `model`."""
+    """One step of the time-folded network `model`."""
     made = define_operators(copy_of(model), write=step_function)
     graph, begins = made.graph, dict[str, int]()  # the step after which the train of a tensor begins
     nodes, shapes = list[onnx.NodeProto](), {v.name: v.type.tensor_type.shape.dim for v in graph.value_info}
@@ -65,7 +65,7 @@ def down(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def back(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network by layer of a stream; any other model as it is.
+    """The time-folded network of a stream; any other model as it is.
 
     Raises:
         RefusedError: another version of csscc made the model.

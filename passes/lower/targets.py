@@ -1,6 +1,6 @@
 """What a spiking network can be lowered to: one row a target, which the command line, files and documents read.
 
-A target is a module of this package with three functions of a model: `down`, from a network by layer, whose silent
+A target is a module of this package with three functions of a model: `down`, from a time-folded network, whose silent
 steps are merged if the target merges them; `back`, to what `down` was given, of any file of this target; and
 `is_fastest`, whether stock onnxruntime runs a network faster so than in the targets below it. It is imported when it is
 used.
@@ -23,7 +23,7 @@ class Target:
     """A form of the file: how time, the neuron's operations and trains are written.
 
     Attributes:
-        name: of the target and of its module, as `--form` and the file's metadata say it.
+        name: of the target and of its module, as `--form` and the file's metadata name it.
         time: what becomes of the T steps.
         algebra: what a neuron is written in.
         layout: of a train.
@@ -64,7 +64,7 @@ def target_of(name: str, model: onnx.ModelProto) -> Target:
 
 
 def by_layer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The spiking network `model`, lowered to any target, by layer; any other model as it is.
+    """The spiking network `model`, lowered to any target, time-folded; any other model as it is.
 
     Raises:
         RefusedError: another version of csscc made the model.
