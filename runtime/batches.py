@@ -19,9 +19,12 @@ def run_in_batches(session: Session, feeds: Mapping[str, NDArray[Any]], size: in
     """
     firsts = {d.shape[0] if d.shape else None for d in (*session.inputs, *session.outputs)}
     numbers = {len(value) if np.ndim(value) else 0 for value in feeds.values()}
-    if len(firsts) > 1 or not isinstance(next(iter(firsts)), str) or len(numbers) > 1 or max(numbers) <= size:
+    if len(firsts) > 1 or not isinstance(next(iter(firsts)), str) or len(numbers) > 1 or 0 < max(numbers) <= size:
         return session.run(feeds)
     (number,) = numbers
+    if not number:  # of which older releases of onnxruntime cannot split the steps
+        one = {name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in feeds.items()}
+        return {name: value[:0] for name, value in session.run(one).items()}
     return in_parts(session, feeds, number, size)
 
 
