@@ -93,7 +93,7 @@ def test_again_it_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda p: p.value.replace('"first"', '"third"'), "'third' is left analog, its nodes have no such"),
+        (lambda p: p.value.replace('"first"', '"third"'), "state 'third' as left analog, its nodes have no such"),
         (lambda p: p.value.replace('["first"]', "[]"), "sends other spikes than the coding in its metadata"),
     ],
 )
