@@ -59,6 +59,13 @@ def test_every_train_says_what_it_said(coding):
     assert MergeSilence().apply(network) == 0
 
 
+def test_only_trains_that_become_shorter_count():
+    """In rate coding that is the one that a readout alone reads."""
+    network = spiking(parse(RESIDUAL), Coding(6, 1.0, 0), *EXACT)
+    assert MergeSilence().apply(network) == 1
+    assert {view.sends.steps for view in _views(network).values() if view.is_encoder} == {1}
+
+
 @pytest.mark.parametrize(("coding", "merged"), zip(MERGING, (2, 3, 4, 4, 4, 4), strict=True), ids=str)
 def test_neurons_merge_what_they_listen_to_and_readouts_all(coding, merged):
     network = spiking(parse(RESIDUAL), coding, *EXACT)
