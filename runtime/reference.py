@@ -22,7 +22,7 @@ from onnx.reference.op_run import OpRun
 from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.model import copy_of, refuse_other_version
-from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, view_of
+from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, operator_of, view_of
 from csscc.runtime.foreign import foreign_operators
 from csscc.runtime.numpy_ops import FAST_OPS
 
@@ -132,7 +132,7 @@ def _csscc_operators(names: set[str], runtime: ReferenceRuntime) -> list[type[Op
     bodies: dict[str, Callable[..., Any]] = {"Encode": _encode, "Decode": _decode}
     made = []
     for name in sorted(names):
-        run = bodies.get(name, _tsa)
+        run = next((body for op, body in bodies.items() if name.startswith(op)), _tsa)
         made.append(
             type(name, (OpRun,), {"op_domain": DOMAIN, "runtime": runtime, "_run": run, "run": _with_attributes})
         )
@@ -186,7 +186,7 @@ def activation_function(
     node: onnx.NodeProto, parameters: tuple[NDArray[Any] | None, ...], dtype: np.dtype[Any], opset: int
 ) -> Callable[..., NDArray[Any]]:
     """The activation of a TSA node as a NumPy function of its accumulated inputs, by onnx's reference."""
-    op = activation_of(node.op_type)
+    op = activation_of(operator_of(node))
     activation = ACTIVATIONS[op]
     attributes = [a for a in node.attribute if a.name not in ATTRIBUTES]
     if op == "Relu":

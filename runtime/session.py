@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ class Session:
         source: str | bytes
         self._weights: list[Any] = []
         if isinstance(model, onnx.ModelProto):
-            source, self._weights = _serialised(model, options)
+            with _named_as(model, kernels):
+                source, self._weights = _serialised(model, options)
         else:
             source = model if isinstance(model, bytes) else str(model)
         try:
@@ -154,6 +156,19 @@ def known_operators() -> frozenset[tuple[str, str]]:
     from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
     return frozenset((schema.domain, schema.name) for schema in get_all_operator_schema())
+
+
+@contextmanager
+def _named_as(model: onnx.ModelProto, kernels: frozenset[str]) -> Iterator[None]:
+    """Meanwhile, nodes for which there is a kernel have its name, not that of a function."""
+    nodes = [(node, node.op_type, view.op) for node, view in spiking_nodes(model.graph) if view.op in kernels]
+    for node, _, op in nodes:
+        node.op_type = op
+    try:
+        yield
+    finally:
+        for node, name, _ in nodes:
+            node.op_type = name
 
 
 def _serialised(model: onnx.ModelProto, options: Any) -> tuple[bytes, list[Any]]:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from csscc.dialect.model import attributes_of
-from csscc.dialect.spiking import DECODE, DELAY, NEXT, STEP, STREAM_DOMAIN
+from csscc.dialect.spiking import DECODE, DELAY, NEXT, STEP, STREAM_DOMAIN, operator_of
 from csscc.errors import RefusedError
 from csscc.runtime.session import Session
 
@@ -51,12 +51,12 @@ class Streaming(Session):
             begin = stated["depth"] + stated.get("silent", 0) + 1
             if begin > most:
                 raise RefusedError(
-                    f"{node.op_type} '{node.name}' begins in run {begin:,}, too late for its layers; compile the "
+                    f"{operator_of(node)} '{node.name}' begins in run {begin:,}, too late for its layers; compile the "
                     "network again"
                 )
             train = range(begin, begin + len(stated["weights"]))
             self.steps = max(self.steps, train[-1])
-            if node.op_type != DECODE:
+            if operator_of(node) != DECODE:
                 self._trains[node.output[0]] = train
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model, import_model, infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.spiking import operator_of
 from csscc.dialect.verifier import verify_spiking
 from csscc.io.data import InputSpec, Source, open_source
 from csscc.passes.base import Pass
@@ -229,7 +230,7 @@ def rms(values: NDArray[Any]) -> float:
 def spikes(network: Network, feeds: Feeds) -> dict[str, NDArray[np.float32]]:
     """Spike trains ``[T*B, ...]`` of every encoder and neuron in onnxruntime, by node name."""
     model = export_model(network)
-    trains = {n.name: n.output[0] for n in model.graph.node if n.domain == "csscc" and n.op_type != "Decode"}
+    trains = {n.name: n.output[0] for n in model.graph.node if n.domain == "csscc" and operator_of(n) != "Decode"}
     model.graph.output.extend(onnx.ValueInfoProto(name=t) for t in trains.values())
     outputs = run(model, feeds)
     return {name: outputs[t] for name, t in trains.items()}

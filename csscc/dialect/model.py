@@ -28,7 +28,6 @@ from csscc.errors import RefusedError
 
 VERSIONS = {DOMAIN: DOMAIN_VERSION, STEPS_DOMAIN: STEPS_DOMAIN_VERSION, STREAM_DOMAIN: STREAM_DOMAIN_VERSION}
 TIME_AND_BATCH = "time_and_batch"  # first axis of a tensor that holds all steps
-OVERLOADS_IR_VERSION = 10  # the first in which functions may have overloads
 
 _ATTRIBUTE_TYPES = {
     AttributeProto.FLOAT: "float",
@@ -104,7 +103,8 @@ def define_operators(
 ) -> onnx.ModelProto:
     """Add the functions of the operators of domain ``csscc`` that the model uses, in place of any it has (in place).
 
-    Nodes of one operator that do different things get overloads of its function.
+    Where nodes of one operator do different things, it has a function for each; the name of the second, and the type of
+    its nodes, ends in ``_2``. (Functions might have overloads, but onnxruntime up to 1.26 takes one of them for all.)
 
     Args:
         model: a spiking network, or an ANN with composed activations.
@@ -140,17 +140,17 @@ def _spiking(model: onnx.ModelProto, residual: bool, write: FunctionWriter) -> I
     groups: dict[str, list[tuple[onnx.NodeProto, Spiking[str]]]] = {}
     for node, view in spiking_nodes(model.graph):
         if node.domain == DOMAIN:
-            groups.setdefault(node.op_type, []).append((node, view))
-    for _, nodes in sorted(groups.items()):
+            groups.setdefault(view.op, []).append((node, view))
+    for op, nodes in sorted(groups.items()):
         signature = signature_of(nodes)
         alike: dict[object, list[tuple[onnx.NodeProto, Spiking[str]]]] = {}
         for node, view in nodes:
             alike.setdefault((view.schedule, view.reads, view.sends), []).append((node, view))
         for number, same in enumerate(alike.values(), 1):
             function = write(same[0][1], signature, opset_of(model), residual=residual and signature is not None)
-            function.overload = str(number) if len(alike) > 1 else ""
+            function.name = op if number == 1 else f"{op}_{number}"
             for node, _ in same:
-                node.overload = function.overload
+                node.op_type = function.name
             yield function
 
 
@@ -161,8 +161,6 @@ def add_functions(model: onnx.ModelProto, functions: Iterable[onnx.FunctionProto
     missing = {f.domain for f in added} - {o.domain for o in model.opset_import}
     versions = {domain: VERSIONS.get(domain, 1) for domain in sorted(missing)}
     model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
-    if any(f.overload for f in added):
-        model.ir_version = max(model.ir_version, OVERLOADS_IR_VERSION)
     return model
 
 

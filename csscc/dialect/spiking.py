@@ -11,6 +11,7 @@ A view serves the graph library, where tensors are objects, and ONNX messages, w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -37,6 +38,7 @@ ACTIVATION_DOMAIN = "csscc.activation"  # activations that are several nodes in 
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
 
 Tensor = TypeVar("Tensor")
+_NUMBER = re.compile(r"_\d+$")
 
 
 def tsa_op(activation: str) -> str:
@@ -47,6 +49,11 @@ def tsa_op(activation: str) -> str:
 def activation_of(op: str) -> str:
     """Activation sent by the neuron operator named `op`."""
     return op.removeprefix(NEURON)
+
+
+def operator_of(node: onnx.NodeProto) -> str:
+    """The operator of a node; where nodes of one do different things, its type has a number: ``TSARelu_2``."""
+    return _NUMBER.sub("", node.op_type)
 
 
 @dataclass(frozen=True)
@@ -169,10 +176,11 @@ def neuron_inputs(
 def spiking(node: Any) -> Spiking[Any] | None:
     """The view of a node of either representation; None for one that is not spiking."""
     if isinstance(node, onnx.NodeProto):
-        if node.domain not in (DOMAIN, STEPS_DOMAIN) or not _is_spiking(node.op_type):
+        op = operator_of(node)
+        if node.domain not in (DOMAIN, STEPS_DOMAIN) or not _is_spiking(op):
             return None
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in ATTRIBUTES}
-        return _view(node.name, node.op_type, node.input, attributes, stepped=node.domain == STEPS_DOMAIN)
+        return _view(node.name, op, node.input, attributes, stepped=node.domain == STEPS_DOMAIN)
     if node.domain != DOMAIN or not _is_spiking(node.op):
         return None
     return _view(node.name, node.op, node.inputs, node.attrs, stepped=False)

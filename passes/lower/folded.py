@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from csscc.dialect.model import attributes_of, copy_of, define_operators, refuse_other_version, with_outputs
-from csscc.dialect.spiking import DOMAIN, STEPS_DOMAIN, Spiking, neuron_inputs, spiking
+from csscc.dialect.spiking import DOMAIN, STEPS_DOMAIN, Spiking, neuron_inputs, operator_of, spiking
 
 PER_SLAB = "/slabs"  # of the size of a first axis that holds all slabs
 _CONVERSIONS = ("Stack", "Unstack")
@@ -33,7 +33,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if node.domain != STEPS_DOMAIN:
             made.graph.node.append(node)
-        elif node.op_type not in _CONVERSIONS:
+        elif operator_of(node) not in _CONVERSIONS:
             made.graph.node.append(_whole(node))
     made.functions.extend(f for f in model.functions if f.domain != STEPS_DOMAIN)
     made.opset_import.remove(next(o for o in made.opset_import if o.domain == STEPS_DOMAIN))
@@ -63,7 +63,7 @@ def _trains(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Names of the slabs of each tensor in steps, by its name folded."""
     trains: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.domain == STEPS_DOMAIN and node.op_type != "Stack":
+        if node.domain == STEPS_DOMAIN and operator_of(node) != "Stack":
             n, names = _slabs_made(node), list(node.output)
             trains |= {_base(names[i]): names[i : i + n] for i in range(0, len(names), n)}
     return trains
@@ -84,7 +84,7 @@ def _whole(node: onnx.NodeProto) -> onnx.NodeProto:
     made = onnx.NodeProto()
     made.CopyFrom(node)
     made.output[:] = [_base(name) for name in node.output[:: _slabs_made(node)]]
-    made.ClearField("overload")
+    made.op_type = operator_of(node)
     dropped = {"channels"}
     if view is None:
         made.ClearField("domain")

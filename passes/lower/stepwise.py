@@ -24,7 +24,6 @@ import onnx
 from onnx import AttributeProto, helper
 
 from csscc.dialect.model import (
-    OVERLOADS_IR_VERSION,
     TIME_AND_BATCH,
     add_functions,
     copy_of,
@@ -32,7 +31,7 @@ from csscc.dialect.model import (
     opset_of,
     signature_of,
 )
-from csscc.dialect.spiking import STEPS_DOMAIN, Spiking, neuron_inputs, neurons, slabs_of, spiking
+from csscc.dialect.spiking import ENCODE, STEPS_DOMAIN, Spiking, neuron_inputs, neurons, operator_of, slabs_of, spiking
 from csscc.passes.lower.blocks import LANES
 from csscc.passes.lower.folded import PER_SLAB, declared, folded
 from csscc.passes.lower.step_functions import (
@@ -130,7 +129,6 @@ class _Lowering:
         values = [v for v in made.graph.value_info if v.name not in self.steps or v.name in self.both]
         del made.graph.value_info[:]
         made.graph.value_info.extend([*values, *self.values])
-        made.ir_version = max(made.ir_version, OVERLOADS_IR_VERSION)
         return add_functions(define_operators(made), self.functions.values())
 
     def _add(self, node: onnx.NodeProto) -> None:
@@ -146,7 +144,7 @@ class _Lowering:
             self._unstack(name)
 
     def _spiking(self, node: onnx.NodeProto, view: Spiking[str]) -> None:
-        key: tuple[object, ...] = (node.op_type, view.schedule, view.reads, view.sends)
+        key: tuple[object, ...] = (view.op, view.schedule, view.reads, view.sends)
         signature = signature_of([(node, view)])
         if signature is None:
             make = encoder_in_steps if view.is_encoder else merge_in_steps
@@ -157,8 +155,8 @@ class _Lowering:
         inputs = neuron_inputs(trains, view.biases, view.theta, view.parameters)
         channels, blocks = self._channels(view.current[0]), self.in_blocks(view)
         make = partial(neuron_in_steps, view, signature, self.opset, blocks=blocks)
-        overload = self._function((*key, signature, blocks), make)
-        self._node(node, inputs, overload, {"channels": channels} if blocks else {})
+        name = self._function((*key, signature, blocks), make)
+        self._node(node, inputs, name, {"channels": channels} if blocks else {})
 
     def in_blocks(self, view: Spiking[str]) -> bool:
         """Whether a neuron can be written for the layout of onnxruntime's convolutions."""
@@ -189,29 +187,26 @@ class _Lowering:
         self,
         node: onnx.NodeProto,
         inputs: list[str],
-        overload: str,
+        function: str,
         attributes: Mapping[str, object],
     ) -> None:
         made = onnx.NodeProto()
         made.CopyFrom(node)
-        made.domain = STEPS_DOMAIN
-        made.ClearField("overload")
-        if overload:
-            made.overload = overload
+        made.op_type, made.domain = function, STEPS_DOMAIN
         made.input[:] = inputs
         made.output[:] = [n for name in node.output for n in self._names(name)]
         made.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(made)
         for name in node.output:
-            self._declare(name, every=node.op_type == "Encode")
+            self._declare(name, every=operator_of(node) == ENCODE)
 
     def _function(self, key: tuple[object, ...], make: Callable[[], onnx.FunctionProto]) -> str:
-        """The overload of the function that `key` stands for; it is made when it is first asked for."""
+        """The name of the function that `key` stands for, its operator first; it is made when it is first asked for."""
         if key not in self.functions:
+            alike = sum(key[0] == other[0] for other in self.functions)
             function = self.functions[key] = make()
-            alike = sum(f.name == function.name for f in self.functions.values())
-            function.overload = str(alike) if alike > 1 else ""
-        return self.functions[key].overload
+            function.name += f"_{alike + 1}" if alike else ""
+        return self.functions[key].name
 
     def _at_steps(self, name: str) -> list[str]:
         if name not in self.steps:
@@ -238,9 +233,9 @@ class _Lowering:
         self, op: str, name: str, inputs: list[str], outputs: list[str], make: Callable[[int, int], onnx.FunctionProto]
     ) -> None:
         slabs = self.slabs[name]
-        overload = self._function((op, slabs), partial(make, slabs, self.opset))
+        function = self._function((op, slabs), partial(make, slabs, self.opset))
         named = f"{name}_{op.lower()}"
-        node = helper.make_node(op, inputs, outputs, named, domain=STEPS_DOMAIN, overload=overload, slabs=slabs)
+        node = helper.make_node(function, inputs, outputs, named, domain=STEPS_DOMAIN, slabs=slabs)
         self.nodes.append(node)
 
     def _declare(self, name: str, *, every: bool) -> None:

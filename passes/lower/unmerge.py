@@ -8,7 +8,7 @@ import onnx
 
 from csscc.coding.program import EVERY_STEP
 from csscc.dialect.model import copy_of, define_operators, refuse_other_version
-from csscc.dialect.spiking import MERGE, set_reads, set_sends, spiking_nodes
+from csscc.dialect.spiking import MERGE, operator_of, set_reads, set_sends, spiking_nodes
 
 MERGED_AXIS = re.compile(r"_of_\d+_merged$")  # see `csscc.passes.lower.merge_silence`
 
@@ -28,7 +28,7 @@ def unmerged(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in made.graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = sources.get(name, name)
-        if node.op_type == MERGE:
+        if operator_of(node) == MERGE:
             sources[node.output[0]] = node.input[0]
         else:
             kept.append(node)

@@ -948,9 +948,9 @@ EXPORT const char* csscc_operators() {
 // What onnxruntime calls when the library is registered with a session's options.
 EXPORT ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
   using namespace csscc;
-  const ort::Api* offered = base->get_api(ort::kLeastVersion);
+  const ort::Api* offered = base->get_api(ort::kApiVersion);
   if (offered == nullptr) {
-    const std::string message = std::string("csscc's kernels need onnxruntime 1.27 or newer, not ") + base->version();
+    const std::string message = std::string("csscc's kernels need onnxruntime 1.18 or newer, not ") + base->version();
     return base->get_api(1)->create_status(ort::kFail, message.c_str());
   }
   api = offered;

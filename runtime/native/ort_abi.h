@@ -13,7 +13,6 @@
 namespace ort {
 
 constexpr uint32_t kApiVersion = 18;  // of onnxruntime 1.18: which completed OrtCustomOp
-constexpr uint32_t kLeastVersion = 27;  // of onnxruntime 1.27: older ones take one overload of a function for all
 
 struct Status;
 struct Value;

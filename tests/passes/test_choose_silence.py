@@ -133,7 +133,7 @@ def test_different_silent_steps_in_one_file(optimise):
         set_schedule(node, CODING.neuron(silent))
     check(network)
     snn = export_model(network)
-    assert len({(f.name, f.overload) for f in snn.functions if f.name == "TSARelu"}) == 3
+    assert [f.name for f in snn.functions if "TSARelu" in f.name] == ["TSARelu", "TSARelu_2", "TSARelu_3"]
     feeds = random_feeds(model, batch=8)
     trace = ReferenceRuntime(snn).trace(feeds)
     trains = {n.name: n.output[0] for n, _ in neurons(snn.graph)}
