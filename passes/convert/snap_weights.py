@@ -179,7 +179,7 @@ def _mergeable(schedule: Schedule, currents: list[list[Term]]) -> Head:
     if all(_is_integer(term.node) for terms in currents for term in terms):
         heads = [schedule.head(schedule.merged[start:]) for start in range(len(schedule.merged))]
         return next((h for h in heads if all(_keeps_whole(terms, h) for terms in currents)), heads[-1])
-    finest = min((t.parts.finest / t.parts.largest for terms in currents for t in terms), default=1.0)
+    finest = min(t.parts.finest / t.parts.largest for terms in currents for t in terms)
     head = schedule.head()
     return head if head.bits - np.log2(finest) <= ROOM else schedule.head((1.0,))
 

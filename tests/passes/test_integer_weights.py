@@ -26,6 +26,12 @@ def test_weights_that_were_never_quantised_have_no_step() -> None:
     assert step_of(np.random.default_rng(0).standard_normal(50)) is None
 
 
+def test_the_smallest_weight_is_at_most_so_many_steps() -> None:
+    scale = float(np.float32(0.0125))
+    assert step_of(scale * np.array([256.0, -257.0, 511.0])) == np.float32(scale)
+    assert step_of(scale * np.array([257.0, -258.0, 513.0])) is None
+
+
 def test_a_layer_has_one_step_or_one_for_each_channel() -> None:
     numbers = np.array([[3.0, 5, -7, 0], [8, 9, 1, -2], [0, 0, 0, 0]])
     np.testing.assert_array_equal(steps_of(0.5 * numbers), 0.5)
