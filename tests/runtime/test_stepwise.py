@@ -84,6 +84,7 @@ CODINGS = [
     Coding(4, 3.0, 3),  # one slab, which is a rounding
     Coding(5, 3.0, 3),  # the last spike is a digit of it
     Coding(6, 2.0, 3),
+    Coding(7, 1.5, 1),  # a product with 1/weight is not exact, and rounded
     Coding(7, 2.5, 3),
     Coding(12, 1.5, 6),
 ]
