@@ -42,8 +42,22 @@ def _cache_without_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs csscc; gives exit code, output and errors."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stop.value.code or 0), out.out, out.err
+
+    return call
+
+
+@pytest.fixture
 def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[int, str]]:
     """Runs csscc in a folder that has samples ``x.npy``, ``[8, 4]``; gives exit code and errors, no traceback."""
     monkeypatch.chdir(tmp_path)
@@ -51,11 +65,8 @@ def command(
     np.save("x.npy", np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4))
 
     def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr()
-        assert "Traceback" not in out.out + out.err
-        return int(stop.value.code or 0), out.err
+        code, out, err = run(*arguments)
+        assert "Traceback" not in out + err
+        return code, err
 
     return call

@@ -17,7 +17,6 @@ import onnx.parser
 import pytest
 
 import csscc
-from csscc import cli
 from csscc.models import digits_data, digits_model
 from csscc.search.settings import Row, Setting
 from tests.helpers import small_classifier
@@ -33,18 +32,6 @@ g (float[N,4] x) => (float[N,4] y) <float[4,4] w = {1,0,0,0,0,1,0,0,0,0,1,0,0,0,
 }"""
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr()
-        return int(stop.value.code or 0), out.out, out.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

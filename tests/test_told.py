@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-from csscc import cli
 from tests.helpers import parse, session
 from tests.runtime.conftest import cache_with_kernels, kernels  # noqa: F401 (fixtures)
 
@@ -21,20 +19,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs csscc in a folder that has a network ``m.onnx`` and samples ``x.npy``, ``[6, 4]``."""
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32))
     onnx.save(parse(TEXT % ("y", "y")), "m.onnx")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out = capsys.readouterr()
-        return int(stop.value.code or 0), out.out, out.err
-
-    return call
+    return run
 
 
 @pytest.fixture
