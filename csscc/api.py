@@ -31,6 +31,8 @@ from csscc.pipeline import (
 )
 from csscc.snn import SNN, Report
 
+OF_CALIBRATION = ("equalise", "per_channel", "calibration_samples", "seed")  # options that a calibration fixes
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -54,8 +56,7 @@ class Calibrated:
         Raises:
             UsageError: `options` ask for another calibration.
         """
-        fixed = ("equalise", "per_channel", "calibration_samples", "seed")
-        changed = [name for name in fixed if getattr(options, name) != getattr(self.options, name)]
+        changed = [name for name in OF_CALIBRATION if getattr(options, name) != getattr(self.options, name)]
         if changed:
             raise UsageError(f"the network was calibrated with another {', '.join(changed)}; calibrate it again")
         return replace(

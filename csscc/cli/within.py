@@ -40,7 +40,6 @@ def compiled_within(
         raise UsageError("--max-drop is measured on samples: give some with --calibration, best with labels (y)")
     if dump_ir is not None:
         raise UsageError("--dump-ir shows one compilation, and --max-drop may take several; leave one of them out")
-    fixed = ("equalise", "per_channel", "calibration_samples", "seed")
     ann = api.calibrate(
         model,
         calibration,
@@ -48,7 +47,7 @@ def compiled_within(
         images=images,
         input_shape=options.pop("input_shape"),
         progress=advance,
-        **{name: options[name] for name in fixed},
+        **{name: options[name] for name in api.OF_CALIBRATION},
     )
     return compile_within(ann, max_drop, allow_analog=allow_analog, preset=preset, progress=advance, **options)
 

@@ -22,6 +22,7 @@ from csscc.dialect.spiking import (
     STREAM_DOMAIN_VERSION,
     Spiking,
     neurons,
+    spiking,
     spiking_nodes,
 )
 from csscc.errors import RefusedError
@@ -82,6 +83,19 @@ def opset_of(model: onnx.ModelProto) -> int:
 def spike_sources(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes whose first output is a spike train: neurons, and encoders that do not send a constant current."""
     return [node for node, view in spiking_nodes(model.graph) if view.makes_spikes]
+
+
+def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many slabs each tensor of the core of a time-folded network holds, by name."""
+    slabs: dict[str, int] = {}
+    for node in graph.node:
+        view = spiking(node)
+        if view is not None and not view.is_readout:
+            slabs |= dict.fromkeys(node.output, view.schedule.T - view.sends.steps + 1)
+        elif view is None and node.domain != DOMAIN:
+            carried = next((slabs[name] for name in node.input if name in slabs), None)
+            slabs |= dict.fromkeys(filter(None, node.output), carried) if carried else {}
+    return slabs
 
 
 def attribute_types(nodes: Iterable[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:

@@ -204,19 +204,6 @@ def neurons(graph: Any) -> list[tuple[Any, Spiking[Any]]]:
     return [(n, view) for n, view in spiking_nodes(graph) if view.is_neuron]
 
 
-def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
-    """How many slabs each tensor of the core of a time-folded network holds, by name."""
-    slabs: dict[str, int] = {}
-    for node in graph.node:
-        view = spiking(node)
-        if view is not None and not view.is_readout:
-            slabs |= dict.fromkeys(node.output, view.schedule.T - view.sends.steps + 1)
-        elif view is None and node.domain != DOMAIN:
-            carried = next((slabs[name] for name in node.input if name in slabs), None)
-            slabs |= dict.fromkeys(filter(None, node.output), carried) if carried else {}
-    return slabs
-
-
 def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY_STEP) -> dict[str, Any]:
     """The attributes of a spiking node, by name."""
     every: dict[str, Any] = {

@@ -21,10 +21,10 @@ from csscc.dialect.adapter import export_model
 from csscc.dialect.macs import weighted_nodes
 from csscc.dialect.metadata import layers_of
 from csscc.dialect.metadata import read as read_facts
-from csscc.dialect.model import in_stream
+from csscc.dialect.model import in_stream, slabs_of
 from csscc.dialect.network import Network
 from csscc.dialect.regions import Regions
-from csscc.dialect.spiking import neurons, slabs_of
+from csscc.dialect.spiking import neurons
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.insert_neurons import InsertNeurons, amplitude_names
 from csscc.passes.convert.rescale import Rescale

@@ -105,7 +105,7 @@ def compile_within(
 
 def costs_of(ann: api.Calibrated, report: Progress, **options: Any) -> list[LayerCost]:
     """What each layer of neurons costs, in the order of the network."""
-    chosen = make_options(**{key: value for key, value in options.items() if key != "analog"})
+    chosen = make_options(**options)
     network = ann.copy_for(chosen)
     network.coding = chosen.coding
     run_pipeline(network, (SetAmplitudes(chosen.method, chosen.percentile),))

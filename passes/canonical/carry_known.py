@@ -61,7 +61,7 @@ class _Carrier:
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
         weighted, before, self.core = core_of(graph)
-        self.weighted = weighted | before  # nodes that depend on a weighted one
+        self.dependent = weighted | before  # nodes that depend on a weighted one
 
     def run(self) -> int:
         changed = sum(self._as_sum(node) for node in list(self.graph.nodes) if id(node) in self.core)
@@ -75,11 +75,11 @@ class _Carrier:
         return changed
 
     def _is_known(self, tensor: gs.Tensor) -> bool:
-        return is_known(tensor, self.weighted)
+        return is_known(tensor, self.dependent)
 
     def _known_operand(self, node: gs.Node) -> int | None:
         """Which operand of a sum with a core tensor is known; None for what is no such sum."""
-        return known_operand(node, self.weighted) if id(node) in self.core else None
+        return known_operand(node, self.dependent) if id(node) in self.core else None
 
     def _as_sum(self, node: gs.Node) -> int:
         """Write another operator on a core tensor and a known one as an Add."""
@@ -90,13 +90,13 @@ class _Carrier:
         if node.op == "Sub":
             tensors[1] = self._insert("Neg", node, [tensors[1]], tensors[1].shape)
             if index == 0:
-                self._depends_on_weights(tensors[1])
+                self._mark_core(tensors[1])
         elif node.op == "Concat":
             parts = [self._padded(node, i) for i in (0, 1)]
             if any(p is None for p in parts):
                 return 0
             tensors = [p for p in parts if p is not None]
-            self._depends_on_weights(tensors[1 - index])
+            self._mark_core(tensors[1 - index])
         elif node.op != "Sum":
             return 0
         node.op, node.attrs = "Add", {}
@@ -130,7 +130,7 @@ class _Carrier:
         reader.outputs[index] = part
         node = gs.Node("Add", unique_name(self.graph, f"{reader.name}_known"), inputs=[part, known], outputs=[total])
         self.graph.nodes.append(node)
-        self._depends_on_weights(total)
+        self._mark_core(total)
         return node
 
     def _through(self, reader: gs.Node, total: gs.Tensor, known: gs.Tensor) -> list[gs.Tensor] | None:
@@ -209,7 +209,7 @@ class _Carrier:
         if not others or (len(others) == len(readers) and not is_output(self.graph, total)):
             return 0
         copy = self._insert("Add", node, list(node.inputs), total.shape)
-        self._depends_on_weights(copy)
+        self._mark_core(copy)
         for reader in others:
             replace_input(reader, total, copy)
         return 1
@@ -219,7 +219,7 @@ class _Carrier:
     ) -> gs.Variable:
         return insert_shaped(self.graph, op, f"{node.name}_{op.lower()}", inputs, shape)
 
-    def _depends_on_weights(self, tensor: gs.Tensor) -> None:
+    def _mark_core(self, tensor: gs.Tensor) -> None:
         """The node that makes the tensor is of the core."""
         self.core.add(id(tensor.inputs[0]))
-        self.weighted.add(id(tensor.inputs[0]))
+        self.dependent.add(id(tensor.inputs[0]))

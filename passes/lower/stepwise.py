@@ -30,8 +30,9 @@ from csscc.dialect.model import (
     define_operators,
     opset_of,
     signature_of,
+    slabs_of,
 )
-from csscc.dialect.spiking import ENCODE, STEPS_DOMAIN, Spiking, neuron_inputs, neurons, operator_of, slabs_of, spiking
+from csscc.dialect.spiking import ENCODE, STEPS_DOMAIN, Spiking, neuron_inputs, neurons, operator_of, spiking
 from csscc.passes.lower.blocks import LANES
 from csscc.passes.lower.folded import PER_SLAB, declared, folded
 from csscc.passes.lower.step_functions import (
