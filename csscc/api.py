@@ -65,6 +65,7 @@ class Calibrated:
             metadata=dict(self.network.metadata),
             amplitudes=dict(self.network.amplitudes),
             silent=dict(self.network.silent),
+            trains=dict(self.network.trains),
             events=list(self.network.events),
         )
 

@@ -66,7 +66,7 @@ class Options:
 PRESETS: dict[Preset, Options] = {
     "default": Options(),
     "paper": Options(
-        coding=Coding(halves=True),
+        coding=Coding(halves=True, bursts=False, split=False),
         per_channel=False,
         method="percentile",
         bias_on_first_step=False,
@@ -78,6 +78,7 @@ PRESETS: dict[Preset, Options] = {
 }
 
 
+PLAIN: dict[str, Any] = {"bursts": False, "split": False}  # few spikes as it was published
 RATE: dict[str, Any] = {"method": "percentile", "percentile": 99.9, "bias_on_first_step": False, "adjust": False}
 TTFS: dict[str, Any] = {"T": 32, "beta": 1.0, "linear": True}
 
@@ -100,7 +101,7 @@ class Scheme:
 CODINGS: dict[str, Scheme] = {
     "css": Scheme("canonic signed spikes"),
     "rate": Scheme("all spikes have the same weight", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
-    "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0}, waits=True),
+    "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0, **PLAIN}, waits=True),
     "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
     "tsc": Scheme("temporal switch coding, two spikes at most", {**TTFS, "switched": True}, waits=True),
 }

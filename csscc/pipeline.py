@@ -52,6 +52,7 @@ from csscc.passes.convert.averages_as_sums import AveragesAsSums
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.calibrate import Calibrate
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
+from csscc.passes.convert.choose_bursts import ChooseBursts
 from csscc.passes.convert.choose_silence import ChooseSilence
 from csscc.passes.convert.constants_after_layers import ConstantsAfterLayers
 from csscc.passes.convert.correct_bias import CorrectBias
@@ -162,7 +163,7 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
     if options.method == "auto":
         amplitudes = ChooseAmplitudes(source)
-    begin = (SettleCoding(options.stated), amplitudes, SplitInputs())
+    begin = (SettleCoding(options.stated), ChooseBursts(), amplitudes, SplitInputs())
     analog = (LeaveAnalog(options.analog),) if options.analog else ()
     return (*begin, *analog, *convert, *improve, *lowering_passes(options))
 

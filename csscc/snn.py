@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from csscc.dialect.macs import samples_at_once
 from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.network import Event
-from csscc.dialect.spiking import neurons
+from csscc.dialect.spiking import neurons, spiking_nodes
 from csscc.io.data import GIVEN, InputSpec, checked
 from csscc.io.files import save_model
 from csscc.io.items import as_array
@@ -104,6 +104,16 @@ class SNN(Tabular):
     def silent(self) -> tuple[int, ...]:
         """Silent steps of each layer of neurons, in order."""
         return tuple(view.schedule.silent for _, view in neurons(self.model.graph))
+
+    @cached_property
+    def bursts(self) -> tuple[str, ...]:
+        """Names of the layers of neurons that send up to two spikes a step, none of them negative."""
+        return tuple(view.name for _, view in neurons(self.model.graph) if view.schedule.burst)
+
+    @cached_property
+    def trains(self) -> int:
+        """How many trains side by side send a value of an input; of several inputs, the most."""
+        return max((view.trains for _, view in spiking_nodes(self.model.graph)), default=1)
 
     @property
     def analog(self) -> tuple[str, ...]:

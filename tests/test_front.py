@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from csscc.measure.costs import Outline
+from csscc.measure.costs import Outline, Shares
 from csscc.search.candidates import Candidate, Stage, candidates
 from csscc.search.front import HOPE, Aim, search
 
-OUTLINE = Outline(depth=5, spread=0.0, merged=0.9, once=0.1)
+OUTLINE = Outline(5, *2 * [Shares(spread=0.0, merged=0.9, once=0.1)])
 AIMS = [
     Aim(("steps", "loss"), 0.5, 0.5),
     Aim(("latency", "loss"), 0.05, 4.0),

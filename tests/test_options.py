@@ -9,7 +9,7 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.errors import UsageError
-from csscc.options import CODING_FIELDS, PRESETS, Options, make_options
+from csscc.options import CODING_FIELDS, PLAIN, PRESETS, Options, make_options
 from csscc.passes.base import Repeat
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.pipeline import spiking_passes
@@ -40,7 +40,7 @@ def test_the_preset_says_what_residuals_raise_an_amplitude(preset: str, percenti
 
 def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
     options = make_options("paper", T=14, beta=2.0, silent=0, negative=False, signed_input=False, method="mse", seed=3)
-    assert options.coding == Coding(14, 2.0, 0, negative=False, signed_input=False, halves=True)
+    assert options.coding == Coding(14, 2.0, 0, negative=False, signed_input=False, halves=True, **PLAIN)
     assert (options.method, options.seed, options.per_channel) == ("mse", 3, False)
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()
 
@@ -56,7 +56,7 @@ def test_codings() -> None:
     assert rate.coding == Coding(32, 1.0, 0)
     assert (rate.per_channel, rate.method, rate.percentile) == (True, "percentile", 99.9)
     assert (rate.bias_on_first_step, rate.adjust) == (False, False)
-    assert fs.coding == Coding(6, 2.0, 6, halves=True)
+    assert fs.coding == Coding(6, 2.0, 6, halves=True, **PLAIN)
     assert fs.per_channel is False
     assert make_options(coding="fs", T=6, silent=2).coding.silent == 2
     assert make_options(coding="rate", percentile=99.99).percentile == 99.99

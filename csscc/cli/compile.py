@@ -94,6 +94,8 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--bias-on-first-step/--bias-spread", default=None, help="Add biases on the first step, or in T parts.")
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
+@click.option("--bursts/--no-bursts", default=None, help="Up to two spikes a step, where that halves rounding errors.")
+@click.option("--split/--no-split", default=None, help="Inputs as two trains, where one has few levels.")
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option(
@@ -179,6 +181,8 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "silent": coding.silent,
         "silent_by_layer": list(snn.silent),
         "analog": list(snn.analog),
+        "bursts": list(snn.bursts),
+        "trains": snn.trains,
         "latency": snn.latency,
         "interval": snn.costs.interval,
         "passes": snn.costs.passes,
@@ -226,6 +230,10 @@ def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: s
     rows.add_row("layers", f"{len(spiking)} of neurons ({counts})" if counts else "0 of neurons")
     if snn.analog:
         rows.add_row("left analog", ", ".join(snn.analog))
+    if snn.bursts:
+        rows.add_row("bursts", f"{len(snn.bursts)} of {len(spiking)} layers send up to 2 spikes a step, none negative")
+    if snn.trains > 1:
+        rows.add_row("input", f"{snn.trains} trains, of its high digits and its low ones")
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
     rows.add_row(*(("differs from the ANN", far) if loss is None else ("accuracy", loss)))
@@ -244,8 +252,8 @@ def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: s
 
 
 def _show_notes(events: Sequence[Event]) -> None:
-    notes = [e for e in events if e.source != "adjust-amplitudes"]
-    raised, out = len(events) - len(notes), console()
+    raised, out = sum(e.source == "adjust-amplitudes" for e in events), console()
+    notes = [e for e in events if e.source not in ("adjust-amplitudes", "split-inputs")]  # a row states the latter
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
     for note in grouped(notes):

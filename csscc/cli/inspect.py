@@ -108,6 +108,8 @@ def _show_snn(model: str, as_json: bool) -> None:
         rows.add_row(layer.name, layer.kind, f"{layer.neurons:,}", str(layer.depth), theta, top)
     source = snn.facts.source
     left = f"\nleft analog, with values in place of spikes: {', '.join(snn.analog)}" if snn.analog else ""
+    left += f"\nsend bursts, up to 2 spikes a step, none negative: {', '.join(snn.bursts)}" if snn.bursts else ""
+    left += f"\nthe input is sent as {snn.trains} trains, its high digits and its low ones" if snn.trains > 1 else ""
     steps = f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps"
     console().print(
         f"{model}: a spiking network, {steps}",

@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # the command line's help reads defaults from here and must n
     from numpy.typing import NDArray
 
 
+EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its levels
 NEARLY = 0.01  # as good as a uniform quantiser of theta
+FEW = 128  # levels: with the sign, fewer than those of 8 bits
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Coding:
         signed_input: whether the encoder sends negative spikes; False is the paper's encoder for inputs >= 0.
         linear: time to first spike: the weight of step t is ``T + 1 - t`` whatever beta is; one spike is sent at most.
         switched: with `linear`, temporal switch coding: two spikes, at the first step and when the value is reached.
+        bursts: whether neurons may send up to two spikes at a step, see `sends_bursts`.
+        split: whether an input may be sent as two trains, see `splits_inputs`.
     """
 
     T: int = 12
@@ -54,6 +58,8 @@ class Coding:
     linear: bool = False
     halves: bool = False
     switched: bool = False
+    bursts: bool = True
+    split: bool = True
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -78,8 +84,27 @@ class Coding:
         thresholds = self._thresholds(negative=signed, full=not signed)
         return Schedule(self._weights, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
 
-    def neuron(self, silent: int | None = None) -> Schedule:
-        """What a neuron does at each step, with `silent` silent steps or those of the coding.
+    @property
+    def sends_bursts(self) -> bool:
+        """Whether values that are never negative are sent as bursts: 0, 1 or 2 spikes a step, none of them negative.
+
+        Of the values of a train of spikes of either sign these need only half; of bursts they need all, so theta
+        halves. But no spike can take back what was sent too early. So bursts serve neurons that receive nearly all of
+        their input before they fire, and where levels are few.
+        """
+        waits = 2 * self.silent + 1 >= self.T and self.beta > 1 and not self.linear
+        return self.bursts and self.negative and waits and self.levels < FEW
+
+    @property
+    def splits_inputs(self) -> bool:
+        """Whether an input is sent as two trains, its high digits and its low ones, since one has few levels.
+
+        A spike of the low digits counts a part of the last one of the high digits, which must be whole numbers of it.
+        """
+        return self.split and self.beta in EXACT_BETAS and self.levels < FEW
+
+    def neuron(self, silent: int | None = None, *, burst: bool = False) -> Schedule:
+        """What a neuron does at each step, with `silent` silent steps or those of the coding; with `burst`, in bursts.
 
         Without negative spikes, neurons fire only at a full spike; in rate coding, half of one is the initial
         potential of half a threshold (Bu et al. 2022), and no loss. Where most spikes share a target and beta is
@@ -91,8 +116,9 @@ class Coding:
             self._weights,
             silent=L,
             merged=self._merged(L + 1),
-            rounded=self.negative and self.beta in (2, 3) and 2 * L + 1 >= self.T,
+            rounded=self.negative and self.beta in EXACT_BETAS and 2 * L + 1 >= self.T,
             negative=self.negative,
+            burst=burst,
             thresholds=self._thresholds(negative=self.negative, full=full),
             most=self._most,
         )

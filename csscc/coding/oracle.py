@@ -47,6 +47,18 @@ def fire(potential: FloatArray, threshold: float | np.floating, *, negative: boo
     return spikes - (potential < -least) if negative else spikes
 
 
+def decided(potential: FloatArray, schedule: Schedule, k: int) -> FloatArray:
+    """Spike number k, from 1, that a potential in units of theta causes: ``fire(o, c[k])``.
+
+    With bursts, one spike at each step is what a neuron would send of the middle of its range, and it decides what to
+    send besides: ``S[k] = 1 + fire(o - (q[k] + .. + q[T]), c[k])``, which is 0, 1 or 2 spikes.
+    """
+    dtype, threshold = potential.dtype.type, schedule.thresholds[k - 1]
+    if not schedule.burst:
+        return fire(potential, threshold, negative=schedule.negative)
+    return dtype(1) + fire(potential - dtype(schedule.after[k - 1]), threshold)
+
+
 def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
     """Values in units of theta, cut to what a train can send, see `Schedule.most`."""
     most = values.dtype.type(schedule.most)
@@ -99,8 +111,8 @@ def tsa(
     is `rounded`, the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) / 2``, which
     is above a threshold where o is and never on the last: ``S[k] = fire(v, c[k])``, then ``v - q[k] * S[k]`` is left.
 
-    Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not finite for what has
-    arrived so far, nothing is sent.
+    Bursts: see `decided`. Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not
+    finite for what has arrived so far, nothing is sent.
 
     Args:
         currents: one per input of f, each ``[T, B, ...]``; in units of theta if `theta` is None, else in those of f.
@@ -135,7 +147,7 @@ def tsa(
         if schedule.rounded and k == schedule.shared:
             left = np.rint(potential) * dtype(0.5) + potential * dtype(0.5)
         decides = potential if left is None else left
-        spikes.append(fire(decides, schedule.thresholds[k - 1], negative=schedule.negative))
+        spikes.append(decided(decides, schedule, k))
         left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
     return Firing(np.stack(spikes), np.stack(potentials), remaining(target))

@@ -8,6 +8,7 @@ hand, which spikes must come of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -38,11 +39,14 @@ class Algebra(Protocol[Value]):
     def left(self, rest: Value, spike: Value, weight: float) -> Value:
         """What is left of a value once `spike` is sent of it: ``rest - weight * spike``."""
 
-    def nearest(self, value: Value, per: float, most: float) -> Value:
-        """The whole number nearest to ``value / per``, halves to even, within ``-most .. most``."""
+    def nearest(self, value: Value, per: float, least: float, most: float) -> Value:
+        """The whole number nearest to ``value / per``, halves to even, within ``least .. most``."""
 
     def share(self, sent: Value | None, weight: float, extra: Value | None) -> Value:
         """``sent / weight + extra``, both exact: the sum that the first steps of a train send."""
+
+    def raised(self, value: Value, by: float) -> Value:
+        """``value + by``."""
 
     def step(self, spike: Value) -> Value:
         """A spike as others read it."""
@@ -146,7 +150,11 @@ class _Sender(Generic[Value]):
     def send(self, potential: Value, *, track: bool) -> Value:
         """Decide the next spike; with `track`, keep up what was sent."""
         weight = self._s.weights[self._count]
+        if self._s.burst:
+            potential = self._ops.raised(potential, -self._s.after[self._count])
         spike = self._ops.fire(potential, self._s.thresholds[self._count])
+        if self._s.burst:
+            spike = self._ops.raised(spike, 1.0)
         self._count += 1
         in_head = self._merged > 1 and self._count <= self._merged
         if track or in_head:
@@ -172,12 +180,13 @@ class _Sender(Generic[Value]):
         """
         T, merged, weights, ops = self._s.T, self._merged, self._s.weights, self._ops
         at_once = merged > self._count and (merged == T or weights[-2] == 3 * weights[-1])
-        rounded = ops.nearest(potential, 1.0, sum(weights[self._count :]))
+        rounded = ops.nearest(potential, 1.0, *self._s.whole(self._count + 1))
         if track or not at_once:
             return self.digits(between(ops, potential, rounded), track=track)
         tail: list[Value] = []
         for _ in range(T - merged):
-            higher = self._ops.nearest(rounded, 3.0, float("inf"))
-            tail.append(self._ops.left(rounded, higher, 3.0))
+            thirds = ops.raised(rounded, -1.0) if self._s.burst else rounded  # of which the nearest is below
+            higher = ops.nearest(thirds, 3.0, -math.inf, math.inf)
+            tail.append(ops.left(rounded, higher, 3.0))
             rounded = higher
-        self.slabs += [self._ops.share(self.sent, weights[merged - 1], rounded), *reversed(tail)]
+        self.slabs += [ops.share(self.sent, weights[merged - 1], rounded), *reversed(tail)]

@@ -29,6 +29,8 @@ class Schedule:
             they send what is left, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
+        burst: whether 0, 1 or 2 spikes are sent at a step, in place of one of either sign or none. They are one more
+            than what a potential causes that is `after[k]` lower.
         thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
             `weights` if left out.
         constant: of an encoder: it sends the same part of its value at each step, ``1 / levels``, not spikes.
@@ -40,6 +42,7 @@ class Schedule:
     merged: tuple[float, ...] = (1.0,)
     rounded: bool = False
     negative: bool = True
+    burst: bool = False
     thresholds: tuple[float, ...] = ()
     constant: bool = False
     most: float = math.inf
@@ -67,8 +70,18 @@ class Schedule:
 
     @property
     def levels(self) -> float:
-        """Largest encodable value in units of theta, ``sum(weights)`` or `most`."""
-        return min(float(sum(self.weights)), self.most)
+        """Largest encodable value in units of theta, ``sum(weights)`` or `most`; twice that for bursts."""
+        return min(float(sum(self.weights)), self.most) * (2 if self.burst else 1)
+
+    @property
+    def after(self) -> tuple[float, ...]:
+        """What one spike at each step from k on sends, in units of theta, for each of the T steps."""
+        return tuple(float(sum(self.weights[k:])) for k in range(self.T))
+
+    def whole(self, first: int) -> tuple[float, float]:
+        """The least and the largest whole number of units of theta that the spikes from number `first` on can send."""
+        most = self.after[first - 1]
+        return (0.0, 2 * most) if self.burst else (-most, most)
 
     def head(self, merged: tuple[float, ...] | None = None) -> Head:
         """The first steps of a neuron's input that it reads as one sum: those of `merged`, or fewer."""

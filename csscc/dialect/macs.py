@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ import onnx
 
 from csscc.dialect import sizes
 from csscc.dialect.model import attributes_of
+from csscc.dialect.spiking import spiking_nodes
 from csscc.io.weights import without_weights
 
 MIN_SAMPLES = 8
@@ -63,13 +64,13 @@ def multiply_accumulates(
     return after_batch(result) * int(contracted) if isinstance(contracted, int) else 0
 
 
-def multiply_accumulates_of(graph: Any, shapes: Mapping[str, Shape] = MappingProxyType({})) -> int:
-    """Multiply-accumulates of all nodes with constant weights of an onnx-graphsurgeon graph, for one sample.
+def multiply_accumulates_of(nodes: Iterable[Any], shapes: Mapping[str, Shape] = MappingProxyType({})) -> int:
+    """Multiply-accumulates of those nodes of an onnx-graphsurgeon graph that have constant weights, for one sample.
 
     `shapes`, by tensor, stand in for those of a graph that leaves sizes free.
     """
     total = 0
-    for node in graph.nodes:
+    for node in nodes:
         if node.op not in WEIGHTED or len(node.inputs) < 2:
             continue
         index = next((i for i in (1, 0) if getattr(node.inputs[i], "values", None) is not None), None)
@@ -89,6 +90,7 @@ class Weighted:
         cells: elements of that input for one sample.
         macs: multiply-accumulates for one sample.
         weights: numbers that it holds.
+        trains: how many trains side by side send a value that it reads; it has its weights once for each.
     """
 
     node: onnx.NodeProto
@@ -96,12 +98,14 @@ class Weighted:
     cells: int
     macs: int
     weights: int
+    trains: int = 1
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
     """The nodes of a time-folded network that have constant weights, in order."""
     shapes = shapes_of(model)
     weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    trains = {n.output[0]: view.trains for n, view in spiking_nodes(model.graph)}
     found = []
     for node in model.graph.node:
         if node.domain or node.op_type not in WEIGHTED:
@@ -111,7 +115,8 @@ def weighted_nodes(model: onnx.ModelProto) -> list[Weighted]:
             data, shape = node.input[1 - index], weights[node.input[index]]
             result = shapes.get(node.output[0])
             macs = multiply_accumulates(node.op_type, attributes_of(node), shapes.get(data), result, shape)
-            found.append(Weighted(node, data, after_batch(shapes.get(data)), macs, int(np.prod(shape))))
+            cells, size = after_batch(shapes.get(data)), int(np.prod(shape))
+            found.append(Weighted(node, data, cells, macs, size, trains.get(data, 1)))
     return found
 
 
@@ -138,5 +143,5 @@ def affordable_samples(
     shapes: Mapping[str, Shape] = MappingProxyType({}),
 ) -> int:
     """How many samples, from `fewest` to `limit`, a network of `steps` steps runs on within `budget` MACs."""
-    per_sample = multiply_accumulates_of(graph, shapes) * steps
+    per_sample = multiply_accumulates_of(graph.nodes, shapes) * steps
     return min(limit, max(fewest, int(budget / max(per_sample, 1))))

@@ -36,7 +36,7 @@ class Layer:
         neurons: number of neurons for one sample; 0 where shapes are not known.
         depth: silent steps from the input to here.
         amplitude: mean theta, in the ANN's units.
-        top: largest value the layer can send, ``mean theta * sum(q)``.
+        top: largest value the layer can send, mean theta times `Schedule.levels`, all trains of a value together.
     """
 
     name: str
@@ -140,7 +140,8 @@ def _layers(
                 here += 0 if domains.get(read[0]) == DOMAIN else coding.silent
                 deepest = max(deepest, here)
             mean = 0.0 if view.is_readout else float(np.mean(theta(view)))
-            layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, mean * coding.levels))
+            top = mean * view.schedule.levels * view.trains
+            layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, top))
         domains |= dict.fromkeys(made, domain)
         known = here + coding.T if view is not None and view.is_readout else here  # a value, after the whole train
         depth |= dict.fromkeys(filter(None, made), known)

@@ -44,6 +44,8 @@ class Network:
         grids: of activations, other than quantisers themselves, that a quantiser rounds, by the name of the tensor.
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
         raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
+        trains: how many trains side by side send an input, by the name of the tensor that is encoded; else one.
+        bursts: names of the ANN tensors whose neurons send bursts, see `csscc.coding.coding.Coding.sends_bursts`.
         silent: silent steps of neurons that do not have those of the coding, by node name.
         ann: the canonical ANN graph the spiking one was made from.
         file: the lowered network, once it is.
@@ -64,10 +66,16 @@ class Network:
     grids: dict[str, Grid] = field(default_factory=dict)
     amplitudes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
+    trains: dict[str, int] = field(default_factory=dict)
+    bursts: frozenset[str] = frozenset()
     silent: dict[str, int] = field(default_factory=dict)
     ann: gs.Graph | None = None
     file: onnx.ModelProto | None = None
     events: list[Event] = field(default_factory=list)
+
+    def levels(self, name: str) -> float:
+        """Largest value of a spike train in units of its theta, by the name of the ANN tensor that it sends."""
+        return self.coding.levels * (2 if name in self.bursts else 1)
 
     def report(self, source: str, node: str, text: str, *, once: bool = False) -> None:
         """Record an event, unless it is there already; with `once`, in place of what the pass noted of the node."""

@@ -97,10 +97,10 @@ class Plain:
     def cut(self, value: str) -> str:
         """Cut to what the schedule lets a train send."""
         most = self._schedule.most
-        return value if math.isinf(most) else self._clip("cut", value, most)
+        return value if math.isinf(most) else self._clip("cut", value, -most, most)
 
-    def _clip(self, name: str, value: str, most: float) -> str:
-        return self._body.add(name, f"Clip({value}, {self._body.number(-most)}, {self._body.number(most)})")
+    def _clip(self, name: str, value: str, least: float, most: float) -> str:
+        return self._body.add(name, f"Clip({value}, {self._body.number(least)}, {self._body.number(most)})")
 
     def potential(self, target: str, sent: str | None) -> str:
         """A Sub; nothing where an activation that is not defined everywhere is not finite."""
@@ -143,13 +143,13 @@ class Plain:
         """A Sub."""
         return self._body.add("left", f"Sub({rest}, {self._valued(spike, weight)})")
 
-    def nearest(self, value: str, per: float, most: float) -> str:
+    def nearest(self, value: str, per: float, least: float, most: float) -> str:
         """A Round and a Clip."""
         part = value if per == 1 else self._body.add("part", f"Div({value}, {self._body.number(per)})")
         rounded = self._body.add("rounded", f"Round({part})")
         if math.isinf(most):
             return rounded
-        return self._clip("nearest", rounded, most)
+        return self._clip("nearest", rounded, least, most)
 
     def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A Div, which is exact, and an Add."""
@@ -158,6 +158,10 @@ class Plain:
             return extra
         share = sent if weight == 1 else self._body.add("share", f"Div({sent}, {self._body.number(weight)})")
         return share if extra is None else self._body.add("head", f"Add({share}, {extra})")
+
+    def raised(self, value: str, by: float | str) -> str:
+        """An Add."""
+        return self._body.add("raised", f"Add({self.step(value)}, {self.number(by)})")
 
     def step(self, spike: str) -> str:
         """A Cast to float32."""

@@ -1,7 +1,8 @@
 """The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
 
-    spikes = Encode <weights, negative, thresholds, constant, sends> (x, theta)
-    spikes = TSA<Op> <weights, silent, merged, rounded, negative, thresholds, reads, sends> (z1, bias1, ..., theta, ...)
+    spikes = Encode <weights, negative, thresholds, constant, trains, sends> (x, theta)
+    spikes = TSA<Op> <weights, silent, merged, rounded, negative, burst, thresholds, reads, sends>
+                     (z1, bias1, ..., theta, ...)
     y      = Decode <weights, reads> (z, bias)
     spikes = Merge <weights, merged, reads> (spikes)
 
@@ -28,11 +29,11 @@ from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-DOMAIN_VERSION = 5  # of files: 4 called the weights of spikes `worth`
+DOMAIN_VERSION = 6  # of files: 5 knew neither bursts nor inputs of several trains
 STEPS_DOMAIN = "csscc.steps"
-STEPS_DOMAIN_VERSION = 4
+STEPS_DOMAIN_VERSION = 5
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
-STREAM_DOMAIN_VERSION = 3
+STREAM_DOMAIN_VERSION = 4
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that are several nodes in ONNX, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
@@ -67,6 +68,7 @@ class Spiking(Generic[Tensor]):
         schedule: what it does at each step.
         reads: how many first steps of the train it reads come as one slab.
         sends: how the train it sends is carried.
+        trains: of an encoder: how many trains side by side, along the channels, send one value.
         stepped: whether each slab of a train is a tensor of its own.
     """
 
@@ -76,6 +78,7 @@ class Spiking(Generic[Tensor]):
     schedule: Schedule
     reads: int = 1
     sends: Train = EVERY_STEP
+    trains: int = 1
     stepped: bool = False
 
     @property
@@ -204,7 +207,9 @@ def neurons(graph: Any) -> list[tuple[Any, Spiking[Any]]]:
     return [(n, view) for n, view in spiking_nodes(graph) if view.is_neuron]
 
 
-def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY_STEP) -> dict[str, Any]:
+def attributes(
+    schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY_STEP, trains: int = 1
+) -> dict[str, Any]:
     """The attributes of a spiking node, by name."""
     every: dict[str, Any] = {
         "weights": list(schedule.weights),
@@ -212,9 +217,11 @@ def attributes(schedule: Schedule, op: str, reads: int = 1, sends: Train = EVERY
         "merged": list(schedule.merged),
         "rounded": int(schedule.rounded),
         "negative": int(schedule.negative),
+        "burst": int(schedule.burst),
         "thresholds": list(schedule.thresholds),
         "constant": int(schedule.constant),
         "most": schedule.most,
+        "trains": trains,
         "reads": reads,
         "sends": list(sends.merged),
     }
@@ -239,8 +246,8 @@ def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
 
 
 _STATED = {
-    ENCODE: ("weights", "negative", "thresholds", "constant", "most", "sends"),
-    NEURON: ("weights", "silent", "merged", "rounded", "negative", "thresholds", "most", "reads", "sends"),
+    ENCODE: ("weights", "negative", "thresholds", "constant", "most", "trains", "sends"),
+    NEURON: ("weights", "silent", "merged", "rounded", "negative", "burst", "thresholds", "most", "reads", "sends"),
     DECODE: ("weights", "reads"),
     MERGE: ("weights", "merged", "reads"),
 }
@@ -269,17 +276,21 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
             merged=(merged := numbers(given.get("merged", [1.0]))),
             rounded=bool(given.get("rounded", 0)),
             negative=bool(given.get("negative", 1)),
+            burst=bool(given.get("burst", 0)),
             thresholds=numbers(given.get("thresholds", ())),
             constant=bool(given.get("constant", 0)),
             most=float(given.get("most", float("inf"))),
         )
+        trains = int(given.get("trains", 1))
         sends, reads = Train(merged if op == MERGE else numbers(given.get("sends", [1.0]))), int(given.get("reads", 1))
     except (TypeError, ValueError, OverflowError) as error:
         raise RefusedError(f"node '{name}' ({op}) states no coding: {error}; compile the network again") from error
     stated, most = (len(merged), sends.steps, abs(schedule.silent), abs(reads)), limits.STEPS_OF_EQUAL_WEIGHT
+    if trains < 1:
+        raise RefusedError(f"node '{name}' ({op}) states {trains} trains for a value; compile the network again")
     if not 1 <= schedule.T <= most or max(stated) > most:
         raise RefusedError(f"node '{name}' ({op}) states more steps than {most}, or none; compile the network again")
-    return Spiking(name, op, inputs, schedule, reads, sends, stepped)
+    return Spiking(name, op, inputs, schedule, reads, sends, trains, stepped)
 
 
 def numbers(values: Iterable[float]) -> tuple[float, ...]:

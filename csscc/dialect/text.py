@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 import onnx.parser
@@ -78,11 +78,27 @@ def parse(
     opset: int,
     domain: str,
 ) -> onnx.FunctionProto:
-    """The function of a body's lines in ONNX text."""
+    """The function of a body's lines in ONNX text, without those that lead to no output."""
     names, body = sorted(attributes), "\n".join(lines)
     declared = f"<{', '.join(names)}>" if names else ""
     text = (
         f'<domain: "{domain}", opset_import: ["" : {opset}]>\n'
         f"{name} {declared} ({', '.join(inputs)}) => ({', '.join(outputs)})\n{{\n{body}\n}}"
     )
-    return onnx.parser.parse_function(text)
+    made = onnx.parser.parse_function(text)
+    needed, kept = set(outputs), list[onnx.NodeProto]()
+    for node in reversed(made.node):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(_read(node))
+    del made.node[:]
+    made.node.extend(reversed(kept))
+    return made
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node reads, its subgraphs included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _read(inner)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts
 from csscc.measure.agreement import Agreement
 from csscc.measure.layers import Cause, LayerDiagnosis
@@ -104,6 +105,11 @@ def _reason(layer: LayerDiagnosis) -> str:
     return reasons[layer.cause]
 
 
+def _enough(coding: Coding, coarsest: float) -> int:
+    """Steps at which theta is `coarsest` times smaller, and a little more."""
+    return coding.T + max(1, math.ceil(math.log(LARGER_TOPS * coarsest, coding.beta)))
+
+
 def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Facts) -> str:
     coding = facts.coding
     if layer.cause in ("timing", "rounding") and layer.kind != "encoder" and not coding.negative:
@@ -114,7 +120,9 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
     if coding.beta == 1:  # theta falls as 1/T
         enough = max(coding.T + 1, math.ceil(coding.T * coarsest))
     else:  # as beta**-T
-        enough = coding.T + max(1, math.ceil(math.log(LARGER_TOPS * coarsest, coding.beta)))
+        enough = _enough(coding, coarsest)
+        if coding.sends_bursts and not replace(coding, T=enough).sends_bursts:
+            enough = _enough(coding, 2 * coarsest)  # without bursts, theta is twice as large
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",

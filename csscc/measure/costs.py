@@ -1,6 +1,6 @@
 """What a spiking network costs on any machine: passes through the weights, steps between two inputs, latency.
 
-    passes   = sum over weighted nodes of slabs * MACs / sum of MACs
+    passes   = sum over weighted nodes of slabs * MACs / sum of the ANN's MACs
     interval = T + L
     latency  = T + silent steps on the longest path
 
@@ -12,9 +12,11 @@ for one input, and those that only a readout receives once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
@@ -28,6 +30,7 @@ from csscc.dialect.spiking import neurons
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.insert_neurons import InsertNeurons, amplitude_names
 from csscc.passes.convert.rescale import Rescale
+from csscc.passes.convert.split_inputs import SplitInputs
 from csscc.passes.lower.merge_silence import MergeSilence
 from csscc.passes.lower.targets import merged_by_layer
 from csscc.pipeline import run_pipeline
@@ -62,8 +65,23 @@ def costs_of(file: onnx.ModelProto) -> Costs:
     facts = read_facts({p.key: p.value for p in file.metadata_props}, "the model")
     T, model = facts.coding.T, merged_by_layer(file)
     silent = max((view.schedule.silent for _, view in neurons(model.graph)), default=0)
-    passes = float(facts.latency) if in_stream(file) else _passes(_work(model))
-    return Costs(T, passes, T + silent, facts.latency)
+    passes = float(facts.latency) if in_stream(file) else sum(slabs * share for slabs, share in _shares(model).items())
+    return Costs(T, round(passes, 9), T + silent, facts.latency)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Multiply-accumulates, by when they run, as shares of the ANN's.
+
+    Attributes:
+        spread: of nodes that run at every step: a constant that arrives in parts is added there.
+        merged: of those that lead to neurons which receive their silent steps as one.
+        once: of those that only readouts receive.
+    """
+
+    spread: float
+    merged: float
+    once: float
 
 
 @dataclass(frozen=True)
@@ -72,21 +90,20 @@ class Outline:
 
     Attributes:
         depth: layers on the longest path, the readout being one.
-        spread: share of multiply-accumulates that run at every step: a constant that arrives in parts is added there.
-        merged: share of those that lead to neurons which receive their silent steps as one.
-        once: share of those that only readouts receive.
+        one: multiply-accumulates where each input is one train.
+        split: where inputs are sent as two trains.
     """
 
     depth: int
-    spread: float
-    merged: float
-    once: float
+    one: Shares
+    split: Shares
 
     def costs(self, coding: Coding) -> Costs:
         """What the network costs at `coding`, with the same silent steps in every layer."""
         T, silent = coding.T, coding.silent
-        passes = self.spread * T + self.merged * (T - len(coding.neuron().merged) + 1) + self.once
-        before_next = silent if self.spread + self.merged else 0  # a network of one layer has no neurons
+        shares = self.split if coding.splits_inputs else self.one
+        passes = shares.spread * T + shares.merged * (T - len(coding.neuron().merged) + 1) + shares.once
+        before_next = silent if shares.spread + shares.merged else 0  # a network of one layer has no neurons
         return Costs(T, round(passes, 9), T + before_next, T + silent * self.depth)
 
 
@@ -95,24 +112,27 @@ def outline_of(ann: Network, regions: Regions) -> Outline:
 
     It is made spiking with all amplitudes 1: which constants can move to the neurons, only the passes know.
     """
-    amplitudes = dict.fromkeys(amplitude_names(ann.graph, regions), np.ones(()))
-    probe = replace(ann, coding=PROBE, regions=regions, amplitudes=amplitudes, events=[])
-    run_pipeline(probe, (InsertNeurons(), Rescale(), BiasOnFirstStep(), MergeSilence()))
-    work = _work(export_model(probe))
-    total = max(sum(work.values()), 1)
-    spread, merged, once = (work.get(slabs, 0) / total for slabs in (3, 2, 1))
-    return Outline(layers_of(probe)[1] - PROBE.T, spread, merged, once)
+    def probe(graph: gs.Graph) -> Network:
+        amplitudes = dict.fromkeys(amplitude_names(graph, regions), np.ones(()))
+        fresh: dict[str, Any] = {"amplitudes": amplitudes, "trains": {}, "events": []}
+        return replace(ann, graph=graph, coding=PROBE, regions=regions, **fresh)
+
+    def shares(network: Network) -> Shares:
+        run_pipeline(network, (InsertNeurons(), Rescale(), BiasOnFirstStep(), MergeSilence()))
+        found = _shares(export_model(network))
+        return Shares(*(found.get(slabs, 0.0) for slabs in (3, 2, 1)))
+
+    plain, split = probe(ann.graph), probe(ann.graph.copy())
+    several = run_pipeline(split, (SplitInputs(),)).trains
+    one = shares(plain)
+    return Outline(layers_of(plain)[1] - PROBE.T, one, shares(split) if several else one)
 
 
-def _work(model: onnx.ModelProto) -> dict[int, int]:
-    """Multiply-accumulates of one pass, by how many slabs the weighted node reads; analog values are one."""
-    slabs, work = slabs_of(model.graph), dict[int, int]()
-    for weighted in weighted_nodes(model):
+def _shares(model: onnx.ModelProto) -> dict[int, float]:
+    """Multiply-accumulates of one pass as shares of the ANN's, by how many slabs nodes read; analog values are one."""
+    slabs, shares, nodes = slabs_of(model.graph), dict[int, float](), weighted_nodes(model)
+    total = max(sum(weighted.macs // weighted.trains for weighted in nodes), 1)
+    for weighted in nodes:
         number = slabs.get(weighted.data, 1)
-        work[number] = work.get(number, 0) + weighted.macs
-    return work
-
-
-def _passes(work: dict[int, int]) -> float:
-    total = sum(work.values())
-    return round(sum(slabs * macs for slabs, macs in work.items()) / total, 9) if total else 0.0
+        shares[number] = shares.get(number, 0.0) + weighted.macs / total
+    return shares

@@ -11,11 +11,23 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from csscc.coding.coding import Coding
-from csscc.dialect.spiking import spiking
+from csscc.dialect.spiking import Spiking, spiking_nodes
 
 BEYOND = 0.01  # share of values that an encoder cuts off, at which there is a warning
 FACTOR = 1.1  # values as little beyond the range are those of other samples
+DIGITS = ("Concat", "Mul", "Clip", "Round", "Div")  # what makes the high digits of a value, the last first
 SMALL = 1 / 16  # of the range: then most of the steps carry nothing
+
+
+def _read(encoder: Spiking[str], makers: Mapping[str, onnx.NodeProto]) -> str:
+    """What an encoder reads; of several trains, what their digits are made of, see `split_inputs`."""
+    name: str = encoder.inputs[0]
+    for op in DIGITS if encoder.trains > 1 else ():
+        node = makers.get(name)
+        if node is None or node.op_type != op:
+            break
+        name = node.input[0]
+    return name
 
 
 class InputRange:
@@ -29,7 +41,8 @@ class InputRange:
     def __init__(self, model: onnx.ModelProto, coding: Coding) -> None:
         constants = {t.name: t for t in model.graph.initializer}
         inputs = {t.name for t in model.graph.input}
-        encoders = [(n.input[0], v.theta) for n in model.graph.node if (v := spiking(n)) is not None and v.is_encoder]
+        makers = {name: node for node in model.graph.node for name in node.output}
+        encoders = [(_read(v, makers), v.theta) for _, v in spiking_nodes(model.graph) if v.is_encoder]
         read = [name for name, _ in encoders]
         self._tops = {
             name: float(numpy_helper.to_array(constants[theta]).max()) * coding.levels

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -124,7 +123,7 @@ def inspect_ann(
     in_file_order = list(source.graph.nodes)
     computed = _computed(source.graph.toposort())
     nodes = tuple(_fate(n, network, regions, in_the_way, computed) for n in in_file_order)
-    operations = multiply_accumulates_of(network.graph, shapes)
+    operations = multiply_accumulates_of(network.graph.nodes, shapes)
     neurons = _neurons(network, regions, shapes)
     depth = _depth(network, regions)
     network.coding, network.regions = coding, regions
@@ -217,7 +216,7 @@ def _taken_over_by(node: Any, graph: Any, regions: Regions) -> Any:
 
 def _spiking(network: Network, regions: Regions, refused: dict[str, Offender], shapes: Mapping[str, Shape]) -> int:
     converted = [n for n in regions.nodes(network.graph, "weighted") if n.name not in refused]
-    return multiply_accumulates_of(SimpleNamespace(nodes=converted), shapes)
+    return multiply_accumulates_of(converted, shapes)
 
 
 def _neurons(network: Network, regions: Regions, shapes: Mapping[str, Shape]) -> int:

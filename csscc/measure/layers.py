@@ -121,7 +121,8 @@ def layers_of_both(snn: onnx.ModelProto, ann: onnx.ModelProto, outputs: Sequence
         view = view_of(node)
         encoder, kind = view.is_encoder, view.kind
         twin = made.get(node.name)
-        if (encoder and node.input[0] not in analog) or (not encoder and (twin is None or twin.op_type != kind)):
+        read = node.input[0] in analog or view.trains > 1  # or is made of digits, by the spiking network itself
+        if (encoder and not read) or (not encoder and (twin is None or twin.op_type != kind)):
             what = f"tensor '{node.input[0]}'" if encoder else f"{kind} '{node.name}'"
             raise RefusedError(
                 f"the networks do not belong together: the ANN has no {what}, which the SNN sends; compile this ANN"
@@ -164,7 +165,7 @@ class LayerSums:
         d = pair.theta * np.tensordot(self._weights, spikes.astype(np.float64), axes=1)
         own = pair.theta * got[pair.residual].reshape(a.shape).astype(np.float64) if pair.residual else a - d
         top = pair.theta * pair.schedule.levels
-        bottom = -top if pair.signed else 0.0 * top
+        bottom = -top if pair.signed and not pair.schedule.burst else 0.0 * top
         wanted, slack = d + own, pair.rounding * pair.theta
         beyond = (wanted > top + slack) | (wanted < bottom - slack)
         u = np.abs(own / pair.theta)
@@ -180,8 +181,8 @@ class LayerSums:
         self._largest = max(self._largest, float((np.abs(a) / top).max(initial=0.0)))
         self._number += a.size
         axes = tuple(range(1, spikes.ndim))
-        self._positive += (spikes > 0).sum(axis=axes)
-        self._negative += (spikes < 0).sum(axis=axes)
+        self._positive += spikes.clip(0, None).sum(axis=axes, dtype=np.float64)
+        self._negative -= spikes.clip(None, 0).sum(axis=axes, dtype=np.float64)
 
     def result(self) -> LayerDiagnosis:
         """The result of all batches for the layer; its cause is still to be found."""

@@ -82,7 +82,7 @@ class Meter:
         model.graph.initializer.append(helper.make_tensor("csscc_one", TensorProto.FLOAT, [], [1.0]))
         self._session = open_session(model, native=native)
         self.sums: dict[str, float] = {}
-        self.ann_operations = float(sum(w.macs for w in weighted_nodes(model)))
+        self.ann_operations = float(sum(w.macs // w.trains for w in weighted_nodes(model)))
 
     def _count(self, model: onnx.ModelProto, key: str, chain: list[tuple[str, str]]) -> None:
         """Append nodes that reduce a tensor to one number; the first operator names the tensor it reads."""
@@ -120,9 +120,10 @@ class Meter:
         """What each node with weights did for one input, on average, in order."""
         result = []
         for w in self._weighted:
-            name, fan_out = w.node.name, w.macs / w.cells / samples
+            name, fan_out, ann = w.node.name, w.macs / w.cells / samples, w.macs // w.trains
             ones, all_values = self.sums[f"ones:{name}"], self.sums[f"work:{name}"]
-            result.append(SynapseWork(name, w.macs, w.weights, ones * fan_out, (all_values - ones) * fan_out))
+            more = (all_values - ones) * fan_out
+            result.append(SynapseWork(name, ann, w.weights, ones * fan_out, more, w.trains))
         return tuple(result)
 
     def neurons(self, samples: int) -> tuple[NeuronWork, ...]:

@@ -103,7 +103,12 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
         return f"the spike weights of '{view.name}' are not those of beta={coding.beta:g}"
     if view.is_readout:
         return ""
-    if (schedule.negative, schedule.constant, schedule.most) != (wanted.negative, wanted.constant, wanted.most):
+    other = schedule.burst and not coding.sends_bursts
+    if other or (schedule.negative, schedule.constant, schedule.most) != (
+        wanted.negative,
+        wanted.constant,
+        wanted.most,
+    ):
         return f"'{view.name}' sends other spikes than the coding in its metadata"
     alike = not facts.options.get("choose_silence", True)
     usual = coding.neuron().silent

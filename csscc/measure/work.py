@@ -18,8 +18,8 @@ class SynapseWork:
     Attributes:
         name: of the node.
         macs: multiply-accumulates of the ANN.
-        weights: numbers that it holds.
-        additions: synaptic operations in which a spike of 1 or -1 adds or subtracts a weight.
+        weights: numbers that it holds; `trains` times those of the ANN, where so many trains send what it reads.
+        additions: synaptic operations in which a spike of 1 or -1 adds or subtracts a weight; two for two spikes.
         multiplications: synaptic operations in which what arrives is another number, such as an average of spikes or a
             value that was never encoded, so that the weight is multiplied and then added.
     """
@@ -29,6 +29,7 @@ class SynapseWork:
     weights: int
     additions: float
     multiplications: float
+    trains: int = 1
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def raster(findings: Findings) -> Iterator[Picture]:
 def _spikes(layer: LayerTrains, sample: int) -> dict[str, Any]:
     traces = []
     for sign in (1, -1):
-        rows, steps = (layer.spikes[sample] == sign).nonzero()
+        rows, steps = (np.sign(layer.spikes[sample]) == sign).nonzero()
         traces.append(
             {
                 "x": (layer.depth + 1 + steps).tolist(),
@@ -114,7 +114,7 @@ def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
     values, wanted = layer.values[sample, neuron], float(layer.activations[sample, neuron])
     sent, activation = shorts(values), short(wanted)
     spikes, first, last = layer.spikes[sample, neuron], layer.depth, layer.depth + len(sent)
-    marks = [[t for t, spike in enumerate(spikes) if spike == sign] for sign in (1, -1)]
+    marks = [np.flatnonzero(np.sign(spikes) == sign).tolist() for sign in (1, -1)]
     place = ", ".join(map(str, layer.neurons[neuron]))
     return variant(
         {"x": list(range(first, last + 1)), "y": [0.0, *sent]},

@@ -14,9 +14,11 @@ from typing import Any
 
 from csscc import api
 from csscc.options import make_options
+from csscc.passes.convert.choose_bursts import ChooseBursts
 from csscc.passes.convert.judge import Judge
 from csscc.passes.convert.leave_analog import LeaveAnalog
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
+from csscc.passes.convert.split_inputs import SplitInputs
 from csscc.pipeline import run_pipeline
 from csscc.search import Progress
 from csscc.search.bench import Bench
@@ -108,7 +110,7 @@ def costs_of(ann: api.Calibrated, report: Progress, **options: Any) -> list[Laye
     chosen = make_options(**options)
     network = ann.copy_for(chosen)
     network.coding = chosen.coding
-    run_pipeline(network, (SetAmplitudes(chosen.method, chosen.percentile),))
+    run_pipeline(network, (ChooseBursts(), SetAmplitudes(chosen.method, chosen.percentile), SplitInputs()))
     assert network.regions is not None
     judge, nodes = Judge(network, ann.source), network.regions.nodes(network.graph, "neuron")
     together, found = judge.error(network), list[LayerCost]()

@@ -20,8 +20,10 @@ from csscc.measure.costs import Outline, outline_of
 from csscc.measure.counts import counting_outputs
 from csscc.measure.meter import Meter
 from csscc.options import make_options
+from csscc.passes.base import run_passes
 from csscc.passes.convert.fake_quantise import fake_quantised, mean_name, received_tensors
 from csscc.passes.convert.set_amplitudes import SetAmplitudes
+from csscc.passes.convert.split_inputs import SplitInputs
 from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
 from csscc.search.candidates import Candidate
@@ -158,7 +160,7 @@ class Bench:
             options = make_options(T=bits, beta=2.0, calibration_samples=self._samples)
             network = self._ann.copy_for(options)
             network.coding = options.coding
-            SetAmplitudes(options.method, options.percentile).apply(network)
+            run_passes((SetAmplitudes(options.method, options.percentile), SplitInputs()), network)
             session = Session(export_model(replace(network, graph=fake_quantised(network))))
             compared = Agreement(self._ann.source.labels, self._counts, self._ann.source.classes)
             for feeds, expected in answers:

@@ -45,7 +45,7 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
         _centre(graph, tensors[name], mean_name(name))
     for name in amplitude_names(ann, network.regions):
         if name not in network.regions.analog:
-            _quantise(graph, tensors[name], network.amplitudes[name], network.coding)
+            _quantise(graph, tensors[name], network.amplitudes[name], network.coding, burst=name in network.bursts)
     graph.cleanup().toposort()
     return graph
 
@@ -82,9 +82,12 @@ def _centre(graph: gs.Graph, tensor: gs.Tensor, mean: str) -> None:
     _add(graph, "Sub", [tensor, shift], value)
 
 
-def _quantise(graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], coding: Coding) -> None:
+def _quantise(
+    graph: gs.Graph, tensor: gs.Tensor, theta: NDArray[np.float64], coding: Coding, *, burst: bool
+) -> None:
     value, levels = _after(graph, tensor), coding.uniform_levels
     unit = constant_tensor(graph, f"{tensor.name}_theta", theta * (coding.levels / levels))
-    bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-levels, levels)]
+    ends = (0, 2 * levels) if burst else (-levels, levels)
+    bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in ends]
     steps = _add(graph, "Clip", [_add(graph, "Round", [_add(graph, "Div", [tensor, unit])]), *bounds])
     _add(graph, "Mul", [steps, unit], value)

@@ -73,9 +73,10 @@ class InsertNeurons(BasePass):
             _decode(graph, tensor, regions, coding)
         tensors = graph.tensors()
         for name in regions.encoded:
-            _encode(graph, tensors[name], network.amplitudes[name], regions, coding)
+            _encode(graph, tensors[name], network.amplitudes[name], regions, coding, network.trains.get(name, 1))
         for node, theta in neurons:
-            _neuron(graph, node, theta, regions, coding.neuron(network.silent.get(node.name)))
+            burst = node.outputs[0].name in network.bursts
+            _neuron(graph, node, theta, regions, coding.neuron(network.silent.get(node.name), burst=burst))
         graph.cleanup()
         for number, part in enumerate(core_parts(graph), 1):
             first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
@@ -89,7 +90,9 @@ def amplitude_names(graph: Any, regions: Regions) -> list[str]:
     return [*regions.encoded, *(n.outputs[0].name for n in regions.nodes(graph, "neuron"))]
 
 
-def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding) -> None:
+def _encode(
+    graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding, trains: int
+) -> None:
     readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
     schedule = replace(coding.encoder, constant=True) if tensor.name in regions.analog else coding.encoder
     theta_tensor = constant_tensor(graph, f"{tensor.name}_theta", theta)
@@ -99,7 +102,7 @@ def _encode(graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Region
         f"{tensor.name}_encode",
         [tensor, theta_tensor],
         domain=DOMAIN,
-        **attributes(schedule, ENCODE),
+        **attributes(schedule, ENCODE, trains=trains),
     )
     value = insert_node(graph, "Mul", f"{tensor.name}_amplitude", [spikes, theta_tensor])
     for reader in readers:

@@ -12,13 +12,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from csscc.coding.coding import Coding
+from csscc.coding.coding import EXACT_BETAS, Coding
 from csscc.dialect.grids import Grid, grid_of
 from csscc.dialect.network import Network
 from csscc.passes.base import BasePass
 from csscc.passes.convert.insert_neurons import amplitude_names
-
-EXACT_BETAS = (2, 3)  # of which `Coding.neuron` rounds
 
 
 def known_grids(network: Network) -> dict[str, Grid]:

@@ -72,8 +72,8 @@ class SetAmplitudes(BasePass):
         """The amplitude by statistics."""
         assert network.regions is not None
         assert network.calibration is not None
-        calibration, levels, name = network.calibration, network.coding.levels, tensor.name
-        fine = network.coding.uniform_levels
+        calibration, levels, name = network.calibration, network.levels(tensor.name), tensor.name
+        fine = network.coding.uniform_levels * (levels / network.coding.levels)
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
         encoded = name in network.regions.encoded
         if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:

@@ -36,7 +36,7 @@ from csscc.passes.linear.arithmetic import Sum, operand_factor
 from csscc.passes.linear.factors import ONE, ZERO, Factor, along, spread
 from csscc.passes.linear.layout import Selection
 from csscc.passes.linear.mixing import Pool, Reduce, Resize
-from csscc.passes.linear.parts import SPIKES, Parts, passed_on
+from csscc.passes.linear.parts import BURSTS, SPIKES, Parts, passed_on
 from csscc.passes.linear.weighted import WeightedOp
 
 MANTISSA_BITS = 23
@@ -149,7 +149,9 @@ def spike_parts(tensor: gs.Tensor) -> Parts | None:
         return None
     if node.domain == DOMAIN:
         view = spiking(node)
-        return SPIKES if view is not None and view.makes_spikes else None
+        if view is None or not view.makes_spikes:
+            return None
+        return BURSTS if view.schedule.burst else SPIKES
     if node.op == "Concat":
         found = [spike_parts(t) for t in node.inputs]
         parts = [p for p in found if p is not None]

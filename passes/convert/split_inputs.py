@@ -3,24 +3,29 @@
     before:  x -> Conv(w)
     after:   x -> Clip(Round(x / s)) * s = high;  Concat(high, x - high) -> Conv(Concat(w, w))
 
-In a network of 4-bit activations four steps send every activation, but not an image of 8 bits, and a first layer that
-sees 4 bits of it is another network. The high digits and the low ones become channels, with amplitudes 2**T apart; the
-first layer has its weights once for each. What the input is rounded to is known where a quantiser made it; else it gets
-the digits of `BITS` bits.
+Four steps send activations well enough, but not an image of 8 bits: a first layer that sees 4 bits of it is another
+network. The high digits and the low ones become channels, with amplitudes `levels` apart; the first layer has its
+weights once for each. In a quantised network, whose other layers round nothing, the input gets all of its digits: those
+of its quantiser, or of `BITS` bits where none is known. In others it gets two trains, if the first layer is a small
+part of the work.
 
-It fires in quantised networks whose spike weights are integers, where only weighted operators without groups read the
-input, along one axis.
+It fires where spike weights are integers, in quantised networks and where a train has few levels, if only weighted
+operators without groups read the input, along one axis.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from csscc.coding.coding import EXACT_BETAS
+from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.grids import grid_of
+from csscc.dialect.macs import multiply_accumulates_of
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import (
     attribute,
@@ -34,12 +39,14 @@ from csscc.dialect.rewrite import (
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.float_quantisers import parameter
 from csscc.passes.convert.find_regions import survey
-from csscc.passes.convert.known_amplitudes import EXACT_BETAS, is_quantised
+from csscc.passes.convert.known_amplitudes import is_quantised
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.factors import Factor, along, spread
 from csscc.passes.linear.weighted import WeightedOp
 
-BITS = 24  # of inputs that no quantiser rounds: of a float32 number
+BITS = 24  # of a quantised network's inputs that no quantiser rounds: of a float32 number
+
+CHEAP = 0.1  # of all multiply-accumulates
 
 
 @dataclass(frozen=True)
@@ -51,20 +58,37 @@ class SplitInputs(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of inputs that were split."""
         assert network.regions is not None
-        if network.ann is not None or network.coding.beta not in EXACT_BETAS or not is_quantised(network):
+        coding = network.coding
+        if network.ann is not None or coding.beta not in EXACT_BETAS:
             return 0
-        split = sum(_split(network, name) for name in network.regions.encoded)
+        quantised = is_quantised(network)
+        if not (quantised or coding.splits_inputs):
+            return 0
+        bits, names = float(BITS), network.regions.encoded
+        if not quantised:
+            bits, names = 2 * math.log2(coding.levels + 1), _cheap(network)
+        split = sum(_split(network, name, bits) for name in names)
         if split:
             network.graph.toposort()
             network.regions, _ = survey(network.graph, network.events)
         return split
 
 
-def _split(network: Network, name: str) -> bool:
+def _cheap(network: Network) -> list[str]:
+    """Inputs whose readers do a small part of the work."""
+    graph, regions = network.graph, network.regions
+    assert regions is not None
+    shapes, tensors = sized_shapes(network), graph.tensors()
+    most = CHEAP * multiply_accumulates_of(graph.nodes, shapes)
+    return [name for name in regions.encoded if multiply_accumulates_of(tensors[name].outputs, shapes) <= most]
+
+
+def _split(network: Network, name: str, bits: float) -> bool:
+    """Split an input; `bits` are those to be sent where no quantiser is known."""
     graph, coding = network.graph, network.coding
     tensor, theta = graph.tensors()[name], network.amplitudes[name]
     grid = grid_of(tensor, network.grids)
-    span = 2.0**BITS - 1 if grid is None else grid.span
+    span = 2.0**bits - 1 if grid is None else grid.span
     parts = next((p for p in range(1, 9) if (coding.levels + 1) ** p > span), 1)  # as digits to the base levels + 1
     readers = list({id(r): r for r in tensor.outputs}.values())
     axes = {_input_axis(r) for r in readers if network.regions and r.name in network.regions.core_inputs}
@@ -86,6 +110,7 @@ def _split(network: Network, name: str) -> bool:
             set_constant(graph, reader, 1, np.concatenate([weights] * parts, _weight_axis(reader, weights.ndim)))
     vectors = [np.broadcast_to(np.asarray(along(step, rank, axis)), channels) for step in steps]
     network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
+    network.trains[joined.name] = parts
     del network.amplitudes[name]
     network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can send: sent as {parts} trains")
     return True

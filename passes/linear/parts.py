@@ -20,6 +20,7 @@ class Parts(NamedTuple):
 
 
 SPIKES = Parts(1.0, 1.0)
+BURSTS = Parts(1.0, 2.0)
 
 
 def passed_on(node: gs.Node, parts: Parts) -> Parts | None:

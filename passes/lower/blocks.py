@@ -92,6 +92,7 @@ class Blocks:
         self._convolve = Depthwise(body)
         self._vectors: set[str] = set()
         self._positive: set[str] = set()  # potentials that are never negative
+        self._large: dict[str, str] = {}  # whole numbers, and what is larger by `MAGIC`
         self._first: dict[str, tuple[str, float]] = {}  # potential and threshold of a spike not made before it is read
 
     def bias(self, constant: str) -> str:
@@ -112,7 +113,7 @@ class Blocks:
         target = apply(self._body, self._signature, membranes)
         if not math.isinf(self._schedule.most):
             target = self._convolve.clip(target, -self._schedule.most, self._schedule.most)
-        if ACTIVATIONS[self._signature.op].positive:
+        if ACTIVATIONS[self._signature.op].positive and not self._schedule.burst:
             self._positive.add(target)
         return target
 
@@ -134,7 +135,7 @@ class Blocks:
             self._first[spike] = potential, threshold
             return spike
         if negative and per_twice is not None:
-            return self._rounded(potential, per_twice, 1.0)
+            return self._rounded(potential, per_twice, -1.0, 1.0)
         positive = self._above(potential, threshold, 1.0)
         if not negative:
             return positive
@@ -153,9 +154,9 @@ class Blocks:
         """A convolution that adds."""
         return self._convolve.sum(self._convolve.affine(spike, -weight), rest)
 
-    def nearest(self, value: str, per: float, most: float) -> str:
+    def nearest(self, value: str, per: float, least: float, most: float) -> str:
         """Rounded by an addition: thirds of whole numbers are far enough from halves to be multiplied by 1/3."""
-        return self._rounded(value, 1 / per, most)
+        return self._rounded(value, 1 / per, least, most)
 
     def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A product with the reciprocal, rounded to what the sum can be where that is not exact by itself."""
@@ -168,6 +169,12 @@ class Blocks:
             coarse = MAGIC * resolution(self._sends.merged)
             share = self._convolve.affine(self._convolve.affine(sent, -1 / weight, coarse), 1.0, -coarse)
         return share if extra is None else self._convolve.sum(self._convolve.affine(share, 1.0), extra)
+
+    def raised(self, value: str, by: float) -> str:
+        """A convolution; of what was rounded, the one that makes it small again does it as well."""
+        if value in self._large and by == round(by):
+            return self._convolve.affine(self._large[value], 1.0, by - MAGIC)
+        return self._convolve.affine(value, 1.0, by)
 
     def step(self, spike: str) -> str:
         """A spike is a float32 already."""
@@ -189,11 +196,13 @@ class Blocks:
         share = (np.arange(round(sum(self._sends.merged) / finest) + 1) * finest).astype(np.float32)
         return bool((share * np.float32(weight) * np.float32(1 / weight) == share).all())
 
-    def _rounded(self, value: str, factor: float, most: float) -> str:
-        raised = self._convolve.affine(value, factor, MAGIC)
+    def _rounded(self, value: str, factor: float, least: float, most: float) -> str:
+        large = self._convolve.affine(value, factor, MAGIC)
         if not math.isinf(most):
-            raised = self._convolve.clip(raised, MAGIC - most, MAGIC + most)
-        return self._convolve.affine(raised, 1.0, -MAGIC)
+            large = self._convolve.clip(large, MAGIC + least, MAGIC + most)
+        number = self._convolve.affine(large, 1.0, -MAGIC)
+        self._large[number] = large
+        return number
 
 
 def reciprocal(twice: float) -> float | None:

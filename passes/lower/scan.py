@@ -13,6 +13,7 @@ import onnx
 
 from csscc.coding.activations import ACTIVATIONS
 from csscc.coding.program import between, merged_head
+from csscc.coding.schedule import Schedule
 from csscc.dialect.functions import function_of
 from csscc.dialect.model import define_operators
 from csscc.dialect.plain import NeuronSignature, Plain
@@ -66,7 +67,7 @@ def scanned_function(
 
 
 def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int) -> str:
-    """The neuron's spikes ``[T, B, ...]``, int8: those decided while input comes, and those after."""
+    """The neuron's spikes ``[T, B, ...]``, int8 but for bursts: those decided while input comes, and those after."""
     s, m = node.schedule, len(node.schedule.merged)
     outer = Plain(body, s, opset, signature)
     currents, starts = [], []
@@ -85,55 +86,78 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     step = Body(within=body)
     inner = Plain(step, s, opset, signature)
     received = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
-    potential = inner.potential(inner.target(received), "p")
-    spike = inner.fire(potential, "c")
+    spike = _sent(inner, s, inner.potential(inner.target(received), "p"))
     left = inner.with_spike("p", spike, "q")
     # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
-    mute, early = [MUTE] * (s.T - m + 1 - s.shared), slice(s.shared - 1)
+    muted, early = s.T - m + 1 - s.shared, slice(s.shared - 1)
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
     scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
     scanned |= {"u": body.vector(s.weights[m - 1 :])}
-    scanned |= {n: body.vector([*mute, *v[early], MUTE]) for n, v in (("q", s.weights), ("c", s.thresholds))}
+    scanned |= {n: body.vector([*idle(n, muted), *v[early], *idle(n, 1)]) for n, v in tables(s).items()}
     made = [f"total{i}" for i in range(1, signature.inputs + 1)]
-    body.lines.append(_scan([*made, "sent", "answered"], states, scanned, [*received, left, spike], step, {spike}))
+    results, int8 = [*received, left, spike], _int8(s, spike)
+    body.lines.append(_scan([*made, "sent", "answered"], states, scanned, results, step, int8))
     rest = outer.potential(outer.target(made), "sent")
     if s.rounded:
-        rounded = outer.nearest(rest, 1.0, sum(s.weights[s.shared - 1 :]))
+        rounded = outer.nearest(rest, 1.0, *s.whole(s.shared))
         late = _digits(body, node, opset, between(outer, rest, rounded), s.shared)
     else:
         late = _late(body, node, signature, opset, outer.target(made))
     if s.shared == 1:
         return late
-    start, end = body.integers(len(mute)), body.integers(len(mute) + s.shared - 1)
+    start, end = body.integers(muted), body.integers(muted + s.shared - 1)
     return body.add("train", f"Concat <axis = 0> ({body.add('early', f'Slice(answered, {start}, {end})')}, {late})")
 
 
 def _digits(body: Body, node: Spiking[str], opset: int, value: str, first: int) -> str:
-    """Spikes ``[steps, B, ...]``, int8, from number `first` on, that send one value."""
+    """Spikes ``[steps, B, ...]``, int8 but for bursts, from number `first` on, that send one value."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset)
-    spike = ops.fire("o", "c")
+    spike = _sent(ops, node.schedule, "o")
     left = ops.left("o", spike, "q")
     made = [body.name("over"), body.name("digits")]
-    body.lines.append(_scan(made, {"o": value}, _numbers(body, node, first), [left, spike], step, {spike}))
+    int8 = _int8(node.schedule, spike)
+    body.lines.append(_scan(made, {"o": value}, _numbers(body, node, first), [left, spike], step, int8))
     return made[1]
 
 
+def _int8(s: Schedule, spike: str) -> set[str]:
+    """The spike, if it is one of int8."""
+    return set() if s.burst else {spike}
+
+
+def idle(table: str, steps: int) -> list[float]:
+    """Numbers of one of `tables` for steps at which nothing is sent."""
+    return [-2 * MUTE if table == "a" else MUTE] * steps
+
+
+def _sent(ops: Plain, s: Schedule, potential: str) -> str:
+    """The spikes of a step that a potential causes."""
+    if not s.burst:
+        return ops.fire(potential, "c")
+    return ops.raised(ops.fire(ops.raised(potential, "a"), "c"), 1.0)
+
+
 def _numbers(body: Body, node: Spiking[str], first: int) -> dict[str, str]:
-    """The weights of the spikes from number `first` on, and their thresholds."""
-    s = node.schedule
-    return {"q": body.vector(s.weights[first - 1 :]), "c": body.vector(s.thresholds[first - 1 :])}
+    """The numbers that change with the step, for the spikes from number `first` on."""
+    return {name: body.vector(numbers[first - 1 :]) for name, numbers in tables(node.schedule).items()}
+
+
+def tables(s: Schedule) -> dict[str, tuple[float, ...]]:
+    """Numbers that change with the step: weights q, thresholds c, and of bursts what they add to a potential, a."""
+    found = {"q": s.weights, "c": s.thresholds}
+    return {**found, "a": tuple(-value for value in s.after)} if s.burst else found
 
 
 def _late(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str) -> str:
-    """Spikes ``[steps, B, ...]``, int8, that share a target."""
+    """Spikes ``[steps, B, ...]``, int8 but for bursts, that share a target."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset, signature)
-    spike = ops.fire(ops.potential(target, "p"), "c")
+    spike = _sent(ops, node.schedule, ops.potential(target, "p"))
     left = ops.with_spike("p", spike, "q")
     made = [body.name("over"), body.name("late")]
     numbers = _numbers(body, node, node.schedule.shared)
-    body.lines.append(_scan(made, {"p": "sent"}, numbers, [left, spike], step, {spike}))
+    body.lines.append(_scan(made, {"p": "sent"}, numbers, [left, spike], step, _int8(node.schedule, spike)))
     return made[1]
 
 

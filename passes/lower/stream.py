@@ -20,7 +20,7 @@ from csscc.dialect.model import add_functions, copy_of, define_operators, in_str
 from csscc.dialect.plain import NeuronSignature, Plain
 from csscc.dialect.spiking import DELAY, DOMAIN, NEXT, STEP, STREAM_DOMAIN, Spiking, attributes, spiking
 from csscc.dialect.text import Body, parse
-from csscc.passes.lower.scan import MUTE
+from csscc.passes.lower.scan import MUTE, idle
 
 
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -131,11 +131,16 @@ def step_function(
             received = ops.plus(state, z, receives)
             membranes.append(choose("Equal", m, ops.plus(bias, received, s.weights[m - 1]), received))
         q, potential = now(*[0.0] * (L + 1), *s.weights, 0), ops.potential(ops.target(membranes), "sent")
+        threshold = now(*idle("c", L + 1), *s.thresholds, *idle("c", 1))
         if s.rounded:  # `sent` is then what is left of the rounded value
-            rounded = ops.nearest(potential, 1.0, sum(s.weights[s.shared - 1 :]))
+            rounded = ops.nearest(potential, 1.0, *s.whole(s.shared))
             rest = choose("Equal", s.shared + L, between(ops, potential, rounded), "sent")
             potential = choose("GreaterOrEqual", s.shared + L, rest, potential)
-        spike = ops.fire(potential, now(*[MUTE] * (L + 1), *s.thresholds, MUTE))
+        if s.burst:
+            after = now(*idle("a", L + 1), *(-value for value in s.after), *idle("a", 1))
+            spike = ops.raised(ops.fire(ops.raised(potential, after), threshold), 1.0)
+        else:
+            spike = ops.fire(potential, threshold)
         sent = ops.with_spike("sent", spike, q)
         if s.rounded:
             sent = choose("GreaterOrEqual", s.shared + L, ops.left(potential, spike, q), sent)

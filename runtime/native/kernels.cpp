@@ -145,6 +145,13 @@ Coding coding_of(const ort::KernelInfo* info) {
               coding.sends.back() == 1.0f,
           "sends, one to T finite numbers of which the last is 1");
   require(coding.reads >= 1 && coding.reads <= coding.received(), "reads, which is none of the merged steps");
+  coding.bursts = attribute<int64_t>(info, "burst", 0) != 0;
+  require(negative || !coding.bursts, "bursts without negative spikes");
+  double after = 0;
+  for (std::size_t k = coding.spikes.size(); coding.bursts && k-- > 0;) {
+    after += weights[k];
+    coding.spikes[k].burst(static_cast<float>(after));
+  }
   const std::size_t summed = coding.sends.size();
   for (std::size_t k = 0; k < coding.spikes.size(); ++k) {
     Spike& spike = coding.spikes[k];

@@ -26,8 +26,10 @@ inline float add_spike(float sum, float count, float spike) {
 // A spike of a train: its weight, from which potential on it is sent, and where to.
 struct Spike {
   float q = 0;
-  float highest = 0;  // the potential from which on it is +1
+  float highest = 0;  // the potential from which on it is `above`
   float lowest = 0;   // the potential down from which it is `below`, as it is for NaN: so the functions have it
+  float above = 1;    // or 2 of a burst
+  float between = 0;  // or 1 of a burst
   float below = 0;    // -1, or 0 without negative spikes
   float weight = 1;   // how often it counts in its slab
   int slab = 0;
@@ -41,8 +43,23 @@ struct Spike {
     below = negative ? -1.0f : 0.0f;
   }
 
+  // A burst: one spike more than what a potential causes that is lower by `after`.
+  void burst(float after) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const float least = highest, most = lowest;
+    highest = least + after;
+    while (highest - after >= least) highest = std::nextafter(highest, -infinity);
+    while (highest - after < least) highest = std::nextafter(highest, infinity);
+    lowest = most + after;
+    while (lowest - after <= most) lowest = std::nextafter(lowest, infinity);
+    while (lowest - after > most) lowest = std::nextafter(lowest, -infinity);
+    above = 2.0f;
+    between = 1.0f;
+    below = 0.0f;
+  }
+
   float fire(float potential) const {
-    const float up = potential >= highest ? 1.0f : 0.0f;
+    const float up = potential >= highest ? above : between;
     return potential > lowest ? up : below;
   }
 };
@@ -73,6 +90,7 @@ struct Coding {
   // The largest number that spikes which share the last target can say, where that is rounded and their digits are
   // one: in base 3, or where all of them leave in one slab.
   float top = 0;
+  bool bursts = false;
   float most = std::numeric_limits<float>::infinity();  // the largest magnitude that is sent
 
   int T() const { return static_cast<int>(spikes.size()); }
@@ -288,7 +306,8 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
                  float* const* slabs, std::size_t at) {
   constexpr float shift = 12582912.0f;  // 1.5 * 2^23: what is added to it becomes a whole number, halves an even one
   constexpr float third = 1.0f / 3;
-  const float top = coding.top;
+  const float top = coding.bursts ? 2 * coding.top : coding.top, bottom = coding.bursts ? 0.0f : -top;
+  const float less = coding.bursts ? 1.0f : 0.0f;  // so that the nearest third is the one below
   float* head = slabs[0] + at;
   float number[kChunk];
   for (std::size_t j = 0; j < size; j += kChunk) {
@@ -296,14 +315,14 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
 #pragma omp simd
     for (std::size_t i = 0; i < here; ++i) {
       const float v = rest<partial>(value[j + i], sent[j + i]);
-      const float raised = v < -top ? -top : v, cut = raised > top ? top : raised;
+      const float raised = v < bottom ? bottom : v, cut = raised > top ? top : raised;
       number[i] = (cut + shift) - shift;
     }
     for (int slab = coding.slabs_out() - 1; slab > 0; --slab) {
       float* digit = slabs[slab] + at + j;
 #pragma omp simd
       for (std::size_t i = 0; i < here; ++i) {
-        const float higher = (number[i] * third + shift) - shift;
+        const float higher = ((number[i] - less) * third + shift) - shift;
         digit[i] = number[i] - 3.0f * higher;
         number[i] = higher;
       }

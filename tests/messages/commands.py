@@ -16,7 +16,7 @@ from csscc.io.arrays import refuse_names
 from csscc.measure.verify import Verification
 from csscc.passes.lower.kernels import open_session
 from tests.helpers import parse
-from tests.messages.given import LAYERS, NETWORK, WEIGHTS, Messages, Patch, X, compiles, opens, run, stated
+from tests.messages.given import LAYERS, NETWORK, WEIGHTS, Messages, Patch, X, attribute, compiles, opens, run, stated
 
 MIXED = """g (float[N,2] x) => (float[M,4] y) <float[8,4] w, float[4,4] v, int64[2] shape = {-1, 8}>
 { f = Reshape(x, shape) a = MatMul(f, w) r = Relu(a) y = MatMul(r, v) }"""
@@ -57,9 +57,9 @@ def nodes(m: onnx.ModelProto) -> onnx.NodeProto:
 
 def too_many_steps(m: onnx.ModelProto) -> None:
     """More steps than any coding has."""
-    for attribute in nodes(m).attribute:
-        if attribute.name in ("weights", "thresholds"):
-            attribute.floats[:] = [1.0] * 999
+    for stated_number in nodes(m).attribute:
+        if stated_number.name in ("weights", "thresholds"):
+            stated_number.floats[:] = [1.0] * 999
 
 
 def computed_amplitude(m: onnx.ModelProto) -> None:
@@ -153,6 +153,8 @@ MESSAGES: Messages = {
     "compared, since values are NaN or infinite; the first layer that differs is Relu_1": lambda p:
         verified(p, float("inf")),
     "the amplitude of 'Relu_1' is no constant; compile the network again": lambda p: opens(computed_amplitude),
+    "node 'x_encode' (Encode) states 0 trains for a value; compile the network again": lambda p:
+        opens(attribute("Encode", "trains", 0)),
     "node 'Relu_1' (TSARelu) states more steps than 512, or none; compile the network again": lambda p:
         opens(too_many_steps),
     "m.onnx: contradicts itself: its metadata state a latency of 99 time steps, its nodes take 6; of layer "

@@ -26,10 +26,7 @@ MESSAGES: Messages = {
         opens(stated("T", "5")),
     "m.onnx: contradicts itself: of its metadata, beta must be from 1 (rate coding) to 3, not 9.0; 1.5 is "
     "usual; compile it again": lambda p: opens(stated("beta", "9")),
-    "m.onnx: contradicts itself: the spike weights of 'x_encode' are not those of beta=2; of layer "
-    "'x_encode' its metadata state encoder, 2 neurons, depth 0, theta ..., up to ..., its nodes encoder, 2 "
-    "neurons, depth 0, theta ..., up to ...; of layer 'Relu_1' its metadata state Relu, 2 neurons, depth 1, "
-    "theta ..., up to ..., its nodes Relu, 2 neurons, depth 1, theta ..., up to ...; compile it again": lambda p:
+    "m.onnx: contradicts itself: the spike weights of 'x_encode' are not those of beta=2; compile it again": lambda p:
         opens(stated("beta", "2")),
     "m.onnx: contradicts itself: 'Relu_1' sends other spikes than the coding in its metadata; compile it "
     "again": lambda p: opens(stated("negative", "0")),

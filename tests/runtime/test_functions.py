@@ -171,6 +171,11 @@ def names() -> Iterator[Any]:
         yield pytest.param(i, case, id=f"{case.op}-{i}")
 
 
+def in_bursts(negative: bool, number: int) -> bool:
+    """Whether a neuron of a test sends bursts: every second one that may send spikes of either sign."""
+    return negative and number % 2 == 1
+
+
 def levels_sum(T: int, beta: float) -> float:
     return float(sum(beta**k for k in range(T)))
 
@@ -183,7 +188,9 @@ def tensor(name: str, rank: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims(name, rank))
 
 
-def neuron_model(case: Case, coding: Coding, *, opset: int | None = None, theta_rank: int = 0) -> onnx.ModelProto:
+def neuron_model(
+    case: Case, coding: Coding, *, opset: int | None = None, theta_rank: int = 0, burst: bool = False
+) -> onnx.ModelProto:
     """One neuron; its parameters are initializers, its currents, biases and theta are inputs."""
     ranks = [len(s) + 1 for s in case.shapes]
     inputs, node_inputs = [], []
@@ -193,7 +200,7 @@ def neuron_model(case: Case, coding: Coding, *, opset: int | None = None, theta_
     inputs.append(tensor("theta", theta_rank))
     node_inputs.append("theta")
     node_inputs += [f"p{i}" if p is not None else "" for i, p in enumerate(case.parameters)]
-    stated = {**case.attributes, **attributes(coding.neuron(), tsa_op(case.op))}
+    stated = {**case.attributes, **attributes(coding.neuron(burst=burst), tsa_op(case.op))}
     node = helper.make_node(tsa_op(case.op), node_inputs, ["spikes"], "neuron", domain=DOMAIN, **stated)
     constants = [numpy_helper.from_array(p, f"p{i}") for i, p in enumerate(case.parameters) if p is not None]
     dropped = 1 if case.attributes.get("keepdims") == 0 else 0
@@ -319,8 +326,8 @@ def test_every_setting_occurs() -> None:
 @pytest.mark.parametrize(("index", "case"), names())
 def test_onnxruntime_sends_the_spikes_of_the_reference_at_every_level(index: int, case: Case) -> None:
     for number, (T, beta, L, negative) in enumerate(SETTINGS[index % len(SETTINGS)]):
-        coding = Coding(T, beta, L, negative)
-        model = neuron_model(case, coding)
+        coding, burst = Coding(T, beta, L, negative), in_bursts(negative, index + number)
+        model = neuron_model(case, coding, burst=burst)
         onnx.checker.check_model(model, full_check=True)
         with_residuals(model)
         model.graph.output.append(onnx.ValueInfoProto(name="neuron_residual"))
@@ -329,7 +336,8 @@ def test_onnxruntime_sends_the_spikes_of_the_reference_at_every_level(index: int
         trace = ReferenceRuntime(model).trace(feeds)
         expected, residual = trace.outputs["spikes"], trace.outputs["neuron_residual"]
         assert np.isfinite(expected).all()
-        assert set(np.unique(expected)) <= ({-1.0, 0.0, 1.0} if negative else {0.0, 1.0})
+        signs = {-1.0, 0.0, 1.0} if negative else {0.0, 1.0}
+        assert set(np.unique(expected)) <= ({0.0, 1.0, 2.0} if burst else signs)
         for level in LEVELS:
             spikes, left = run_at(model, feeds, level)
             share = differing(spikes, expected)
@@ -342,7 +350,7 @@ def test_onnxruntime_sends_the_spikes_of_the_reference_at_every_level(index: int
 def test_what_was_sent_and_what_is_left_is_the_value_of_the_operator(index: int, case: Case) -> None:
     for number, (T, beta, L, negative) in enumerate(SETTINGS[index % len(SETTINGS)]):
         coding = Coding(T, beta, L, negative)
-        model = neuron_model(case, coding)
+        model = neuron_model(case, coding, burst=in_bursts(negative, index + number))
         with_residuals(model)
         model.graph.output.append(onnx.ValueInfoProto(name="neuron_residual"))
         batch = BATCHES[number % 3]
@@ -367,7 +375,8 @@ def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case:
     others += [(9, 1.0, 9, True, True, True, False, True)]  # temporal switch coding
     for number, setting in enumerate((*SETTINGS[index % len(SETTINGS)], *others)):
         coding = Coding(*setting)
-        unrolled = neuron_model(case, coding)
+        burst = in_bursts(coding.negative and coding.beta > 1, index + number)
+        unrolled = neuron_model(case, coding, burst=burst)
         scanned = define_operators(copy_of(unrolled), write=scanned_function)
         onnx.checker.check_model(scanned, full_check=True)
         by_scan = any(n.op_type == "Scan" for f in scanned.functions for n in f.node)

@@ -40,7 +40,8 @@ def samples(seed: int, number: int = 64) -> NDArray[np.float32]:
 
 
 def compiled(*analog: str, **options: Any) -> csscc.SNN:
-    return csscc.compile(network(), samples(0), T=6, beta=2.0, correct_bias=False, analog=analog, **options)
+    plain = {"T": 6, "beta": 2.0, "correct_bias": False, "split": False}
+    return csscc.compile(network(), samples(0), analog=analog, **plain, **options)
 
 
 def sent_input(snn: csscc.SNN, x: NDArray[np.float32]) -> NDArray[np.float64]:

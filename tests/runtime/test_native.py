@@ -37,6 +37,7 @@ from tests.runtime.test_functions import (
     encode_model,
     f32,
     feeds_for,
+    in_bursts,
     near_thresholds,
     neuron_model,
     scalar,
@@ -83,7 +84,7 @@ def test_spikes_and_residuals_of_every_kernel(kernels: frozenset[str], optimise:
             coding = Coding(*setting)
             feeds = feeds_for(case, coding, 3, seed=31 * index + number)
             flips = 0.0 if case.exact else FLIPS
-            model = neuron_model(case, coding)
+            model = neuron_model(case, coding, burst=in_bursts(coding.negative, index + number))
             expected, actual = both(model, feeds, optimise=optimise)
             assert differing(actual["spikes"], expected["spikes"]) <= flips, (case.op, coding)
             if case.exact:

@@ -19,7 +19,7 @@ from csscc.runtime import native
 
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
-VERSIONS = {"csscc": 5, "csscc.steps": 4}
+VERSIONS = {"csscc": 6, "csscc.steps": 5}
 F32 = np.float32
 
 
@@ -40,6 +40,7 @@ class Schedule:
     whole: bool = False
     rounded: bool = False
     fires: float = 0.5  # from which share of its weight on a spike is sent, where not from all of it on
+    burst: bool = False
 
     def head(self, count: int) -> list[float]:
         base = self.beta if self.beta == 1.5 else round(self.beta)  # of few bits, so that sums are exact
@@ -61,6 +62,7 @@ class Schedule:
             "negative": int(self.negative),
             "thresholds": self.thresholds.tolist(),
             "rounded": int(self.rounded),
+            "burst": int(self.burst),
             "merged": self.head(self.received),
             "reads": self.reads,
             "sends": self.head(self.sends),
@@ -120,7 +122,9 @@ def neuron(
             y = activation(*membranes)
         if schedule.rounded and k == max(1, T - schedule.silent):
             left = np.rint(rest(y)) * F32(0.5) + rest(y) * F32(0.5)
-        spikes.append(fire(rest(y) if left is None else left, q[k - 1], schedule))
+        decides, more = rest(y) if left is None else left, F32(schedule.burst)
+        decides = decides - more * F32(q[k - 1 :].astype(np.float64).sum())
+        spikes.append(fire(decides, q[k - 1], schedule) + more)
         left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
     return added(np.stack(spikes), schedule.head(schedule.sends)), rest(y)
@@ -236,9 +240,11 @@ def schedules() -> Iterator[Schedule]:
             negative = bool(rng.integers(0, 4))
             whole = not negative and bool(rng.integers(0, 2))
             rounded = negative and beta in (2.0, 3.0) and bool(rng.integers(0, 2))
-            yield Schedule(T, beta, silent, received, reads, sends, negative, whole, rounded)
+            burst = negative and bool(rng.integers(0, 2))
+            yield Schedule(T, beta, silent, received, reads, sends, negative, whole, rounded, burst=burst)
         most = min(4, T)
-        yield Schedule(T, beta, most - 1, most, most, most, rounded=beta in (2.0, 3.0))
+        for burst in (False, True):
+            yield Schedule(T, beta, most - 1, most, most, most, rounded=beta in (2.0, 3.0), burst=burst)
         yield Schedule(T, beta, most - 1, most, most, most, fires=0.8)
 
 
@@ -250,17 +256,19 @@ def test_slabs_and_residuals(case: Case) -> None:
 
 def near_thresholds(schedule: Schedule) -> Array:
     """Multiples of a half that a train can reach, up to 2000, half of each weight, and the numbers next to them."""
-    top = min(2000, int(np.ceil(schedule.weights.sum())) + 2)
+    top = min(2000, (1 + schedule.burst) * int(np.ceil(schedule.weights.sum())) + 2)
     ties = np.concatenate([np.arange(-2 * top, 2 * top + 1) / 2, [1e-30, 2.0**22 + 0.5, 1e9, -1e9, 3e38]])
     ties = np.concatenate([ties, *(s * schedule.weights / 2 for s in (1, -1))]).astype(F32)
     return np.concatenate([ties, np.nextafter(ties, F32(np.inf)), np.nextafter(ties, F32(-np.inf))])
 
 
+@pytest.mark.parametrize("burst", [False, True])
 @pytest.mark.parametrize(("negative", "rounded"), [(True, False), (False, False), (True, True)])
-def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool) -> None:
+def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool, burst: bool) -> None:
     for T, beta in itertools.product(range(1, 7), (2.0, 3.0) if rounded else (2.0, 3.0, 1.5)):
         for silent, sends in itertools.product(range(T + 1), range(1, T + 1)):
-            schedule = Schedule(T, beta, silent, sends=sends, negative=negative, rounded=rounded)
+            signs = {"negative": negative, "rounded": rounded, "burst": burst and negative}
+            schedule = Schedule(T, beta, silent, sends=sends, **signs)
             x = near_thresholds(schedule)[None, :]
             z = np.zeros((T, *x.shape), F32)
             assert_same(Case("LeakyRelu", lambda h: h, attributes={"alpha": 1.0}), [z], [x], schedule)
@@ -270,7 +278,8 @@ def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool) -> Non
 def test_sizes(size: int) -> None:
     """Chunks and blocks that are full, and that are not; nothing is written behind them."""
     case = Case(CASES[0].op, CASES[0].activation, shape=(size,))
-    for schedule in (Schedule(4, 3.0, 3, 4, 4, 4), Schedule(6, 2.0, 2, 3, 2, 2), Schedule(7, 3.0, 6, 7, 7, 6)):
+    others = (Schedule(4, 3.0, 3, 4, 4, 4, rounded=True, burst=True), Schedule(6, 2.0, 3, 3, 2, 2, burst=True))
+    for schedule in (Schedule(4, 3.0, 3, 4, 4, 4), Schedule(6, 2.0, 2, 3, 2, 2), Schedule(7, 3.0, 6, 7, 7, 6), *others):
         assert_same(case, *feeds_for(case, schedule, size), schedule)
 
 
@@ -342,7 +351,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
         nodes.append(helper.make_node("TSARelu", inputs, [names[i + 1]], domain="csscc", **schedule.attributes))
     ins = [helper.make_tensor_value_info(n, number, dims) for n, dims in (("z", [10, 700]), ("b", []))]
     outs = [helper.make_tensor_value_info("y", number, None)]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 5)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 6)]
     model = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=imports, ir_version=10)
     (y,) = session(model.SerializeToString(), 2).run(None, {"z": folded(z), "b": zero})
     np.testing.assert_array_equal(y, folded(expected))

@@ -81,9 +81,13 @@ CODINGS = [
     Coding(7, 1.3, 2, negative=False),
     Coding(6, 1.0, 0),
     Coding(6, 1.0, 0, negative=False),
-    Coding(4, 3.0, 3),  # one slab, which is a rounding
-    Coding(5, 3.0, 3),  # the last spike is a digit of it
+    Coding(4, 3.0, 3, bursts=False),  # one slab, which is a rounding
+    Coding(4, 3.0, 3),
+    Coding(5, 3.0, 3, bursts=False),  # the last spike is a digit of it
+    Coding(5, 3.0, 3),
+    Coding(6, 2.0, 3, bursts=False),
     Coding(6, 2.0, 3),
+    Coding(5, 1.5, 2),  # in bursts, none rounded
     Coding(7, 1.5, 1),  # a product with 1/weight is not exact, and rounded
     Coding(7, 2.5, 3),
     Coding(12, 1.5, 6),
@@ -92,7 +96,7 @@ CODINGS = [
 
 def compiled(text: str, coding: Coding = CODINGS[0]) -> csscc.SNN:
     model = parse(text)
-    numbers = {"T": coding.T, "beta": coding.beta, "silent": coding.silent, "negative": coding.negative}
+    numbers = {n: getattr(coding, n) for n in ("T", "beta", "silent", "negative", "bursts")}
     return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form="stepwise", **numbers)
 
 

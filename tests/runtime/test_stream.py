@@ -42,7 +42,10 @@ ROWS = """g (float[N,6] x, float[N,6] x2) => (float[N,3] y, float[N,5] z)
 NETWORKS = {"residual": RESIDUAL, "gate": GATE, "rows": ROWS}
 CODINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "digits to a base of three": {"T": 5, "beta": 3.0, "silent": 3},
+    "digits to a base of three": {"T": 5, "beta": 3.0, "silent": 3, "bursts": False},
+    "bursts to a base of three": {"T": 5, "beta": 3.0, "silent": 3},
+    "bursts to a base of two": {"T": 6, "beta": 2.0, "silent": 3},
+    "bursts that are not rounded": {"T": 5, "beta": 1.5, "silent": 2},
     "digits to a base of two": {"T": 8, "beta": 2.0, "silent": 5},
     "layer by layer": {"coding": "fs", "T": 4},
     "rate": {"coding": "rate", "T": 9},

@@ -1,0 +1,91 @@
+"""Bursts: up to two spikes a step, none negative, of values that never are."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from csscc.coding import oracle
+from csscc.coding.coding import Coding
+
+Array = NDArray[Any]
+
+
+def sent(coding: Coding, inputs: Array, *, burst: bool = True) -> Array:
+    """Spikes ``[T, N]`` of ReLUs whose whole input is a bias."""
+    silence = np.zeros((coding.T, *inputs.shape))
+    return oracle.tsa([silence], lambda h: np.maximum(h, 0), coding.neuron(burst=burst), [inputs]).spikes
+
+
+def value(spikes: Array, beta: float) -> Array:
+    total = np.zeros(spikes.shape[1:])
+    for s in spikes:
+        total = total * beta + s
+    return total
+
+
+def near_everything(most: float) -> Array:
+    """Whole numbers, halves and the numbers beside them, from below 0 to above `most`."""
+    whole = np.arange(-4, 2 * most + 9) / 2
+    return np.concatenate([whole, whole + 1e-6, whole - 1e-6, np.random.default_rng(0).uniform(-2, most + 2, 400)])
+
+
+@pytest.mark.parametrize("beta", [2, 3])
+@pytest.mark.parametrize("T", [1, 2, 3, 4])
+def test_a_neuron_that_waits_sends_the_nearest_whole_number(T: int, beta: int) -> None:
+    coding, most = Coding(T, beta, T), 2 * (beta**T - 1) // (beta - 1)
+    assert coding.sends_bursts
+    x = near_everything(most)
+    spikes = sent(coding, x)
+    assert set(np.unique(spikes)) == {0.0, 1.0, 2.0}
+    np.testing.assert_array_equal(value(spikes, beta), np.clip(np.rint(x), 0, most))
+
+
+@pytest.mark.parametrize("T", [1, 3, 5])
+def test_to_a_base_of_three_they_are_its_digits(T: int) -> None:
+    numbers = np.arange(3**T)
+    digits = np.array([[int(d) for d in np.base_repr(n, 3).zfill(T)] for n in numbers]).T
+    np.testing.assert_array_equal(sent(Coding(T, 3, T - 1), numbers.astype(float)), digits)
+    assert not sent(Coding(T, 3, T - 1), np.array([0.0, -5.0])).any()
+
+
+@pytest.mark.parametrize("beta", [1.5, 2.2, 2.5])
+@pytest.mark.parametrize("L", [2, 4])
+def test_no_train_of_bursts_is_nearer_by_more_than_rounding_may_leave(beta: float, L: int) -> None:
+    """Brute force over all 3**T trains: half a theta is promised where the neuron has received everything."""
+    T = 4
+    every = value(np.array(list(itertools.product([0, 1, 2], repeat=T)), float).T, beta)
+    x = np.random.default_rng(1).uniform(0, every.max(), 300)
+    coding = Coding(T, beta, T)
+    got, signed = value(sent(coding, x), beta), 2 * value(sent(coding, x / 2, burst=False), beta)
+    best = np.abs(every[:, None] - x).min(axis=0)
+    assert (np.abs(got - x) <= np.maximum(best, 0.5 * beta) + 1e-9).all()
+    assert np.square(got - x).mean() < 0.6**2 * np.square(signed - x).mean()  # of the same range
+
+
+@pytest.mark.parametrize(("T", "beta", "L"), [(4, 3.0, 2), (5, 1.5, 2), (6, 2.0, 3), (5, 2.5, 3)])
+def test_they_are_one_more_than_spikes_of_what_is_left_of_the_middle(T: int, beta: float, L: int) -> None:
+    """A signed neuron that sends f less the middle of its range, by another activation, sends one spike less a step."""
+    rng = np.random.default_rng(2)
+    coding, currents = Coding(T, beta, L), rng.normal(0, 2, (T, 500))
+    middle = sum(beta**k for k in range(T))
+    bursts = oracle.tsa([currents], lambda h: np.maximum(h, 0), coding.neuron(burst=True))
+    signed = oracle.tsa([currents], lambda h: np.maximum(h, 0) - middle, coding.neuron())
+    same = (bursts.spikes == signed.spikes + 1).all(axis=0)
+    assert same.mean() > 0.999  # but where float64 rounds near a threshold
+    np.testing.assert_allclose(bursts.residual[same], signed.residual[same], atol=1e-9)
+
+
+def test_where_they_are_sent() -> None:
+    assert Coding(4, 3, 3).sends_bursts
+    assert Coding(4, 3, 2).sends_bursts
+    assert not Coding(4, 3, 1).sends_bursts  # the rest comes too late
+    assert not Coding(8, 2, 7).sends_bursts  # has levels enough
+    assert not Coding(4, 3, 3, bursts=False).sends_bursts
+    assert not Coding(4, 3, 3, negative=False).sends_bursts
+    assert not Coding(9, 1, 9).sends_bursts
+    assert not Coding(9, 1, 9, linear=True).sends_bursts
