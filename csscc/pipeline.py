@@ -163,7 +163,7 @@ def spiking_passes(options: Options, source: Source, progress: Progress | None =
     amplitudes: Pass = SetAmplitudes(options.method, options.percentile)
     if options.method == "auto":
         amplitudes = ChooseAmplitudes(source)
-    begin = (SettleCoding(options.stated), ChooseBursts(), amplitudes, SplitInputs())
+    begin = (SettleCoding(options.stated), ChooseBursts(), amplitudes, SplitInputs("split" in options.stated))
     analog = (LeaveAnalog(options.analog),) if options.analog else ()
     return (*begin, *analog, *convert, *improve, *lowering_passes(options))
 

@@ -95,7 +95,10 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
 @click.option("--bursts/--no-bursts", default=None, help="Up to two spikes a step, where that halves rounding errors.")
-@click.option("--split/--no-split", default=None, help="Inputs as two trains, where one has few levels.")
+@click.option(
+    "--split/--no-split", default=None,
+    help="Inputs as two trains, where one has few levels.  [default: if the first layer is a small part of the work]",
+)  # fmt: skip
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
 @click.option(

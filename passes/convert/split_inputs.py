@@ -7,7 +7,7 @@ Four steps send activations well enough, but not an image of 8 bits: a first lay
 network. The high digits and the low ones become channels, with amplitudes `levels` apart; the first layer has its
 weights once for each. In a quantised network, whose other layers round nothing, the input gets all of its digits: those
 of its quantiser, or of `BITS` bits where none is known. In others it gets two trains, if the first layer is a small
-part of the work.
+part of the work or the user asks for it.
 
 It fires where spike weights are integers, in quantised networks and where a train has few levels, if only weighted
 operators without groups read the input, along one axis.
@@ -51,9 +51,10 @@ CHEAP = 0.1  # of all multiply-accumulates
 
 @dataclass(frozen=True)
 class SplitInputs(BasePass):
-    """Give inputs more trains where one has too few steps."""
+    """Give inputs more trains where one has too few steps; with `always`, whatever the first layer's work."""
 
     name: ClassVar[str] = "split-inputs"
+    always: bool = False
 
     def apply(self, network: Network) -> int:
         """Return the number of inputs that were split."""
@@ -66,7 +67,8 @@ class SplitInputs(BasePass):
             return 0
         bits, names = float(BITS), network.regions.encoded
         if not quantised:
-            bits, names = 2 * math.log2(coding.levels + 1), _cheap(network)
+            bits = 2 * math.log2(coding.levels + 1)
+            names = names if self.always else _cheap(network)
         split = sum(_split(network, name, bits) for name in names)
         if split:
             network.graph.toposort()

@@ -78,6 +78,7 @@ def test_elsewhere_it_is_one_train(options: dict[str, Any]) -> None:
 
 def test_a_first_layer_that_does_much_of_the_work_reads_one_train() -> None:
     assert encoder_of(compiled(WIDE_FIRST)).trains == 1
+    assert encoder_of(compiled(WIDE_FIRST, split=True)).trains == 2
 
 
 def test_a_layer_with_groups_reads_one_train() -> None:
