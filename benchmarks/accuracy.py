@@ -80,7 +80,11 @@ class Row:
 ROWS = (
     *(Row(network, command, asked) for network in LABELLED for command, asked in EVERYWHERE),
     *(Row(RESNET20, f"compile --T {T} --beta {beta} --silent 1") for T, beta in ((10, 1.75), (6, 2.2), (5, 2.2))),
-    Row(RESNET20, "compile --T 3 --beta 3 --silent 3"),
+    *(Row(RESNET20, f"compile --T {T} --beta 3 --silent 2") for T in (3, 4)),
+    *(Row(RESNET20, f"compile --T 4 --beta 3 --silent 3 {off}") for off in ("--no-bursts", "--no-bursts --no-split")),
+    Row(RESNET32, "compile --T 6 --beta 2.2 --silent 1"),
+    *(Row(RESNET20, f"compile --T {T} --beta {beta} --silent 0") for T, beta in ((16, 1.5), (20, 1.25))),
+    Row("cifar10_small_tf", "compile --T 4 --beta 3 --silent 3 --split"),
     *(Row(RESNET20, f"compile --T {T} --beta 3 --silent 3") for T in (5, 6, 8)),
     *(Row(name, "compile --no-calibration") for name in (RESNET20, "cifar10_resnet20_folded")),
     *(Row(RESNET20, f"compile --coding rate --T {t}") for t in (32, 64, 128)),
