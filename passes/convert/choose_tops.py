@@ -9,7 +9,7 @@ A rule is: the channel's largest value, or the clipping range of least error on 
 of the layer's largest value; the clipping range of least error for all channels together; or the layer's largest value
 and some headroom. Where the activation is bounded, and its bound is not far above the largest value seen, the bound
 takes the place of the layer's largest value; no clipping range is beyond it. A channel with few values that are not
-zero is not trusted with a clipping range of its own.
+zero is not trusted with a clipping range of its own. Where levels are ample, rules are of largest values and headroom.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from csscc.statistics import Histogram
 
 Tops = NDArray[np.float64]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
-SHARES = (1 / 16, 1 / 4, 1 / 2, 1.0)
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 HEADROOM = 1.25
 FEW = 64
 
 
-def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float) -> Tops:
+def choose_tops(
+    fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float, headroom: float = 1.0
+) -> Tops:
     """Clipping ranges of the rows of a layer, ``[channels]``.
 
     Args:
@@ -38,14 +40,15 @@ def choose_tops(fitted: Histogram, apart: Histogram, whole: Histogram, levels: f
         whole: of both.
         levels: steps up to a clipping range.
         bound: of the activation's magnitude; infinite if there is none.
+        headroom: by which clipping ranges are wider than the largest value seen, where levels are ample.
     """
     error = CodingError(apart)
-    costs = [float(error.of(tops, levels).sum()) for tops in _by_rule(fitted, levels, bound)]
+    costs = [float(error.of(tops, levels).sum()) for tops in _by_rule(fitted, levels, bound, headroom)]
     best = int(np.argmin(costs))
-    return next(tops for rule, tops in enumerate(_by_rule(whole, levels, bound)) if rule == best)
+    return next(tops for rule, tops in enumerate(_by_rule(whole, levels, bound, headroom)) if rule == best)
 
 
-def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops]:
+def _by_rule(histogram: Histogram, levels: float, bound: float, headroom: float) -> Iterator[Tops]:
     """The clipping ranges that each rule sets, always in the same order."""
     layer = float(histogram.largest.max())
     layer = bound if bound <= HEADROOM * layer else layer
@@ -54,9 +57,11 @@ def _by_rule(histogram: Histogram, levels: float, bound: float) -> Iterator[Tops
     def bounded(tops: Tops | float) -> Tops:
         return np.minimum(np.where(hardly_seen, np.maximum(tops, layer), tops), bound)
 
-    own = (histogram.largest, mse_top(histogram, levels))
-    yield from (bounded(np.maximum(tops, share * layer)) for share in SHARES for tops in own)
-    yield bounded(float(mse_top(histogram.merged(), levels)[0]))
+    own = [histogram.largest]
+    if headroom == 1:
+        own.append(mse_top(histogram, levels))
+        yield bounded(float(mse_top(histogram.merged(), levels)[0]))
+    yield from (bounded(headroom * np.maximum(tops, share * layer)) for share in SHARES for tops in own)
     yield bounded(HEADROOM * layer)
 
 

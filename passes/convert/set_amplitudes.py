@@ -76,9 +76,10 @@ class SetAmplitudes(BasePass):
         fine = network.coding.uniform_levels * (levels / network.coding.levels)
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
         encoded = name in network.regions.encoded
-        if self.method == "auto" and not encoded and name in calibration.apart and levels < AMPLE_LEVELS:
+        if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            tops = choose_tops(fitted, apart, histogram, fine, bound_of(producer(tensor)))
+            room = 1.0 if levels < AMPLE_LEVELS else HEADROOM
+            tops = choose_tops(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
         else:
             method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method

@@ -43,6 +43,14 @@ def test_channels_that_are_seen_alike_get_tops_of_their_own(rng):
     np.testing.assert_allclose(tops, [1.0, 4.0, 0.25], rtol=0.05)  # a sixteenth of the layer's at least
 
 
+def test_where_levels_abound_a_channel_has_room_above_its_own_values(rng):
+    """One channel is 40 times as large as the others; they need not be as coarse, nor end at what was seen."""
+    sizes = np.array([[40.0], *[[1.0]] * 7])
+    a, b = (_counted(rng.uniform(0, sizes, (8, n))) for n in (4000, 1000))
+    tops = choose_tops(a, b, a.plus(b), 1311.0, math.inf, 1.25)
+    np.testing.assert_allclose(tops, [50.0, *[1.25 * 40 / 16] * 7], rtol=0.01)
+
+
 def test_channels_that_surprise_get_the_largest_of_the_layer(rng):
     """Each channel answers to one sample in two hundred; half of what comes later is larger than anything seen."""
     fitted, apart = (rng.exponential(1.0, (64, n)) * (rng.random((64, n)) < 0.02) for n in (6000, 2000))
