@@ -41,6 +41,7 @@ from csscc.passes.canonical.load import load
 from csscc.passes.canonical.masks_as_sums import MasksAsSums
 from csscc.passes.canonical.merge_attention import MergeAttention
 from csscc.passes.canonical.merge_softmax import MergeSoftmax
+from csscc.passes.canonical.pad_with_zeros import PadWithZeros
 from csscc.passes.canonical.pool_before_concat import PoolBeforeConcat
 from csscc.passes.canonical.recognise_activations import RecogniseActivations
 from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizations
@@ -93,6 +94,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         EinsumToMatMul(),
         BatchFirst(),
         ConstantsOutOfConcat(),
+        PadWithZeros(),
         FreeBatch(),
         FoldConstants(),
         FuseBatchNorm(),

@@ -123,8 +123,9 @@ def _summary(findings: Findings) -> list[str]:
         )
     if e.agreement is not None:
         told.append(f"Both name the same class for {e.agreement:.2f} %.")
+    bursts = ", up to two in each" if findings.facts.coding.sends_bursts else ""
     told.append(
-        f"A neuron sends a value as up to {e.steps} spikes of +1 or -1, {e.spikes_per_neuron:.2f} on average. The "
+        f"A neuron sends a value as spikes in up to {e.steps} steps{bursts}, {e.spikes_per_neuron:.2f} on average. The "
         f"answer is there {e.latency} time steps after the first input spike, and the next input may come after "
         f"{e.interval}."
     )
