@@ -130,7 +130,7 @@ MESSAGES: Messages = {
     " split the model here": lambda p: dense("[n] r = Reshape(h, s)", inputs="float[N,4] x, int64[2] s"),
     "the model cannot be compiled: 1 node(s) stand in the way (opset 20)\n  Pad 'n', input Nx4x4x4: it pads "
     "with a value other than zero; replace it by an operator of the table in docs/operators.md, or split "
-    "the model here": lambda p: image("[n] r = Pad(h, p, one_f)", "int64[8] p = {0,0,1,1,0,0,1,1}, float one_f = {1}"),
+    "the model here": lambda p: image("[n] r = Pad(h, p, one_f)", "int64[8] p = {0,0,1,1,0,0,-1,1}, float one_f = {1}"),
     "the model cannot be compiled: 1 node(s) stand in the way (opset 20)\n  Slice 'n', input Nx4: it cuts "
     "the batch axis; replace it by an operator of the table in docs/operators.md, or split the model here": lambda p:
         dense("[n] r = Slice(h, zero, two, zero)"),
