@@ -203,11 +203,21 @@ def _rewritten(source: str | bytes, options: Any, rewrite: Callable[[onnx.ModelP
         options.optimized_model_filepath = str(path)
         session = ort.InferenceSession(source, options, providers=PROVIDERS)
         model = onnx.load(path)
-    if not rewrite(model):
+    if _has_free_sizes(model) or not rewrite(model):
         return session
     options.optimized_model_filepath = ""
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model.SerializeToString(), options, providers=PROVIDERS)
+
+
+def _has_free_sizes(model: onnx.ModelProto) -> bool:
+    """Whether sizes after the batch are free.
+
+    Loading what its optimiser made, onnxruntime infers wrong sizes after convolutions and pools in blocks whose input
+    has free ones. Then it refuses the model, or gives two tensors of different sizes the same memory.
+    """
+    shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
+    return any(not dim.HasField("dim_value") for shape in shapes for dim in shape[1:])
 
 
 def random_input(kind: str, shape: Sequence[int | str | None], batch: int, rng: np.random.Generator) -> NDArray[Any]:

@@ -186,11 +186,20 @@ def infer_shapes(network: Network) -> None:
             if kind.elem_type:
                 inferred.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             if kind.HasField("shape"):
-                inferred.shape = [
-                    d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim
-                ]
+                inferred.shape = [_size(d) for d in kind.shape.dim]
     for tensor, shape in declared:
         tensor.shape = shape if tensor.shape is None else tensor.shape
+
+
+def _size(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """A size as the graph library has it; one that is not known under a name that inference does not give again.
+
+    onnxruntime infers shapes once more, and takes tensors whose sizes have one name for equally large. onnx's inference
+    may hand on the -1 of a Reshape as a size.
+    """
+    if dimension.HasField("dim_value"):
+        return dimension.dim_value if dimension.dim_value >= 0 else None
+    return dimension.dim_param.replace("unk__", "size_") or None
 
 
 def sized_shapes(network: Network) -> dict[str, Shape]:

@@ -3,9 +3,9 @@
     before:  Pad(x, c)              c a constant other than zero
     after:   Add(Pad(x), k)         k is c where x is padded, and 0 elsewhere
 
-Padding with zeros is linear, and what is added becomes part of a bias. Linear attention, for example, pads its values with
-ones, to sum up its weights. It does not fire along the batch axis, where sizes after the batch are not known, and where a
-Pad cuts off.
+Padding with zeros is linear, and what is added becomes part of a bias. Linear attention, for example, pads its values
+with ones, to sum up its weights. It does not fire along the batch axis, where sizes after the batch are not known, and
+where a Pad cuts off.
 """
 
 from __future__ import annotations

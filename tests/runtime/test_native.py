@@ -418,3 +418,23 @@ def test_a_compilation_is_the_same(kernels: frozenset[str], monkeypatch: pytest.
     by_kernel = csscc.compile(digits_model(), data, T=8)
     monkeypatch.setenv(native.SWITCH, "0")
     assert csscc.compile(digits_model(), data, T=8).file == by_kernel.file
+
+
+FREE_SIZES = """g (float[N,3,H,W] x) => (float[N,4,P,Q] y)
+<float[24,3,3,3] w1, float[24,24,3,3] w2, float[24,24,3,3] w3, float[24,24,1,1] w4, float[24,24,1,1] w5, float[4,24,1,1] v>
+{ a = Conv <strides = [2,2], pads = [1,1,1,1]> (x, w1) r = Relu(a) b = Conv <strides = [2,2], pads = [1,1,1,1]> (r, w2)
+  s = Relu(b) c = Conv <strides = [2,2], pads = [1,1,1,1]> (s, w3) t = Relu(c) d = Conv(t, w4) u = Relu(d)
+  e = Conv(u, w5) q = Relu(e) y = Conv(q, v) }"""  # noqa: E501
+
+
+def test_networks_of_free_sizes_run_as_without_kernels(kernels: frozenset[str]) -> None:
+    """Not in blocks: see `csscc.runtime.session`."""
+    x = np.random.default_rng(0).normal(size=(4, 3, 40, 24)).astype(np.float32)
+    snn = csscc.compile(parse(FREE_SIZES), x, T=8, beta=2, silent=1, check_samples=0)
+    names = {d.dim_param for v in snn.file.graph.value_info for d in v.type.tensor_type.shape.dim}
+    assert not any(name.startswith("unk__") for name in names)  # which onnxruntime would give to others
+    session = open_session(snn.file)
+    assert session.native
+    for size in ((40, 24), (24, 56)):
+        x = np.random.default_rng(1).normal(size=(2, 3, *size)).astype(np.float32)
+        np.testing.assert_array_equal(session.run({"x": x})["y"], Session(snn.file).run({"x": x})["y"])
