@@ -93,11 +93,11 @@ MESSAGES: Messages = {
     "neither linear nor an activation that a neuron can send; replace it by an operator of the table in "
     "docs/operators.md, or split the model here": lambda p: dense("[n] r = Sin(h)"),
     "the model cannot be compiled: 1 node(s) stand in the way (opset 20)\n  Reshape 'n', input "
-    "Nx4xunk__0xunk__1: its parameters are computed from sizes that are free; fix the sizes: --input-shape "
+    "Nx4xsize_0xsize_1: its parameters are computed from sizes that are free; fix the sizes: --input-shape "
     "x:1,3,H,W": lambda p: csscc.compile(parse(FREE)),
     "the model cannot be compiled: 2 node(s) stand in the way (opset 20)\n  Sin 'z', input NxWx4xH: it is "
     "neither linear nor an activation that a neuron can send; replace it by an operator of the table in "
-    "docs/operators.md, or split the model here\n  Reshape 'n', input Nx4xunk__0xunk__1: its parameters are "
+    "docs/operators.md, or split the model here\n  Reshape 'n', input Nx4xsize_0xsize_1: its parameters are "
     "computed from sizes that are free; fix the sizes: --input-shape x:1,3,H,W": lambda p:
         csscc.compile(
             parse(
