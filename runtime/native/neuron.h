@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -21,6 +23,23 @@ inline float add_spike(float sum, float count, float spike) {
 #else
   return sum + count * spike;
 #endif
+}
+
+// The least number that `holds`, as do all above it; infinity if there is none. Halves the numbers 32 times.
+template <class Holds>
+float first(Holds holds) {
+  const auto number = [](std::int64_t place) {  // in order: place 0 is 0, those below it are negative
+    const auto bits = static_cast<std::uint32_t>(place < 0 ? 0x80000000 - place : place);
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  };
+  std::int64_t low = -0x7f800001, high = 0x7f800000;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (holds(number(middle)) ? high : low) = middle;
+  }
+  return number(high);
 }
 
 // A spike of a train: its weight, from which potential on it is sent, and where to.
@@ -47,12 +66,9 @@ struct Spike {
   void burst(float after) {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const float least = highest, most = lowest;
-    highest = least + after;
-    while (highest - after >= least) highest = std::nextafter(highest, -infinity);
-    while (highest - after < least) highest = std::nextafter(highest, infinity);
-    lowest = most + after;
-    while (lowest - after <= most) lowest = std::nextafter(lowest, infinity);
-    while (lowest - after > most) lowest = std::nextafter(lowest, -infinity);
+    const auto above_most = [=](float x) { return x - after > most; };
+    highest = first([=](float x) { return x - after >= least; });
+    lowest = above_most(infinity) ? std::nextafter(first(above_most), -infinity) : infinity;
     above = 2.0f;
     between = 1.0f;
     below = 0.0f;

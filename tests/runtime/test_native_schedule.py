@@ -374,3 +374,13 @@ def test_a_node_without_a_valid_coding_is_refused(change: Mapping[str, Any], mes
     feeds = {"z": np.zeros((3, 4), F32), "b": np.zeros((), F32), "theta": np.ones((), F32)}
     with pytest.raises(Exception, match=message):
         run("TSARelu", feeds, ["s"], {name: value for name, value in attributes.items() if value is not None})
+
+
+def test_a_threshold_as_large_as_what_is_left_ends_soon() -> None:
+    """Between 0 and the least difference lie a thousand million numbers, which no kernel should walk through."""
+    threshold = float(np.nextafter(F32(1), F32(0)))
+    attributes = {"weights": [1.0], "thresholds": [threshold], "burst": 1}
+    x = np.array([[-1.0, 0.0, 0.5, 1.0, 1.9, 2.0, 3.0]], F32)
+    feeds = {"z": np.zeros_like(x), "b": x, "theta": np.array(F32(1))}
+    (train,) = run("TSALinear", feeds, ["s"], attributes)
+    np.testing.assert_array_equal(train, [[0, 0, 1, 1, 1, 2, 2]])  # 0 - 1 is below minus the threshold
