@@ -25,6 +25,7 @@ from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.report.findings import Findings, gather
 from csscc.report.page import page
+from csscc.report.picture import time_ticks
 from tests.helpers import parse, run
 
 FIRST, T = 36, 3
@@ -200,6 +201,33 @@ def test_pictures_hold_what_was_measured(text: str, findings: Findings) -> None:
     assert drawn["confusion"]["variants"]["SNN"]["traces"][0]["z"] == findings.confusion.snn.tolist()
     totals = np.array([bar["y"] for bar in drawn["energy"]["variants"]["spike"]["traces"]]).sum(axis=0)
     assert totals == pytest.approx([e.total / 1e6 for e in findings.evaluation.energy.per_spike], rel=1e-3)
+
+
+def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> None:
+    """Three steps with one that is silent: neurons send bursts, and the input is sent as two trains."""
+    assert {layer.spikes.max() for layer in findings.trains} == {1, 2}
+    drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["raster"]
+    assert [trace["name"] for trace in drawn["figure"]["data"]] == ["spike of +1", "burst of 2 spikes", "spike of -1"]
+    assert "a star stands for a burst of two spikes" in drawn["caption"]
+    for i, layer in enumerate(findings.trains):
+        assert layer.bursts == (layer.kind != "encoder")
+        shown = drawn["variants"][f"{i}|0"]
+        again = np.zeros_like(layer.spikes[0])
+        for number, trace in zip((1, 2, -1), shown["traces"], strict=True):
+            again[np.array(trace["y"], int) - 1, np.array(trace["x"], int) - layer.depth - 1] = number
+        assert again.tolist() == layer.spikes[0].tolist()
+        assert f"{again.clip(0).sum()} positive" in shown["note"]
+        assert f"and {-again.clip(None, 0).sum()} negative" in shown["note"]
+        assert shown["axes"]["xaxis"]["range"] == [layer.depth + 0.5, layer.depth + T + 0.5]
+        assert ("2 trains send one value" in shown["note"]) == (layer.kind == "encoder")
+    options = re.findall(r"<option[^>]*>([^<]*)</option>", text)
+    assert f"1: {findings.trains[0].name} (encoder, 2 trains)" in options
+    assert f"2: {findings.trains[1].name} (Relu, bursts)" in options
+
+
+@pytest.mark.parametrize(("steps", "space"), [(1, 1), (4, 1), (12, 1), (13, 2), (25, 5), (64, 10), (128, 20)])
+def test_time_has_ticks_at_whole_steps(steps: int, space: int) -> None:
+    assert time_ticks(steps) == space
 
 
 NAMED = """g (float[N,3] x) => (float[N,2] y) <float[3,4] w1, float[4,2] w2>

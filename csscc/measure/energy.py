@@ -17,8 +17,9 @@ from csscc.measure.work import NeuronWork, SynapseWork
 ASSUMPTIONS = (
     "Integers: weights and activations of 8 bits, sums and membrane potentials of 32 bits. csscc writes float32; "
     "whether the spiking network keeps its accuracy with weights of 8 bits is not measured here.",
-    "A spike of 1 or -1 adds or subtracts a weight. The weight of a spike is multiplied in the membrane, once a neuron "
-    "and step: one multiplication in float32; in integers a shift, an addition or both where beta is 1.5, 2, 2.5 or 3.",
+    "A spike of 1 or -1 adds or subtracts a weight; a burst of two spikes counts as two. The weight of a spike is "
+    "multiplied in the membrane, once a neuron and step: one multiplication in float32; in integers a shift, an "
+    "addition or both where beta is 1.5, 2, 2.5 or 3.",
     "At each of T steps a neuron adds its current, compares (its activation), subtracts what was sent, compares with "
     "the threshold and adds the spike. A comparison costs an addition. An activation that needs more than comparisons "
     "is computed anew at each step.",
@@ -131,13 +132,15 @@ def _sentences(made: EnergyEstimate, coding: Coding) -> tuple[str, ...]:
 
 
 def _synapses(made: EnergyEstimate) -> str:
+    cost = {e.design: e.synapses for e in made.per_step}
     verdicts = (
-        f"up to {limit:.2f} in {name}, so that the SNN {'wins' if made.spikes_per_synapse < limit else 'loses'} there"
-        for limit, name in zip(made.break_even, ("float32", "integers"), strict=True)
+        f"{'less' if cost[f'SNN {kind}'] < cost[f'ANN {kind}'] else 'no less'} in {kind}, where a multiply-accumulate "
+        f"costs as much as {limit:.2f} additions"
+        for limit, kind in zip(made.break_even, ("float32", "int8"), strict=True)
     )
     return (
-        f"A synapse carries {made.spikes_per_synapse:.2f} spikes in place of one multiply-accumulate. Their additions "
-        f"cost less {', and '.join(verdicts)}, memory aside."
+        f"A synapse carries {made.spikes_per_synapse:.2f} spikes in place of one multiply-accumulate. Memory aside, "
+        f"synapses cost {', and '.join(verdicts)}."
     )
 
 
@@ -147,11 +150,11 @@ def _totals(made: EnergyEstimate) -> str:
     for designs, when in ((made.per_step, "once a step"), (made.per_spike, "for each spike")):
         total = {e.design: e.total for e in designs}
         ratios = (
-            f"{total[f'SNN {kind}'] / max(total[f'ANN {kind}'], 1e-30):.2f} times the ANN's in {kind}"
+            f"{total[f'SNN {kind}'] / max(total[f'ANN {kind}'], 1e-30):.2f} times the energy of the ANN in {kind}"
             for kind in ("float32", "int8")
         )
         parts.append(f"{' and '.join(ratios)} where weights are read {when}")
-    return f"With neurons and memory, the SNN takes {', '.join(parts)}."
+    return f"With neurons and memory, the SNN takes {'; '.join(parts)}."
 
 
 def against_ann(work: SynapseWork, multiply: float, add: float) -> float:

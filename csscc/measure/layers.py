@@ -80,7 +80,7 @@ class LayerDiagnosis:
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer of both networks: tensors by name, and what decodes its spikes."""
+    """A layer of both networks: tensors by name, what decodes its spikes, and how many trains send one value."""
 
     name: str
     kind: str
@@ -89,6 +89,7 @@ class Pair:
     activation: str
     spikes: str
     residual: str | None
+    trains: int = 1
 
     @property
     def signed(self) -> bool:
@@ -130,9 +131,8 @@ def layers_of_both(snn: onnx.ModelProto, ann: onnx.ModelProto, outputs: Sequence
         theta = numpy_helper.to_array(constants[view.theta])
         activation = node.input[0] if twin is None else twin.output[0]
         residual = residuals.get(node.name)
-        pairs.append(
-            Pair(node.name, kind, view.schedule, theta.astype(np.float64), activation, node.output[0], residual)
-        )
+        theta = theta.astype(np.float64)
+        pairs.append(Pair(node.name, kind, view.schedule, theta, activation, node.output[0], residual, view.trains))
     return pairs
 
 

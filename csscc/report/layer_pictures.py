@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from csscc.measure.causes import parts_of
 from csscc.measure.layers import Cause, LayerDiagnosis
 from csscc.report.findings import Findings
-from csscc.report.picture import DASHED, DOTTED, SOLID, Picture, figure, line, plain, short, shorts, variant
+from csscc.report.picture import DASHED, DOTTED, SOLID, Picture, figure, line, plain, short, shorts, time_ticks, variant
 from csscc.report.trains import EDGES
 
 CAUSES: tuple[tuple[Cause, str, str], ...] = (
@@ -28,9 +28,10 @@ def _axis(findings: Findings) -> tuple[list[int], list[str]]:
     return list(range(1, len(layers) + 1)), [plain(f"{layer.name} ({layer.kind})") for layer in layers]
 
 
-def _ticks(numbers: list[int]) -> dict[str, int]:
+def _ticks(numbers: list[int]) -> dict[str, Any]:
     """An axis of layers has ticks at whole numbers, at most `TICKS` of them."""
-    return {"xaxis_tick0": 1, "xaxis_dtick": math.ceil(len(numbers) / TICKS)}
+    space = math.ceil(len(numbers) / TICKS)
+    return {"xaxis_tick0": 1, "xaxis_dtick": space, "xaxis_range": [0.5, len(numbers) + 0.5]}
 
 
 def errors(findings: Findings) -> Iterator[Picture]:
@@ -153,6 +154,7 @@ def wave(findings: Findings) -> Iterator[Picture]:
         by_step = zip(layer.positive_by_step, layer.negative_by_step, strict=True)
         rows.append([*[None] * trains.depth, *(short(p + n) for p, n in by_step)])
     last = max(map(len, rows), default=0)
+    bursts = "; a burst counts as two" if any(layer.bursts for layer in findings.trains) else ""
     heat = go.Heatmap(
         x=list(range(1, last + 1)),
         y=numbers,
@@ -166,8 +168,16 @@ def wave(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "wave",
         "Spikes of all layers over time",
-        "All layers work at once, each a few steps later than the one before. Spikes per neuron, of both signs.",
-        figure([heat], "time step", "layer", min(900, 180 + 18 * len(rows)), yaxis_autorange="reversed"),
+        "All layers work at once, each a few steps later than the one before. "
+        f"Spikes per neuron, of both signs{bursts}.",
+        figure(
+            [heat],
+            "time step",
+            "layer",
+            min(900, 180 + 18 * len(rows)),
+            xaxis_dtick=time_ticks(last),
+            yaxis_autorange="reversed",
+        ),
     )
 
 
@@ -186,7 +196,14 @@ def signed(findings: Findings) -> Iterator[Picture]:
         "signed",
         "Positive and negative spikes over time",
         "Upwards positive, downwards negative spikes of one layer, per neuron.",
-        figure(bars, "time step", "spikes per neuron", 320, barmode="relative"),
+        figure(
+            bars,
+            "time step",
+            "spikes per neuron",
+            320,
+            barmode="relative",
+            xaxis_dtick=time_ticks(findings.facts.coding.T),
+        ),
         ("layer",),
         variants,
     )

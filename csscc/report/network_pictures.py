@@ -9,7 +9,20 @@ import plotly.graph_objects as go
 
 from csscc.measure.energy import against_ann
 from csscc.report.findings import Findings
-from csscc.report.picture import DASHED, DOTTED, HEIGHT, SOLID, Picture, figure, line, plain, short, shorts, variant
+from csscc.report.picture import (
+    DASHED,
+    DOTTED,
+    HEIGHT,
+    SOLID,
+    Picture,
+    figure,
+    line,
+    plain,
+    short,
+    shorts,
+    time_ticks,
+    variant,
+)
 
 MOST_CLASSES = 64  # that a confusion matrix is drawn for
 RATIOS = [factor * 10.0**power for power in range(-4, 3) for factor in (1, 2, 5)]  # at which ticks stand
@@ -35,7 +48,13 @@ def reading(findings: Findings) -> Iterator[Picture]:
         "If the output is read early",
         "What the readout has added up by then, with what has arrived. "
         f"The last point, at time step {steps[-1]}, is the answer itself.",
-        figure(traces, "time step at which the output is read", unit, yaxis_type=scale),
+        figure(
+            traces,
+            "time step at which the output is read",
+            unit,
+            yaxis_type=scale,
+            xaxis_dtick=time_ticks(len(steps)),
+        ),
     )
 
 

@@ -123,7 +123,7 @@ def _summary(findings: Findings) -> list[str]:
         )
     if e.agreement is not None:
         told.append(f"Both name the same class for {e.agreement:.2f} %.")
-    bursts = ", up to two in each" if findings.facts.coding.sends_bursts else ""
+    bursts = ", up to two in each" if any(layer.bursts for layer in findings.trains) else ""
     told.append(
         f"A neuron sends a value as spikes in up to {e.steps} steps{bursts}, {e.spikes_per_neuron:.2f} on average. The "
         f"answer is there {e.latency} time steps after the first input spike, and the next input may come after "
@@ -151,7 +151,7 @@ def _choices(findings: Findings) -> dict[str, list[tuple[str, str]]]:
     trains = findings.trains
     rows = max((len(layer.neurons) for layer in trains), default=0)
     return {
-        "layer": [(str(i), f"{i + 1}: {layer.name} ({layer.kind})") for i, layer in enumerate(trains)],
+        "layer": [(str(i), f"{i + 1}: {layer.title}") for i, layer in enumerate(trains)],
         "sample": [(str(j), sample.title) for j, sample in enumerate(findings.samples)],
         "neuron": [(str(k), f"row {k + 1}") for k in range(rows)],
         "network": [("SNN", "SNN"), ("ANN", "ANN")],

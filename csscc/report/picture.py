@@ -12,7 +12,12 @@ import plotly.graph_objects as go
 
 HEIGHT = 380  # pixels
 SOLID, DASHED, DOTTED = "solid", "dash", "dot"
-UP, DOWN = {"symbol": "triangle-up", "size": 9}, {"symbol": "triangle-down-open", "size": 9}  # signs of spikes
+MARKS: tuple[tuple[int, str, Mapping[str, Any]], ...] = (  # spikes at one step, their name, and how they are drawn
+    (1, "spike of +1", {"symbol": "triangle-up", "size": 9}),
+    (2, "burst of 2 spikes", {"symbol": "hexagram", "size": 12}),
+    (-1, "spike of -1", {"symbol": "triangle-down-open", "size": 9}),
+)
+TIMES = 12  # of an axis of time steps, at most
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Picture:
         caption: what it shows and how to read it.
         figure: data and layout, as plotly's script takes them.
         choosers: what a reader may choose, in the order in which it stands in the keys of `variants`.
-        variants: by choice, with ``|`` between, what to write into each trace, and a note below the picture.
+        variants: by choice, with ``|`` between, what to write into each trace and axis, and a note below the picture.
         click: the chooser that a click on a point sets to the point's customdata.
     """
 
@@ -38,9 +43,15 @@ class Picture:
     click: str = ""
 
 
-def variant(*traces: Mapping[str, Any], note: str) -> dict[str, Any]:
-    """What a choice writes into the traces of a picture, and below it."""
-    return {"traces": list(traces), "note": note}
+def variant(*traces: Mapping[str, Any], note: str, axes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a choice writes into the traces of a picture, into its axes, and below it."""
+    return {"traces": list(traces), "note": note, "axes": axes or {}}
+
+
+def time_ticks(steps: int) -> int:
+    """How many time steps lie between two ticks of an axis of so many: 1, 2 or 5 times a power of ten."""
+    spaces = (factor * 10**power for power in range(9) for factor in (1, 2, 5))
+    return next(space for space in spaces if space * TIMES >= steps)
 
 
 def figure(traces: Sequence[Any], x: str, y: str, height: int = HEIGHT, **layout: Any) -> dict[str, Any]:

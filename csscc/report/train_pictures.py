@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from csscc.report.findings import Findings
-from csscc.report.picture import DASHED, DOWN, UP, Picture, figure, short, shorts, variant
+from csscc.report.picture import DASHED, MARKS, Picture, figure, short, shorts, time_ticks, variant
 from csscc.report.trains import LayerTrains
 
 PIXELS = 64  # of a sample, in height and width
@@ -55,26 +55,30 @@ def raster(findings: Findings) -> Iterator[Picture]:
     }  # fmt: skip
     hover = "time step %{x}, row %{y}<extra></extra>"
     marks = [
-        go.Scatter(mode="markers", name=name, marker=mark, hovertemplate=hover)
-        for name, mark in (("spike of +1", UP), ("spike of -1", DOWN))
+        go.Scatter(mode="markers", name=name, marker=mark, hovertemplate=name + ", " + hover) for _, name, mark in MARKS
     ]
+    bursts = ", a star stands for a burst of two spikes" if any(layer.bursts for layer in findings.trains) else ""
     yield Picture(
         "raster",
         "Spikes of single neurons",
-        "A row is a neuron. Filled triangles upwards are positive spikes, open ones downwards negative. Half of the "
-        "neurons are those that send most for the first sample, the others are drawn. A click on a spike shows its "
-        "neuron below.",
-        figure(marks, "time step", "row", 420, yaxis_autorange="reversed"),
+        f"A row is a neuron. Filled triangles upwards are positive spikes, open ones downwards negative{bursts}. "
+        "Half of the neurons are those that send most for the first sample, the others are drawn. A click on a spike "
+        "shows its neuron below.",
+        figure(marks, "time step", "row", 420, xaxis_dtick=_ticks(findings), showlegend=True),
         ("layer", "sample"),
         variants,
         click="neuron",
     )
 
 
+def _ticks(findings: Findings) -> int:
+    return time_ticks(findings.facts.coding.T)
+
+
 def _spikes(layer: LayerTrains, sample: int) -> dict[str, Any]:
-    traces = []
-    for sign in (1, -1):
-        rows, steps = (np.sign(layer.spikes[sample]) == sign).nonzero()
+    traces, spikes = [], layer.spikes[sample]
+    for number, _, _ in MARKS:
+        rows, steps = (spikes == number).nonzero()
         traces.append(
             {
                 "x": (layer.depth + 1 + steps).tolist(),
@@ -82,8 +86,23 @@ def _spikes(layer: LayerTrains, sample: int) -> dict[str, Any]:
                 "customdata": rows.tolist(),
             }
         )
-    up, down = (len(t["x"]) for t in traces)
-    return variant(*traces, note=f"{len(layer.neurons)} neurons: {up} positive and {down} negative spikes.")
+    up, down = (int(abs(spikes[spikes * sign > 0]).sum()) for sign in (1, -1))
+    two = f", {np.count_nonzero(spikes == 2)} times two at once," if layer.bursts else ""
+    steps, neurons = spikes.shape[1], len(layer.neurons)
+    return variant(
+        *traces,
+        note=f"{neurons} neurons: {up} positive{two} and {down} negative spikes.{_digits(layer)}",
+        axes={
+            "xaxis": {"range": [layer.depth + 0.5, layer.depth + steps + 0.5]},
+            "yaxis": {"range": [neurons + 0.5, 0.5]},
+        },
+    )
+
+
+def _digits(layer: LayerTrains) -> str:
+    """Which trains are which, where several send one value."""
+    several = f" {layer.trains} trains send one value: the first channels its high digits, the last its low ones."
+    return several if layer.trains > 1 else ""
 
 
 def value(findings: Findings) -> Iterator[Picture]:
@@ -97,14 +116,13 @@ def value(findings: Findings) -> Iterator[Picture]:
     traces = [
         go.Scatter(mode="lines", name="sent so far", line={"shape": "hv"}),
         go.Scatter(mode="lines", name="ANN's activation", line={"dash": DASHED}),
-        go.Scatter(mode="markers", name="spike of +1", marker=UP),
-        go.Scatter(mode="markers", name="spike of -1", marker=DOWN),
+        *(go.Scatter(mode="markers", name=name, marker=mark) for _, name, mark in MARKS),
     ]
     yield Picture(
         "value",
         "The value that one neuron's spikes build up",
         "Each spike adds its weight, theta * q[t], or takes it away.",
-        figure(traces, "time step", "value", 340),
+        figure(traces, "time step", "value", 340, xaxis_dtick=_ticks(findings)),
         ("layer", "sample", "neuron"),
         variants,
     )
@@ -114,11 +132,12 @@ def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
     values, wanted = layer.values[sample, neuron], float(layer.activations[sample, neuron])
     sent, activation = shorts(values), short(wanted)
     spikes, first, last = layer.spikes[sample, neuron], layer.depth, layer.depth + len(sent)
-    marks = [np.flatnonzero(np.sign(spikes) == sign).tolist() for sign in (1, -1)]
+    marks = [np.flatnonzero(spikes == number).tolist() for number, _, _ in MARKS]
     place = ", ".join(map(str, layer.neurons[neuron]))
+    aim = "its digits are" if layer.trains > 1 else "the ANN's activation is"
     return variant(
         {"x": list(range(first, last + 1)), "y": [0.0, *sent]},
         {"x": [first, last], "y": [activation, activation]},
         *({"x": [first + t + 1 for t in steps], "y": [sent[t] for t in steps]} for steps in marks),
-        note=f"Neuron ({place}) sends {values[-1]:.5g}; the ANN's activation is {wanted:.5g}.",
+        note=f"Neuron ({place}) sends {values[-1]:.5g}; {aim} {wanted:.5g}.{_digits(layer)}",
     )

@@ -34,6 +34,8 @@ class LayerTrains:
         activations: ``[samples, K]``, the ANN's.
         ann, snn: activations of neurons drawn from all samples, and the values that the SNN sent for them.
         residuals: how many residuals of all neurons and samples lie between `EDGES`; None for encoders.
+        bursts: whether up to two spikes are sent at a step, none of them negative.
+        trains: how many trains, along the channels from high digits to low ones, send one value.
     """
 
     name: str
@@ -46,6 +48,14 @@ class LayerTrains:
     ann: NDArray[np.float64]
     snn: NDArray[np.float64]
     residuals: NDArray[np.int64] | None
+    bursts: bool
+    trains: int
+
+    @property
+    def title(self) -> str:
+        """Its name, and what it sends."""
+        trains = f", {self.trains} trains" if self.trains > 1 else ""
+        return f"{self.name} ({self.kind}{', bursts' if self.bursts else ''}{trains})"
 
 
 def trains_of(both: BothNetworks, samples: Sequence[Sample]) -> tuple[LayerTrains, ...]:
@@ -81,10 +91,10 @@ class _Layer:
         self._shape, a = a.shape[1:], a[0].ravel()
         if self._shown is None:
             self._shown = self._choose(np.abs(spikes).sum(axis=0))
-        said = theta * np.cumsum(spikes * np.array(pair.schedule.weights)[:, None], axis=0)
+        sent = theta * np.cumsum(spikes * np.array(pair.schedule.weights)[:, None], axis=0)
         drawn = self._rng.choice(a.size, min(self._points, a.size), replace=False)
         shown = self._shown
-        self._parts.append((spikes[:, shown].T, said[:, shown].T, a[shown], a[drawn], said[-1, drawn]))
+        self._parts.append((spikes[:, shown].T, sent[:, shown].T, a[shown], a[drawn], sent[-1, drawn]))
         if pair.residual and self._residuals is not None:
             u = np.clip(got[pair.residual][:1].ravel(), EDGES[0], EDGES[-1])
             self._residuals += np.histogram(u, EDGES)[0]
@@ -111,4 +121,6 @@ class _Layer:
             ann=np.concatenate(ann),
             snn=np.concatenate(snn),
             residuals=self._residuals,
+            bursts=self._pair.schedule.burst,
+            trains=self._pair.trains,
         )

@@ -26,6 +26,7 @@
     const variant = picture.variants[keys.join("|")] ?? picture.variants[[...keys.slice(0, -1), "0"].join("|")];
     if (picture.choosers.length) {
       (variant?.traces ?? []).forEach((values, i) => Object.assign(data[i], values));
+      for (const [name, values] of Object.entries(variant?.axes ?? {})) layout[name] = { ...layout[name], ...values };
       document.getElementById(`note-${picture.name}`).textContent = variant?.note ?? "Nothing to show for this choice.";
     }
     await Plotly.react(place, data, { ...layout, template: templates[look] }, config);
