@@ -233,12 +233,12 @@ def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_p
     broken = tmp_path / "broken.onnx"
     given = ("--calibration", calibration, "--silent", 0, "--method", "mse", "--no-adjust", "-q")
     assert run("compile", digits_model(), *given, "-o", broken)[0] == 0
-    code, out, _ = run("diagnose", digits_model(), broken, "--data", digits_data(), "--limit", 16)
+    code, out, _ = run("diagnose", digits_model(), broken, "--data", digits_data(), "--samples", 16)
     assert code == 0
     told = " ".join(out.split())
     assert "The first layer that goes wrong is '/1/Relu'" in told
     assert "--silent 1" in told
-    code, out, _ = run("diagnose", digits_model(), snn, "--data", digits_data(), "--limit", 16, "--json")
+    code, out, _ = run("diagnose", digits_model(), snn, "--data", digits_data(), "--samples", 16, "--json")
     result = json.loads(out)
     assert code == 0
     assert (result["first"], result["samples"]) == (None, 16)

@@ -282,5 +282,5 @@ def _difference(comparison: Comparison) -> str:
     if not math.isfinite(error):
         return f"cannot be compared, NaN or infinite values in {which}"
     if name in comparison.labelling:
-        return f"in {100 * error:.2g} % of the labels of {which} ({comparison.samples} of these samples)"
-    return f"by {100 * error:.2g} % in {which} (RMS, {comparison.samples} of these samples)"
+        return f"in {100 * error:.2g} % of the labels of {which} ({comparison.compared})"
+    return f"by {100 * error:.2g} % in {which} (RMS, {comparison.compared})"

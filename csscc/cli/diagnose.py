@@ -32,7 +32,9 @@ BARS = " ▁▂▃▄▅▆▇█"
     "--data", required=True, type=click.Path(), metavar="DATA",
     help="Samples: .npy, .npz, a folder of images, file.py:function.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), default=64, show_default=True, help="Use at most so many samples.")
+@click.option(
+    "--samples", "limit", type=click.IntRange(min=1), default=64, show_default=True, help="Use at most so many."
+)
 @image_options
 @json_option
 @quiet_option

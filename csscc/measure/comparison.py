@@ -41,6 +41,7 @@ class Comparison:
         left_out: outputs that were not compared, since they are no arrays.
         labelling: outputs that are labels.
         faults: why an output could not be compared, one text for each.
+        synthetic: whether the samples were synthetic inputs, for want of data.
     """
 
     samples: int = 0
@@ -48,6 +49,12 @@ class Comparison:
     left_out: tuple[str, ...] = ()
     labelling: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    synthetic: bool = False
+
+    @property
+    def compared(self) -> str:
+        """On what: the number of samples, and which they are."""
+        return f"{self.samples} {'synthetic inputs' if self.synthetic else 'calibration samples'}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -57,10 +64,9 @@ class Comparison:
         return (*unknown, *self.faults, *(self._far(name, error) for name, error in far.items()))
 
     def _far(self, name: str, error: float) -> str:
-        samples = f"{self.samples} of the samples that calibrated it"
-        how = f"by {100 * error:.3g} % (RMS, {samples})"
+        how = f"by {100 * error:.3g} % (RMS, {self.compared})"
         if name in self.labelling:
-            how = f"in {100 * error:.3g} % of its labels ({samples})"
+            how = f"in {100 * error:.3g} % of its labels ({self.compared})"
         advice = "More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
         return f"output '{name}' differs from the ANN's {how}. {advice}"
 
@@ -85,12 +91,18 @@ def compare(
     at_once = max(plain.fixed_batch or 1, spiking.fixed_batch or 1)
     T, shapes = network.coding.T, sized_shapes(replace(network, graph=network.ann or network.graph))
     number = max(at_once, affordable_samples(network.ann, T, samples, BUDGET, fewest=1, shapes=shapes))
-    compared = Agreement(counts=counting_outputs(snn))
+    agreement = Agreement(counts=counting_outputs(snn))
     for feeds in source.first(number).batches(at_once):
         if len(next(iter(feeds.values()))) == at_once:
-            compared.add(plain.run(feeds), spiking.run(feeds), at_once)
-    left_out = tuple(sorted(compared.left_out))
-    return Comparison(compared.samples, compared.output_error, left_out, compared.labelling, compared.faults)
+            agreement.add(plain.run(feeds), spiking.run(feeds), at_once)
+    return Comparison(
+        agreement.samples,
+        agreement.output_error,
+        tuple(sorted(agreement.left_out)),
+        agreement.labelling,
+        agreement.faults,
+        source.synthetic,
+    )
 
 
 def source_session(model: str | Path | onnx.ModelProto) -> Session:

@@ -50,7 +50,7 @@ def variant(*traces: Mapping[str, Any], note: str, axes: Mapping[str, Any] | Non
 
 def time_ticks(steps: int) -> int:
     """How many time steps lie between two ticks of an axis of so many: 1, 2 or 5 times a power of ten."""
-    spaces = (factor * 10**power for power in range(9) for factor in (1, 2, 5))
+    spaces = (factor * int(10**power) for power in range(9) for factor in (1, 2, 5))
     return next(space for space in spaces if space * TIMES >= steps)
 
 

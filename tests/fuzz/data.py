@@ -165,7 +165,7 @@ def of_data(rng: random.Random) -> Case:
     Path("m.onnx").write_bytes(g.classifier)
     Path("s.onnx").write_bytes(g.spiking["unrolled"])
     data = rng.choices((_npy, _huge, _npz, _archive, _images, _function, _no_file), (3, 1, 4, 1, 3, 4, 1))[0](rng)
-    few = ("--limit", str(rng.choice((1, 3, 100)))) if rng.random() < 0.5 else ()
+    few = ("--samples", str(rng.choice((1, 3, 100)))) if rng.random() < 0.5 else ()
     commands = (
         ("evaluate", "m.onnx", "s.onnx", "--data", data, "-q", *few),
         ("compile", "m.onnx", "--calibration", data, "--T", "3", "-q", "-o", "out.onnx"),
