@@ -247,6 +247,18 @@ def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_p
     assert "not a spiking network" in err
 
 
+def test_inspect_states_bursts_and_trains(run: Run, tmp_path: Path) -> None:
+    snn = tmp_path / "few.onnx"
+    csscc.compile(digits_model(), calibration=np.load(digits_data())["x_calib"][:16], T=3, beta=2).save(snn)
+    code, out, _ = run("inspect", snn)
+    assert code == 0
+    assert "Relu, bursts" in out
+    assert out.splitlines()[-3:-1] == [
+        "bursts, in 8 layer(s): up to 2 spikes a step, none negative",
+        "the input is sent as 2 trains, its high digits and its low ones",
+    ]
+
+
 def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(UNKNOWN_LAYERS), model)

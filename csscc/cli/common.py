@@ -205,7 +205,7 @@ def passes_of(passes: float, steps: int) -> str:
 def steps_text(silent: tuple[int, ...]) -> str:
     """Silent steps of layers, as tables show them."""
     low, high = min(silent, default=0), max(silent, default=0)
-    return f"{low} silent step(s)" if low == high else f"{low} to {high} silent steps"
+    return f"{low} silent step{'s' if low != 1 else ''}" if low == high else f"{low} to {high} silent steps"
 
 
 def warn(text: str) -> None:

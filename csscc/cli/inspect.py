@@ -79,7 +79,7 @@ def _show_ann(
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
             f"{result.state_bytes / 1e6:.2f} MB of state a {sample}",
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
-            f"{chosen.silent} silent step(s) a layer",
+            f"{steps_text((chosen.silent,))} a layer",
             _costs(result.interval, result.passes or 0.0, chosen.T),
             f"batch size: {'any' if result.batch else 'as exported'}",
         )
@@ -105,16 +105,20 @@ def _show_snn(model: str, as_json: bool) -> None:
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
         top = f"{layer.top:.4g}" if layer.top else ""
-        rows.add_row(layer.name, layer.kind, f"{layer.neurons:,}", str(layer.depth), theta, top)
+        sends = f"{layer.kind}, bursts" if layer.name in snn.bursts else layer.kind
+        rows.add_row(layer.name, sends, f"{layer.neurons:,}", str(layer.depth), theta, top)
     source = snn.facts.source
-    left = f"\nleft analog, with values in place of spikes: {', '.join(snn.analog)}" if snn.analog else ""
-    left += f"\nsend bursts, up to 2 spikes a step, none negative: {', '.join(snn.bursts)}" if snn.bursts else ""
-    left += f"\nthe input is sent as {snn.trains} trains, its high digits and its low ones" if snn.trains > 1 else ""
+    more = [f"left analog, with values in place of spikes: {', '.join(snn.analog)}"] if snn.analog else []
+    if snn.bursts:
+        more.append(f"bursts, in {len(snn.bursts)} layer(s): up to 2 spikes a step, none negative")
+    if snn.trains > 1:
+        more.append(f"the input is sent as {snn.trains} trains, its high digits and its low ones")
     steps = f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps"
     console().print(
         f"{model}: a spiking network, {steps}",
         rows,
-        _costs(costs.interval, costs.passes, coding.T) + left,
+        _costs(costs.interval, costs.passes, coding.T),
+        *more,
         f"made by csscc {snn.facts.version} from {source.get('name')} (sha256 {source.get('sha256', '')[:16]}), "
         f"calibrated with {snn.facts.calibration}",
     )

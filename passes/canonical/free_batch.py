@@ -66,8 +66,8 @@ class FreeBatch(BasePass):
                 network.batch = BATCH
                 return 1
             reason = "results of a larger batch differ"
-        except (CssccError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except (CssccError, RuntimeError):
+            reason = "a batch of another size does not run"
         for tensor in graph.inputs:
             tensor.shape = [size, *shape_of(tensor)[1:]]
         learn_shapes(network)

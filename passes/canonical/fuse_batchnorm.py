@@ -126,7 +126,7 @@ def _fuse_after(graph: gs.Graph, node: gs.Node, scale: Factor, shift: Factor) ->
     output = node.outputs[0]
     reader = only_reader(graph, output)
     if reader is None or not is_weighted(reader):
-        return "not only a weighted operator reads its output"
+        return "something else than one weighted operator reads its output"
     rule = LINEAR[reader.op]
     assert isinstance(rule, WeightedOp)
     rank = rank_of(node.inputs[0])

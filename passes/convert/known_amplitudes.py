@@ -76,8 +76,12 @@ class SettleCoding(BasePass):
         network.coding = coding = settled(known, self.stated, grids)
         span = max(grid.span for grid in grids.values())
         exact = coding.beta in EXACT_BETAS and coding.levels >= span and coding.silent >= coding.T - 1
-        text = f"at T={coding.T}, beta={coding.beta:g} and {coding.silent} silent step(s) a layer, spikes say "
-        text += f"activations of {max(grid.bits for grid in grids.values())} bits "
-        text += "exactly: amplitudes are their scales" if exact else "not exactly"
-        network.report(self.name, "quantised network", text, once=True)
+        bits = max(grid.bits for grid in grids.values())
+        network.report(
+            self.name,
+            "quantised network",
+            f"at T={coding.T}, beta={coding.beta:g} and {coding.silent} silent step(s) a layer, spikes send "
+            f"activations of {bits} bits {'exactly: amplitudes are their scales' if exact else 'not exactly'}",
+            once=True,
+        )
         return int(coding != known)

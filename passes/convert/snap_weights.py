@@ -40,10 +40,7 @@ from csscc.passes.linear.parts import BURSTS, SPIKES, Parts, passed_on
 from csscc.passes.linear.weighted import WeightedOp
 
 MANTISSA_BITS = 23
-LEFT = (
-    "sums in front of it cannot be made exact, because of an operator {op} there: between runtimes a spike may differ "
-    "now and then, and its silent steps are not merged"
-)
+LEFT = "between runtimes a spike may differ now and then, and its silent steps are not merged"
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,8 @@ class SnapWeights(BasePass):
                     currents.append((current, _terms(current)))
                 except _InexactError as error:
                     inexact = error
-                    network.report(self.name, node.name, LEFT.format(op=error.op))
+                    text = f"sums in front of it cannot be made exact, because of an operator {error.op} there"
+                    network.report(self.name, node.name, f"{text}: {LEFT}")
             terms = [found for _, found in currents]
             head = view.schedule.head((1.0,)) if inexact else _mergeable(view.schedule, terms)
             set_schedule(node, replace(view.schedule, merged=head.weights))

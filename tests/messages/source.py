@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -72,18 +73,48 @@ def of_source(source: str, name: str) -> Iterator[Template]:
                     yield Template(f"{name}:{call.lineno}", text.removeprefix("Error: "))
 
 
+@cache
+def notes() -> list[Template]:
+    """All notes of passes in the source."""
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [note for path in files for note in notes_of_source(path.read_text(), str(path.relative_to(ROOT)))]
+
+
+def notes_of_source(source: str, name: str) -> Iterator[Template]:
+    """Notes of a module, ``network.report(pass, node, note)``, and the reasons in them that its functions return."""
+    module = ast.parse(source)
+    outer = {id(inner): f for f in ast.walk(module) if isinstance(f, ast.FunctionDef) for inner in ast.walk(f)}
+    functions = {f.name: f for f in module.body if isinstance(f, ast.FunctionDef)}
+    for call in ast.walk(module):
+        if not isinstance(call, ast.Call) or getattr(call.func, "attr", "") != "report" or len(call.args) != 3:
+            continue
+        function = outer.get(id(call))
+        for text in _texts(call.args[2], function, module, DEPTH):
+            if _letters(text) >= LETTERS:
+                yield Template(f"{name}:{call.lineno}", text)
+        read = [part.id for part in ast.walk(call.args[2]) if isinstance(part, ast.Name)]
+        values = [value for part in read for value, _ in _values(part, function, module)]
+        makers = {getattr(value.func, "id", "") for value in values if isinstance(value, ast.Call)}
+        for maker in sorted(makers & functions.keys()):
+            yield from _returned_by(functions[maker], module, name)
+
+
 def _returned(module: ast.Module, name: str) -> Iterator[Template]:
     """The texts that functions return or yield, also as one of several values."""
     for function in ast.walk(module):
-        if not isinstance(function, ast.FunctionDef):
-            continue
-        for statement in ast.walk(function):
-            given = statement.value if isinstance(statement, ast.Return | ast.Yield) else None
-            given = given.elt if isinstance(given, ast.GeneratorExp) else given
-            for value in given.elts if isinstance(given, ast.Tuple) else [given] if given else []:
-                for text in _texts(value, function, module, 1):
-                    if " " in text and _letters(text) >= LETTERS:
-                        yield Template(f"{name}:{statement.lineno}", text)
+        if isinstance(function, ast.FunctionDef):
+            yield from _returned_by(function, module, name)
+
+
+def _returned_by(function: ast.FunctionDef, module: ast.Module, name: str) -> Iterator[Template]:
+    """Those of one function."""
+    for statement in ast.walk(function):
+        given = statement.value if isinstance(statement, ast.Return | ast.Yield) else None
+        given = given.elt if isinstance(given, ast.GeneratorExp) else given
+        for value in given.elts if isinstance(given, ast.Tuple) else [given] if given else []:
+            for text in _texts(value, function, module, 1):
+                if " " in text and _letters(text) >= LETTERS:
+                    yield Template(f"{name}:{statement.lineno}", text)
 
 
 def _texts(value: ast.expr, function: ast.FunctionDef | None, module: ast.Module, depth: int) -> list[str]:
