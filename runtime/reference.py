@@ -177,6 +177,7 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         view.schedule,
         view.biases,
         None if view.activation.homogeneous else view.theta,
+        partial=view.activation.partial,
     )
     self.runtime.record(self.onnx_node.name, firing.spikes, firing)
     return (_folded(firing.spikes), firing.residual)[: len(self.onnx_node.output)]

@@ -32,7 +32,7 @@ class Streaming(Session):
         steps: runs it takes from the first input to the answer.
 
     Raises:
-        RefusedError: onnxruntime cannot load the model.
+        RefusedError: onnxruntime cannot load the model, or a node does not state when it is at work.
     """
 
     def __init__(
@@ -45,16 +45,15 @@ class Streaming(Session):
         self.outputs = [o for o in self.outputs if o.name.removesuffix(NEXT) not in self._states]
         self.steps = 0
         self._trains: dict[str, range] = {}
-        nodes = [(n, attributes_of(n)) for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]
-        most = sum(len(stated["weights"]) + 1 for _, stated in nodes)  # what is after all others waits no longer
-        for node, stated in nodes:
-            begin = stated["depth"] + stated.get("silent", 0) + 1
+        nodes = [(n, *_begins(n)) for n in graph.node if n.domain == STREAM_DOMAIN and n.op_type != DELAY]
+        most = sum(steps + 1 for *_, steps in nodes)  # what is after all others waits no longer
+        for node, begin, steps in nodes:
             if begin > most:
                 raise RefusedError(
                     f"{operator_of(node)} '{node.name}' begins in run {begin:,}, too late for its layers; compile the "
                     "network again"
                 )
-            train = range(begin, begin + len(stated["weights"]))
+            train = range(begin, begin + steps)
             self.steps = max(self.steps, train[-1])
             if operator_of(node) != DECODE:
                 self._trains[node.output[0]] = train
@@ -78,3 +77,15 @@ class Streaming(Session):
                 if step in self._trains[name]:
                     slabs.append(made[name])
         return {name: np.concatenate(trains[name]) if name in trains else made[name] for name in names}
+
+
+def _begins(node: onnx.NodeProto) -> tuple[int, int]:
+    """The run in which a node sends or reads its first step, and how many it has."""
+    stated = attributes_of(node)
+    try:
+        return int(stated["depth"]) + int(stated.get("silent", 0)) + 1, len(stated["weights"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(
+            f"{operator_of(node)} '{node.name}' does not state its depth and the weights of its spikes; compile the "
+            "network again"
+        ) from error

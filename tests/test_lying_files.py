@@ -286,3 +286,33 @@ def test_a_convolution_that_counts_its_weights_among_its_steps_is_refused(files:
         open_spiking(lying)
     slabs.i = len(node.input) - 1
     open_spiking(lying)
+
+
+@pytest.mark.parametrize("form", ["stepwise", "stream"])
+def test_bursts_and_two_trains_are_what_the_file_says(
+    form: str, data: tuple[onnx.ModelProto, dict[str, Any]], tmp_path: Path
+) -> None:
+    ann, samples = data
+    options = {"T": 4, "beta": 3, "silent": 3, "split": True, "form": form, "check_samples": 0}
+    honest = csscc.compile(ann, samples["x"], **options).file
+    assert evaluate(ann, honest, samples).snn_accuracy == pytest.approx(100)
+    for op, name, value in (("Encode", "trains", 4), ("TSARelu", "burst", 0), ("TSARelu", "merged", [7.0, 1.0])):
+        lying = copy_of(honest)
+        attribute(next(n for n in lying.graph.node if n.op_type == op), name).CopyFrom(
+            helper.make_attribute(name, value)
+        )
+        if name == "trains":  # twice as many, of twice the range
+            top = json.loads(properties(lying)["layers"])[0]["top"]
+            lying = with_property(lying, "layers", layers_with(lying, 0, top=2 * top))
+        with pytest.raises(RefusedError, match=r"contradicts itself|was the file changed|sums of steps"):
+            evaluate(ann, lying, samples)
+        onnx.save(lying, tmp_path / "lying.onnx")
+        assert not holds(tmp_path / "lying.onnx")
+
+
+def holds(path: Path) -> bool:
+    """What `verify` says; a refusal is no."""
+    try:
+        return verify(path).holds
+    except RefusedError:
+        return False

@@ -98,15 +98,16 @@ def run_command(
 
 
 def _read(path: str) -> Any:
-    """The model; if it is a spiking network, one whose metadata are those of its nodes."""
+    """The model; if it is a spiking network, one whose metadata, if it has any, are those of its nodes."""
     from csscc.dialect.metadata import PREFIX
     from csscc.dialect.model import other_version
-    from csscc.measure.opened import open_spiking
+    from csscc.measure.opened import open_spiking, refuse_damaged
     from csscc.passes.canonical.load import read_model
 
     model = read_model(path)
-    if other_version(model) is None and any(p.key == f"{PREFIX}T" for p in model.metadata_props):
-        open_spiking(model, path)
+    if other_version(model) is None:
+        stated = any(p.key == f"{PREFIX}T" for p in model.metadata_props)
+        (open_spiking if stated else refuse_damaged)(model, path)
     return model
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from csscc.coding.schedule import Schedule
 
 FloatArray = NDArray[np.floating]
+_overflowing = np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold is infinite
 
 
 class Firing(NamedTuple):
@@ -65,6 +66,7 @@ def cut(values: FloatArray, schedule: Schedule) -> FloatArray:
     return np.clip(values, -most, most)
 
 
+@_overflowing
 def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) -> FloatArray:
     """Spike train of an analog value (Theorem 2); or the same part of the values at each step.
 
@@ -90,12 +92,15 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
     return spikes
 
 
+@_overflowing
 def tsa(
     currents: Sequence[FloatArray],
     activation: Callable[..., FloatArray],
     schedule: Schedule,
     biases: Sequence[FloatArray | float] | None = None,
     theta: FloatArray | float | None = None,
+    *,
+    partial: bool = False,
 ) -> Firing:
     """Spikes of a TSA neuron whose activation f acts on its accumulated inputs (A.4, A.6 for ReLU).
 
@@ -111,8 +116,8 @@ def tsa(
     is `rounded`, the spikes that share the last target are decided by what is left of ``v = (o + rint(o)) / 2``, which
     is above a threshold where o is and never on the last: ``S[k] = fire(v, c[k])``, then ``v - q[k] * S[k]`` is left.
 
-    Bursts: see `decided`. Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``; where it is not
-    finite for what has arrived so far, nothing is sent.
+    Bursts: see `decided`. Any other f needs the source's units, ``o = f(h[k+L]) / theta - p[k-1]``. Where an f that is
+    not defined everywhere is not finite for what has arrived so far, nothing is sent.
 
     Args:
         currents: one per input of f, each ``[T, B, ...]``; in units of theta if `theta` is None, else in those of f.
@@ -120,6 +125,7 @@ def tsa(
         schedule: of the neuron.
         biases: one per input, broadcastable to ``[B, ...]``, in units of the currents' weighted sum.
         theta: amplitude of the spikes sent, for an activation that is not positively homogeneous; else None.
+        partial: f is not defined everywhere.
 
     Returns:
         Spikes, potentials, and the residual ``u = f(H)/theta - sum(q*S)``, H being the whole input.
@@ -134,7 +140,7 @@ def tsa(
 
     def remaining(target: FloatArray) -> FloatArray:
         rest = target - sent
-        return rest if theta is None else np.where(np.isfinite(rest), rest, dtype(0))
+        return np.where(np.isfinite(rest), rest, dtype(0)) if partial else rest
 
     for k in range(1, T + 1):
         while received < min(k + L, T):
@@ -162,6 +168,7 @@ def _together(currents: FloatArray, weights: Sequence[float]) -> FloatArray:
     return total
 
 
+@_overflowing
 def decode(currents: FloatArray, schedule: Schedule, bias: FloatArray | float = 0.0) -> FloatArray:
     """Readout of a layer that never fires: ``bias + sum(q[t] * z[t])``; ``[T, B, ...]`` to ``[B, ...]``."""
     weights = np.asarray(schedule.weights, currents.dtype)

@@ -7,14 +7,18 @@ refused where it is opened, before a number of either is believed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
+from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts, Layer, layers_in
 from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import in_stream, refuse_other_version
@@ -54,16 +58,34 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
         model, where = snn if isinstance(snn, onnx.ModelProto) else snn.file, name
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
-    try:
+    with _told_as_damage(where):
         onnx.checker.check_model(without_weights(model)[0])
         found = list(contradictions(model, facts))
-    except (onnx.checker.ValidationError, *DAMAGE) as error:
-        told = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        raise RefusedError(f"{where}: its nodes are damaged ({told}); compile it again") from error
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise RefusedError(f"{where}: contradicts itself: {'; '.join(found[:SHOWN])}{more}; compile it again")
     return model, facts
+
+
+def refuse_damaged(model: onnx.ModelProto, where: str) -> None:
+    """Refuse spiking nodes that nobody could run, in a model that need not state what it is.
+
+    Raises:
+        RefusedError: they lack an input or an attribute, or have spikes of different numbers of steps.
+    """
+    with _told_as_damage(where):
+        steps = {view.schedule.T for _, view in spiking_nodes(by_layer(without_weights(model)[0]).graph)}
+        if len(steps) > 1:
+            raise ValueError(f"spikes come in {', '.join(map(str, sorted(steps)))} steps")
+
+
+@contextmanager
+def _told_as_damage(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (onnx.checker.ValidationError, *DAMAGE) as error:
+        told = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise RefusedError(f"{where}: its nodes are damaged ({told}); compile it again") from error
 
 
 def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
@@ -87,6 +109,8 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
     values = {node.name for node in layers.graph.node if spiking(node) is None}
     missing = sorted({*facts.options.get("analog", ())} - values)
     yield from (f"its metadata state '{name}' as left analog, its nodes have no such activation" for name in missing)
+    constants = {t.name: t for t in layers.graph.initializer} | weights
+    yield from islice((text for view in views if (text := _other_trains(view, coding, constants))), 1)
     found, latency = layers_in(layers, coding, weights)
     if latency != facts.latency:
         yield f"its metadata state a latency of {facts.latency} time steps, its nodes take {latency}"
@@ -115,6 +139,21 @@ def _other_coding(view: Spiking[str], facts: Facts) -> str:
     if view.is_neuron and alike and schedule.silent != usual:
         return f"its metadata state {usual} silent step(s) in every layer, '{view.name}' has {schedule.silent}"
     return ""
+
+
+def _other_trains(view: Spiking[str], coding: Coding, constants: Mapping[str, onnx.TensorProto]) -> str:
+    """How the amplitudes of an encoder are not those of the digits of a value, most of them first; empty if they are.
+
+    A spike of one train counts as many of the next one as that can send, and one: see `SplitInputs`.
+    """
+    if view.trains == 1:
+        return ""
+    theta = numpy_helper.to_array(constants[view.theta]) if view.theta in constants else np.zeros(0)
+    if theta.size and theta.size % view.trains == 0:
+        digits = theta.reshape(view.trains, -1)
+        if np.allclose(digits[:-1], digits[1:] * (coding.levels + 1), rtol=SAME, atol=0):
+            return ""
+    return f"'{view.name}' states {view.trains} trains for a value, its amplitudes are not those of so many"
 
 
 def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:

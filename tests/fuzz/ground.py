@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,7 +49,9 @@ class Ground:
         networks: models by name.
         data: samples of each, standard normal.
         classifier: a model that is sure of its `samples`, whose answers are `labels`.
-        spiking: what the classifier and another network became, by form.
+        spiking: what the classifier became, by form.
+        bursts: the same of few steps, with neurons that send bursts and an input of two trains.
+        others: what another network became, by form.
     """
 
     networks: dict[str, bytes]
@@ -57,6 +60,7 @@ class Ground:
     samples: NDArray[np.float32]
     labels: NDArray[np.int64]
     spiking: dict[str, bytes]
+    bursts: dict[str, bytes]
     others: dict[str, bytes]
 
 
@@ -80,8 +84,9 @@ def make() -> Ground:
     data = {name: rng.normal(0, 1, (8, *shape)).astype(np.float32) for name, shape in shapes.items()}
     model, sure = small_classifier(32)
 
-    def forms(network: onnx.ModelProto, samples: NDArray[np.float32]) -> dict[str, bytes]:
-        made = {f: csscc.compile(network, samples, T=4, beta=2, form=f, check_samples=0) for f in FORMS}
+    def forms(network: onnx.ModelProto, samples: NDArray[np.float32], **coding: Any) -> dict[str, bytes]:
+        options = {"T": 4, "beta": 2} | coding
+        made = {f: csscc.compile(network, samples, form=f, check_samples=0, **options) for f in FORMS}
         return {form: snn.file.SerializeToString() for form, snn in made.items()}
 
     return Ground(
@@ -91,6 +96,7 @@ def make() -> Ground:
         sure["x"],
         sure["y"],
         forms(model, sure["x"]),
+        forms(model, sure["x"], beta=3, silent=3, split=True),
         forms(networks["attention"], data["attention"]),
     )
 

@@ -6,12 +6,15 @@ import json
 import math
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
+from csscc.dialect.metadata import layers_in, read, write
+from csscc.dialect.model import copy_of, define_operators
 from tests.fuzz.case import Case
 from tests.fuzz.ground import FORMS, ground
 from tests.fuzz.models import FLOATS, INTEGERS, change_field, changed_bytes
@@ -48,6 +51,9 @@ JUNK = (
     " 4 ",
     "",
 )
+
+
+KINDS: tuple[Any, ...] = (1, 0.5, "x", [1, 2], [0.5, 1.0], ["a"], helper.make_tensor("t", 1, [1], [1.0]))
 
 
 def _function_number(rng: random.Random, model: onnx.ModelProto) -> None:
@@ -119,6 +125,67 @@ def _attributes(rng: random.Random, model: onnx.ModelProto) -> None:
         attribute.f = rng.choice((attribute.f + 1, *FLOATS))
 
 
+def _schedules(rng: random.Random, model: onnx.ModelProto) -> None:
+    """What a node states of its spikes: gone, of another type, at the edge, of another length."""
+    nodes = [n for n in model.graph.node if any(a.name == "weights" for a in n.attribute)]
+    if not nodes:
+        return
+    node = rng.choice(nodes)
+    every = [a for n in nodes for a in n.attribute]
+    attribute, how = rng.choice(node.attribute), rng.randrange(6)
+    if how == 0:
+        node.attribute.remove(attribute)
+    elif how == 1:
+        attribute.CopyFrom(helper.make_attribute(attribute.name, rng.choice(KINDS)))
+    elif how == 2:
+        other = rng.choice([a for a in every if a.name != attribute.name])
+        name = attribute.name
+        attribute.CopyFrom(other)
+        attribute.name = name
+    elif attribute.floats and how == 3:
+        attribute.floats.append(rng.choice(FLOATS))
+    elif attribute.floats and how == 4:
+        del attribute.floats[rng.randrange(len(attribute.floats))]
+    elif attribute.floats:
+        attribute.floats[rng.randrange(len(attribute.floats))] = rng.choice(FLOATS)
+    elif attribute.type == onnx.AttributeProto.INT:
+        attribute.i = rng.choice((0, 1, 2, attribute.i + 1, 1 - attribute.i, *INTEGERS))
+    else:
+        attribute.f = rng.choice(FLOATS)
+
+
+def _flags(rng: random.Random, model: onnx.ModelProto) -> None:
+    """What nodes state as 0 or 1, in all of them, and in the metadata too or not."""
+    name, value = rng.choice(("burst", "negative", "rounded", "constant", "trains")), rng.choice((0, 1, 2, -1))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == name:
+                attribute.i = value
+    stated = {"burst": "bursts", "negative": "negative", "trains": "split"}.get(name)
+    for entry in model.metadata_props:
+        if entry.key == f"csscc.{stated}" and rng.random() < 0.5:
+            entry.value = str(min(max(value, 0), 1))
+
+
+def _consistent(rng: random.Random, model: onnx.ModelProto) -> None:
+    """Functions and metadata that are true of changed nodes: a file that contradicts itself nowhere, and is another."""
+    rng.choice((_schedules, _flags, _attributes))(rng, model)
+    try:
+        made = copy_of(model)
+        if any(n.domain in ("csscc.steps", "csscc.stream") for n in made.graph.node):
+            return
+        define_operators(made)
+        facts = read({p.key: p.value for p in made.metadata_props})
+        layers, latency = layers_in(made, facts.coding, {})
+        helper.set_model_props(
+            made,
+            {p.key: p.value for p in made.metadata_props} | write(replace(facts, layers=layers, latency=latency)),
+        )
+    except Exception:  # what csscc itself refuses to write stays as it is
+        return
+    model.CopyFrom(made)
+
+
 def _nodes(rng: random.Random, model: onnx.ModelProto) -> None:
     node, how = rng.choice(model.graph.node), rng.randrange(5)
     if how == 0 and node.input:
@@ -145,7 +212,7 @@ def _anything(rng: random.Random, model: onnx.ModelProto) -> None:
 
 EDITS: tuple[Callable[[random.Random, onnx.ModelProto], None], ...] = (
     _function_number, _function_operator, _function_inputs, _weights, _metadata, _metadata, _attributes, _nodes,
-    _versions,
+    _versions, _schedules, _schedules, _flags, _consistent, _consistent,
     _anything,
 )  # fmt: skip
 
@@ -154,7 +221,7 @@ def of_spiking(rng: random.Random) -> Case:
     """Functions, weights, metadata, nodes and bytes; what `evaluate` says is compared with onnxruntime."""
     g = ground()
     classifies, form = rng.random() < 0.7, rng.choice(FORMS)
-    content = (g.spiking if classifies else g.others)[form]
+    content = (rng.choice((g.spiking, g.bursts)) if classifies else g.others)[form]
     if rng.random() < 0.1:
         content = changed_bytes(rng, content)
     else:
@@ -169,25 +236,30 @@ def of_spiking(rng: random.Random) -> Case:
         np.savez("d.npz", x=g.samples, y=g.labels)
     else:
         np.savez("d.npz", x=g.data["attention"])
-    evaluated = Case(
-        ("evaluate", "m.onnx", "s.onnx", "--data", "d.npz", "--json"),
-        check=_told_truly(content) if classifies else lambda out: "",
-    )
+
+    def told(*arguments: str, number: Callable[[str], float | None]) -> Case:
+        def check(out: str) -> str:
+            said, true = number(out), accuracy(content, g.samples, g.labels)
+            return "" if said is not None and abs(true - said) < 1e-9 else f"says {said} %, and it is {true} %"
+
+        return Case(arguments, check=check if classifies else lambda out: "")
+
+    both = ("m.onnx", "s.onnx", "--data", "d.npz", "--json")
+    evaluated = told("evaluate", *both, number=lambda out: json.loads(out)["snn_accuracy"])
     others = (
         Case(("inspect", "s.onnx")),
         Case(("verify", "s.onnx", "--samples", "2", "-q")),
-        Case(("diagnose", "m.onnx", "s.onnx", "--data", "d.npz")),
-        Case(("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz")),
+        told("diagnose", *both, number=lambda out: json.loads(out)["agreement"]),  # labels are what the ANN answers
+        told("report", *both, "-o", "out.html", number=lambda out: json.loads(out)["evaluation"]["snn_accuracy"]),
+        told("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz", number=lambda out: _right(_ran(), g.labels)),
     )
-    return evaluated if rng.random() < 0.6 else rng.choice(others)
+    return evaluated if rng.random() < 0.5 else rng.choice(others)
 
 
-def _told_truly(content: bytes) -> Callable[[str], str]:
-    def check(out: str) -> str:
-        said, true = json.loads(out)["snn_accuracy"], accuracy(content, ground().samples, ground().labels)
-        return "" if said is not None and abs(true - said) < 1e-9 else f"says {said} %, and it is {true} %"
-
-    return check
+def _ran() -> np.ndarray:
+    """The first output that `run` wrote."""
+    with np.load("out.npz") as outputs:
+        return outputs[outputs.files[0]]
 
 
 def accuracy(content: bytes, samples: np.ndarray, labels: np.ndarray) -> float:
@@ -197,7 +269,11 @@ def accuracy(content: bytes, samples: np.ndarray, labels: np.ndarray) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    logits = _answer(session, samples)
+    return _right(_answer(session, samples), labels)
+
+
+def _right(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Percent of rows whose largest value is at the label; NaN is no class."""
     classes = np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
     return 100 * float((classes == labels).mean())
 

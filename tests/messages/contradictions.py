@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 
 import csscc
+from csscc.runtime.streaming import Streaming
 from tests.helpers import parse
-from tests.messages.given import Messages, attribute, opens, stated
+from tests.messages.given import Messages, attribute, compiled, opens, run, stated
 
 IMAGE = """g (float[N,1,4,4] x) => (float[N,2,4,4] y) <float[16,1,3,3] k, float[2,16,1,1] l>
 { a = Conv <pads = [1,1,1,1]> (x, k) r = Relu(a) y = Conv(r, l) }"""
@@ -20,6 +23,38 @@ def other_form() -> None:
     entry.value = entry.value.replace('"form": "stepwise"', '"form": "scan"')
     onnx.save(snn.file, "m.onnx")
     csscc.load("m.onnx")
+
+
+def changes(*every: Callable[[onnx.ModelProto], object]) -> Callable[[onnx.ModelProto], None]:
+    """All of some changes."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for each in every:
+            each(model)
+
+    return change
+
+
+def fewer_steps(model: onnx.ModelProto) -> None:
+    """A readout of 3 steps, behind neurons of 4."""
+    changes(attribute("Decode", "weights", [2.25, 1.5, 1.0]), attribute("Decode", "reads", 3))(model)
+
+
+def run_without_metadata(change: Callable[[onnx.ModelProto], object]) -> None:
+    """Run a spiking network that states nothing of itself."""
+    model = onnx.load("snn.onnx")
+    change(model)
+    del model.metadata_props[:]
+    onnx.save(model, "m.onnx")
+    run("csscc run m.onnx --input x.npy -q")
+
+
+def streams(change: Callable[[onnx.ModelProto], object]) -> None:
+    """Run a stream of which a node was changed."""
+    model = compiled(T=4, form="stream").file
+    change(model)
+    Streaming(onnx.ModelProto.FromString(model.SerializeToString()), model.graph)
+
 
 MESSAGES: Messages = {
     "m.onnx: contradicts itself: its metadata state T=5, its spikes come in 4 steps; compile it again": lambda p:
@@ -38,4 +73,25 @@ MESSAGES: Messages = {
     "again": lambda p: opens(stated("layers", "[]")),
     "m.onnx: contradicts itself: its metadata state the form 'scan', its nodes are those of 'stepwise'; "
     "compile it again": lambda p: other_form(),
+    "m.onnx: contradicts itself: 'x_encode' states 2 trains for a value, its amplitudes are not those of so many; of "
+    "layer 'x_encode' its metadata state encoder, 2 neurons, depth 0, theta ..., up to ..., its nodes encoder, 2 "
+    "neurons, depth 0, theta ..., up to ...; compile it again": lambda p: opens(attribute("Encode", "trains", 2)),
+    "node 'Relu_1' (TSARelu) states weights or thresholds of spikes that are not positive numbers; compile the network "
+    "again": lambda p: opens(attribute("TSARelu", "thresholds", [1.0, 1.0, 1.0, float("nan")])),
+    "node 'Relu_1' (TSARelu) states -1 as the largest value that it sends; compile the network again": lambda p:
+        opens(attribute("TSARelu", "most", -1.0)),
+    "node 'Relu_1' (TSARelu) states sums of steps whose weights are not those of its spikes; compile the network "
+    "again": lambda p: opens(attribute("TSARelu", "sends", [7.0, 1.0])),
+    "node 'Relu_1' (TSARelu) states that 3 steps come as one slab, of 2 that may; compile the network again": lambda p:
+        opens(attribute("TSARelu", "reads", 3)),
+    "node 'Relu_1' (TSARelu) states 0 silent steps of 4, and that 2 steps are one sum; compile the network "
+    "again": lambda p: opens(attribute("TSARelu", "silent", 0)),
+    "node 'Relu_1' (TSARelu) states bursts, and that no spike is negative; compile the network again": lambda p:
+        opens(changes(attribute("TSARelu", "burst", 1), attribute("TSARelu", "negative", 0))),
+    "node 'x_encode' (Encode) states the same value at each step, and sums of steps; compile the network "
+    "again": lambda p: opens(attribute("Encode", "constant", 1)),
+    "m.onnx: its nodes are damaged (ValueError: spikes come in 3, 4 steps); compile it again": lambda p:
+        run_without_metadata(fewer_steps),
+    "Decode 'y_decode' does not state its depth and the weights of its spikes; compile the network again": lambda p:
+        streams(attribute("Decode", "weights", None)),
 }

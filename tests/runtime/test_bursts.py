@@ -89,3 +89,18 @@ def test_where_they_are_sent() -> None:
     assert not Coding(4, 3, 3, negative=False).sends_bursts
     assert not Coding(9, 1, 9).sends_bursts
     assert not Coding(9, 1, 9, linear=True).sends_bursts
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("huge", [3e38, 1e20])
+def test_what_float32_cannot_hold_is_sent_as_the_largest_value(huge: float) -> None:
+    """A value over its amplitude that is infinite: every step sends all it may."""
+    coding, values = Coding(4, 3, 3), np.array([huge, -huge], np.float32)
+    theta = np.float32(1e-30)
+    spikes = oracle.tsa(
+        [np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(burst=True), [values], theta
+    ).spikes
+    assert spikes.T.tolist() == [[2, 2, 2, 2], [0, 0, 0, 0]]
+    assert oracle.encode(values, theta, coding.encoder).T.tolist() == [[1, 1, 1, 1], [-1, -1, -1, -1]]
+    unknown = oracle.tsa([np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(), [values], theta, partial=True)
+    assert not unknown.spikes.any()
