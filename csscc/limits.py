@@ -15,6 +15,6 @@ MADE_UP = 2**28  # numbers of one input that csscc makes up, all samples togethe
 ARRAY_BYTES = 8 * 2**30  # of one array that is read from a file
 GENERATED = 100_000  # samples of a generator, where no number is stated
 PIXELS = 2**26  # of one image
-TRIAL_SECONDS = 20.0  # that onnx and onnxruntime may take to open a network without its weights
+TRIAL_SECONDS = 20.0  # of computing that onnx and onnxruntime may take to open a network without its weights
 TRIAL_BYTES = 8 * 2**30  # of memory that they may take for that, and for one run
 TRIAL_WEIGHTS = 2**28  # bytes of large weights up to which a network is also run once

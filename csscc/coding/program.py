@@ -144,7 +144,7 @@ class _Sender(Generic[Value]):
     def __init__(self, ops: Algebra[Value], s: Schedule, sends: Train) -> None:
         self.sent: Value | None = None
         self.slabs: list[Value] = []
-        self._ops, self._s, self._merged = ops, s, sends.steps
+        self._ops, self._s, self._train, self._merged = ops, s, sends, sends.steps
         self._count = 0
 
     def send(self, potential: Value, *, track: bool) -> Value:
@@ -162,7 +162,7 @@ class _Sender(Generic[Value]):
         if not in_head:
             self.slabs.append(self._ops.step(spike))
         elif self._count == self._merged:
-            self.slabs.append(self._ops.share(self.sent, weight, None))
+            self.slabs.append(self._head(weight, None))
         return spike
 
     def digits(self, rest: Value, *, track: bool = False) -> None:
@@ -189,4 +189,22 @@ class _Sender(Generic[Value]):
             higher = ops.nearest(thirds, 3.0, -math.inf, math.inf)
             tail.append(ops.left(rounded, higher, 3.0))
             rounded = higher
-        self.slabs += [ops.share(self.sent, weights[merged - 1], rounded), *reversed(tail)]
+        self.slabs += [self._head(weights[merged - 1], rounded), *reversed(tail)]
+
+    def _head(self, weight: float, extra: Value | None) -> Value:
+        """The first steps as one sum, exactly: what they sent, in units of `weight`, and `extra`.
+
+        Where what they sent needs more bits than a float32 number has, it was rounded. The sum needs fewer: it is a
+        whole number of steps that are a power of two, and the nearest of these is the right one.
+        """
+        sent, first = self.sent, self._s.weights[: self._merged]
+        most = sum(first) * (2 if self._s.burst else 1)
+        if sent is None or weight == 1 or most * _denominator(first) <= 2**24:
+            return self._ops.share(sent, weight, extra)
+        steps = _denominator(self._train.merged)
+        return self._ops.share(self._ops.nearest(sent, weight / steps, -math.inf, math.inf), steps, extra)
+
+
+def _denominator(numbers: Sequence[float]) -> int:
+    """Of which power of two all numbers are parts."""
+    return max(number.as_integer_ratio()[1] for number in numbers)

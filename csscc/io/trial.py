@@ -29,6 +29,7 @@ from csscc.io.weights import without_weights
 
 OPSET = 20  # to which the version converter is to raise older models
 OUT_OF_MEMORY, NOT_OPENED = 3, 4  # exit codes of a child
+PATIENCE = 6  # seconds to wait for a second of computing: others may use the machine, too
 _opened: dict[bytes, bool] = {}  # digests of the models that were tried: whether onnxruntime opened them
 
 
@@ -53,7 +54,7 @@ def try_out(model: onnx.ModelProto, *, runs: bool) -> None:
 
     runs = runs and sum(t.ByteSize() for t in weights.values()) <= limits.TRIAL_WEIGHTS
     code = _in_child(lambda: _try(light, content, runs))
-    if code is None:
+    if code in (None, -signal.SIGXCPU):
         _refuse(f"they work on it for more than {limits.TRIAL_SECONDS:g} seconds")
     elif code == OUT_OF_MEMORY:
         _refuse(f"they need more than {limits.TRIAL_BYTES / 2**30:g} GiB of memory for it, without its weights")
@@ -105,7 +106,7 @@ def _in_child(action: Callable[[], int]) -> int | None:
         finally:
             os._exit(code)
     os.close(end)
-    in_time = bool(select.select([ended], [], [], limits.TRIAL_SECONDS)[0])
+    in_time = bool(select.select([ended], [], [], PATIENCE * limits.TRIAL_SECONDS)[0])
     os.close(ended)
     if not in_time:
         os.kill(child, signal.SIGKILL)
@@ -129,6 +130,9 @@ def _prepare() -> None:
     wanted = used + limits.TRIAL_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = max(1, math.ceil(limits.TRIAL_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def _try(model: onnx.ModelProto, content: bytes, runs: bool) -> int:

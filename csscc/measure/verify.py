@@ -125,8 +125,13 @@ def _different(train: NDArray[Any], expected: NDArray[Any]) -> int:
 
 
 def _carried(spikes: NDArray[Any], merged: tuple[float, ...]) -> NDArray[Any]:
-    """What a file carries of spikes ``[T, B, ...]``: the first steps as one sum, where it merges them."""
-    head = np.tensordot(np.asarray(merged, spikes.dtype), spikes[: len(merged)], axes=1)
+    """What a file carries of spikes ``[T, B, ...]``: the first steps as one sum, where it merges them.
+
+    It adds them in their order, since a sum of all steps, as a readout takes it, may be rounded.
+    """
+    head = np.zeros_like(spikes[0])
+    for weight, spike in zip(merged, spikes, strict=False):
+        head = head + spikes.dtype.type(weight) * spike
     return np.concatenate([head[None], spikes[len(merged) :]])
 
 

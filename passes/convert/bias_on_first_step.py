@@ -80,7 +80,7 @@ def _take(graph: Any, tensor: Any, passes: Callable[[Factor], bool]) -> Factor:
             continue
         carried = carry(_take(graph, source, partial(_passes_after, carry, passes)))
         assert carried is not None
-        total = total + carried
+        total = compress(total + carried)  # a factor makes zeros of zero, and these vary nowhere
     return total
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 
 from csscc.coding.coding import Coding
@@ -160,3 +161,21 @@ def test_nothing_to_move():
     model = parse(f"{HEAD} {WEIGHTS} {{ h = Conv(x, W) r = Relu(h) y = Conv(r, V) }}")
     network = spiking(model, CODING, Rescale())
     assert BiasOnFirstStep().apply(network) == 0
+
+
+def test_no_constant_behind_a_factor_that_a_concat_cannot_pass():
+    """As rotary positions have it: factors that vary from head to head in front of halves that are joined."""
+    text = """
+    g (float[N,2,5,4] x) => (float[N,2,5,3] y) <float[4,4] W, float[4,3] V, int64[1] axis = {-1}>
+    { h = MatMul(x, W) a, b = Split <axis = -1, num_outputs = 2> (h) c = Concat <axis = -1> (b, a) r = Relu(c) y = MatMul(r, V) }
+    """
+    network = spiking(parse(text), CODING, Rescale())
+    joined = node_of(network, "Concat")
+    for index, half in enumerate(joined.inputs):
+        factors = gs.Constant(f"k{index}", np.float32([[[1, 2]], [[3, 4]]]))
+        scaled = gs.Variable(f"scaled{index}", np.float32, half.shape)
+        network.graph.nodes.append(gs.Node("Mul", inputs=[half, factors], outputs=[scaled]))
+        joined.inputs[index] = scaled
+    network.graph.toposort()
+    assert BiasOnFirstStep().apply(network) == 0
+    check(network)

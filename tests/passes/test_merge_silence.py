@@ -32,6 +32,7 @@ MERGING = (
     Coding(4, 3.0, 3),
     Coding(5, 2.5, 3),
     Coding(4, 2.0, 4),
+    Coding(16, 1.5, 2),  # what the first steps send needs more bits than a number has
 )
 
 
@@ -66,7 +67,7 @@ def test_only_trains_that_become_shorter_count():
     assert {view.sends.steps for view in _views(network).values() if view.is_encoder} == {1}
 
 
-@pytest.mark.parametrize(("coding", "merged"), zip(MERGING, (2, 3, 4, 4, 4, 4), strict=True), ids=str)
+@pytest.mark.parametrize(("coding", "merged"), zip(MERGING, (2, 3, 4, 4, 4, 4, 3), strict=True), ids=str)
 def test_neurons_merge_what_they_listen_to_and_readouts_all(coding, merged):
     network = spiking(parse(RESIDUAL), coding, *EXACT)
     MergeSilence().apply(network)
