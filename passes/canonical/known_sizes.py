@@ -4,6 +4,7 @@
     before:  Expand(k, Concat(Shape(x)[0:1], 1, 32))            after:  Expand(k, Concat(Shape(input)[0:1], 1, 32))
     before:  Reshape(x, Concat(batch, length, 12, 32))          after:  Reshape(x, [0, 0, 12, 32])
     before:  Slice(x, 0, length of x)                           after:  x
+    before:  Resize(x, Concat(batch, 3, 16, 16))                after:  Resize(x, [16, 16]), axes 2 and 3
 
 The shape of a core tensor is no property of its spikes, and one that states the batch states it without the T steps
 that are folded into it. What such numbers are is known from `csscc.passes.canonical.sizes`; they stay as they are
@@ -23,7 +24,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant_tensor, is_output, replace_readers, unique_name
+from csscc.dialect.rewrite import attribute, constant_tensor, is_output, replace_readers, unique_name
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.sizes import ONE, Size, Sizes, Values, divided, is_constant, sizes_of, times
 from csscc.passes.linear.core import core_nodes, core_of
@@ -116,6 +117,8 @@ def _in_core(graph: gs.Graph, node: gs.Node, sizes: Sizes) -> int:
     if node.op == "Slice" and before == after and not is_output(graph, node.outputs[0]) and _forward(node):
         replace_readers(node.outputs[0], node.inputs[0])
         return 1
+    if node.op == "Resize" and before and before[0] == sizes.batch and before[:2] == after[:2]:
+        return _resize(graph, node, before[2:], after[2:])
     if len(node.inputs) < 2 or isinstance(node.inputs[1], gs.Constant) or not before or before[0] != sizes.batch:
         return 0
     target = None
@@ -128,6 +131,26 @@ def _in_core(graph: gs.Graph, node: gs.Node, sizes: Sizes) -> int:
     node.inputs[1] = constant_tensor(graph, f"{node.name}_shape", np.array(target, np.int64))
     if node.op == "Reshape":
         node.attrs.clear()
+    return 1
+
+
+def _resize(graph: gs.Graph, node: gs.Node, before: Sequence[Size], after: Sequence[Size]) -> int:
+    """A Resize to computed sizes states those behind the channels, or by which whole number they are multiplied."""
+    computed = len(node.inputs) > 3 and node.inputs[3].inputs and "axes" not in node.attrs
+    stretched = attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch"
+    crops = attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    if not computed or not stretched or crops:
+        return 0
+    ratios = [divided(b, a) for a, b in zip(before, after, strict=True)]
+    if all(is_constant(size) for size in after):
+        node.inputs[3] = constant_tensor(graph, f"{node.name}_sizes", np.array([s[0] for s in after], np.int64))
+    elif all(ratio is not None and is_constant(ratio) for ratio in ratios):
+        scales = np.array([ratio[0] for ratio in ratios if ratio], np.float32)
+        node.inputs[2] = constant_tensor(graph, f"{node.name}_scales", scales)
+        node.inputs.pop(3)
+    else:
+        return 0
+    node.attrs["axes"] = list(range(2, 2 + len(after)))
     return 1
 
 

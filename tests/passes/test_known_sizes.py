@@ -133,3 +133,24 @@ def test_reshape_target(before, after, target):
 def test_expand_target():
     assert expand_target([BATCHES, (1,) * 3, LENGTH], [BATCHES, (5,) * 3, LENGTH]) == [1, 5, 1]
     assert expand_target([BATCHES, (1,) * 3], [BATCHES, LENGTH]) is None
+
+
+@pytest.mark.parametrize(("rows", "found"), [("nine", "sizes"), ("twice", "scales"), ("plus", "")])
+def test_a_resize_to_sizes_of_a_free_batch_states_those_of_its_maps(rows, found):
+    """Rows that are always nine, or twice those before; one more is no constant."""
+    text = """
+    g (float[N,3,H,6] x) => (float[N,2,I,5] y) <float[2,3,1,1] W, float[2,2,1,1] U, int64[1] two = {2}, int64[1] one = {1}, int64[1] nine = {9}, int64[1] five = {5}>
+    { h = Conv(x, W) b = Shape <end = 1> (h) c = Shape <start = 1, end = 2> (h) i = Shape <start = 2, end = 3> (h)
+      twice = Mul(i, two) plus = Add(i, one) t = Concat <axis = 0> (b, c, ROWS, WIDTH) e = Resize (h, , , t) r = Relu(e) y = Conv(r, U) }
+    """
+    width = {"nine": "five", "twice": "six", "plus": "five"}[rows]
+    model = parse(text.replace("ROWS", rows).replace("WIDTH", width).replace("five = {5}>", "five = {5}, int64[1] six = {6}>"))
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_param = "V"
+    network = network_of(model)
+    assert settles(KnownSizes(), network)
+    (resize,) = (n for n in network.graph.nodes if n.op == "Resize")
+    constants = [index for index, t in enumerate(resize.inputs) if hasattr(t, "values")]
+    assert constants == {"sizes": [3], "scales": [2], "": []}[found]
+    for batch, height in ((1, 4), (3, 7)):
+        feeds = {"x": np.random.default_rng(0).standard_normal((batch, 3, height, 6)).astype(np.float32)}
+        assert_equal_outputs(run(model, feeds), run(export_model(network), feeds))
