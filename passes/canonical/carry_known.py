@@ -6,7 +6,7 @@
 m is computed from the inputs, without a weighted layer in between: embeddings, positions, masks. Added to a core tensor
 z it needs no spikes if all that reads the sum are neurons and readouts (see `FindRegions`). Where a linear operator
 without weights stands in between, it acts on z and on m by itself: f(z + m) = f(z) + f'(m), f' being f without what it
-adds. What feeds a weighted layer stays where it is.
+adds. What feeds a weighted layer stays where it is: that reads spikes, of z and m side by side, but not their sum.
 
     Sub(z, m)         Add(z, Neg(m))
     Concat(z, m)      Add(Pad(z), Pad(m))
@@ -91,7 +91,7 @@ class _Carrier:
             tensors[1] = self._insert("Neg", node, [tensors[1]], tensors[1].shape)
             if index == 0:
                 self._mark_core(tensors[1])
-        elif node.op == "Concat":
+        elif node.op == "Concat" and not self._feeds_weights(node):
             parts = [self._padded(node, i) for i in (0, 1)]
             if any(p is None for p in parts):
                 return 0
@@ -194,6 +194,11 @@ class _Carrier:
                 if self._hears(node) or (self._passes(node) and self._leads_on(node)):
                     return True
         return False
+
+    def _feeds_weights(self, node: gs.Node) -> bool:
+        """Whether a layer with weights reads what the operator makes, with no neuron in between: it reads spikes."""
+        readers = [r for t in node.outputs for r in t.outputs if not self._hears(r)]
+        return any(not self._passes(r) or self._feeds_weights(r) for r in readers)
 
     def _hears(self, node: gs.Node) -> bool:
         """Whether the node takes a bias: a neuron, or what a readout stands in front of."""

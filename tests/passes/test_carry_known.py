@@ -52,8 +52,16 @@ def test_fires(case):
     assert set(regions.encoded) <= encoded
 
 
-def test_what_feeds_weights_stays():
-    model = model_of("float[6,6] U> { h = MatMul(x, W) s = Add(h, m) a = MatMul(s, U)")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "float[6,6] U> { h = MatMul(x, W) s = Add(h, m) a = MatMul(s, U)",
+        "float[8,4] U> { h = MatMul(x, W) r = Relu(h) s = Concat <axis = 1> (m, r) t = Neg(s) "
+        "u = Transpose <perm = [0,2,1]> (t) v = MatMul(u, U) a = Transpose <perm = [0,2,1]> (v)",
+    ],
+)
+def test_what_feeds_weights_stays(body):
+    model = model_of(body)
     network = network_of(model)
     before = ops(network)
     assert CarryKnown().apply(network) == 0
