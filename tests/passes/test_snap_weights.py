@@ -15,7 +15,7 @@ from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
 from csscc.passes.convert.snap_weights import SnapWeights, rounded, spike_parts
 from csscc.runtime.reference import ReferenceRuntime
-from tests.helpers import check, error, node_of, parse, random_feeds, source_of, spikes, spiking, texts
+from tests.helpers import check, error, node_of, parse, random_feeds, run, source_of, spikes, spiking, texts
 
 HEAD = "g (float[N,3,8,8] x) => (float[A,B,C,D] y)"
 RESIDUAL = """
@@ -209,7 +209,7 @@ def test_a_channel_without_weights():
     ],
 )
 def test_a_current_that_is_no_sum_of_spikes_is_left(body):
-    text = f"{HEAD} {WEIGHTS[:-1]}, float[4] scales = {{1,1,2,2}}> {{ {body} }}"
+    text = f"{HEAD} {WEIGHTS[:-1]}, float[4] scales = {{1,1,3,3}}> {{ {body} }}"
     network = spiking(parse(text), None, Rescale())
     SnapWeights().apply(network)
     assert texts(network, "snap-weights").count("cannot be made exact") == 1
@@ -234,6 +234,44 @@ def test_resolution_of_spikes():
     assert spike_parts(by_op["Concat"]) == (0.25, 1.0)
     assert spike_parts(by_op["Conv"]) is None
     assert spike_parts(network.graph.inputs[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [
+        ("", 1.0),
+        ('mode = "linear"', 1 / 16),
+        ('mode = "linear", coordinate_transformation_mode = "asymmetric"', 1 / 4),
+        ('mode = "linear", coordinate_transformation_mode = "align_corners"', None),
+        ('mode = "cubic"', None),
+        ('mode = "linear", exclude_outside = 1', None),
+        ('mode = "linear", SCALES = 4', 1 / 64),
+        ('mode = "linear", SCALES = 0.25', 1 / 4),
+        ('mode = "linear", SCALES = 1', 1.0),
+        ('mode = "linear", SCALES = 1.5', None),
+        ('mode = "linear", antialias = 1, SCALES = 0.5', None),
+    ],
+)
+def test_resolution_of_what_is_interpolated(how, wanted):
+    """All weights that onnxruntime interpolates with are multiples of it, and of nothing larger."""
+    how, _, scale = how.partition("SCALES = ")
+    how, scales = how.strip(", "), f"{{1, 1, {scale or 2}, {scale or 2}}}"
+    text = f"{HEAD} {WEIGHTS[:-1]}, float[4] s = {scales}> {{ h = Conv(x, W, b) r = Relu(h) g = Resize <{how}> (r, , s) y = Conv(g, V2) }}"
+    text = text.replace("V2", "W2").replace("float[4] s", "float[2,5,1,1] W2, float[4] s").replace(" <>", "")
+    network = spiking(parse(text), None, Rescale())
+    found = spike_parts(node_of(network, "Resize").outputs[0])
+    assert found == (None if wanted is None else (wanted, 1.0))
+    if wanted is not None:
+        one = parse(f"r (float[1,1,16,16] x) => (float[1,1,H,V] y) <float[4] s = {scales}> {{ y = Resize <{how}> (x, , s) }}".replace(" <>", ""))
+        spike = np.zeros((1, 1, 16, 16), np.float32)
+        weights = []
+        for place in ((5, 5), (7, 7), (7, 8), (0, 0)):
+            spike[:] = 0
+            spike[0, 0][place] = 1
+            weights.append(run(one, {"x": spike})["y"])
+        steps = np.concatenate([w.ravel() for w in weights]) / wanted
+        assert np.array_equal(steps, np.rint(steps))
+        assert (steps % 2).any()
 
 
 def test_rounding():

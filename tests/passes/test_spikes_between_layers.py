@@ -63,6 +63,8 @@ CASES = {
     "such a factor of a current": ("h = Conv(x, W, b) m = Mul(h, place) r = Relu(m) g = Conv(r, A)", ["Linear", "Relu"]),
     "a constant on spikes": ("h = Conv(x, W, b) r = Relu(h) m = Add(r, k) p = Pad(m, pads) g = Conv(p, A)", ["Relu", "Linear"]),
     "spikes enlarged": ('h = Conv(x, W, b) r = Relu(h) m = Resize <mode = "nearest"> (r, , twice) g = Conv(m, A)', ["Relu"]),
+    "spikes interpolated": ('h = Conv(x, W, b) r = Relu(h) m = Resize <mode = "linear"> (r, , twice) g = Conv(m, A)', ["Relu"]),
+    "a current interpolated": ('h = Conv(x, W, b) m = Resize <mode = "linear"> (h, , twice) r = Relu(m) g = Conv(r, A)', ["Relu"]),
 }  # fmt: skip
 
 
