@@ -30,7 +30,9 @@ def _impossible(view: Any) -> str:
     merged, T = schedule.merged, schedule.T
     if not all(1 / MOST <= number <= MOST for number in (*schedule.weights, *schedule.thresholds)):  # nor NaN
         return "weights or thresholds of spikes that are not positive numbers"
-    if not schedule.most > 0:
+    if schedule.weights[-1] != 1:
+        return f"{schedule.weights[-1]:g} as the weight of the last spike, which is 1"
+    if not schedule.most >= 1:
         return f"{schedule.most:g} as the largest value that it sends"
     if not (_fits(merged, schedule.weights) and _fits(sends, schedule.weights)):
         return "sums of steps whose weights are not those of its spikes"

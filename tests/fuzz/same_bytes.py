@@ -13,12 +13,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from tests.fuzz.ground import ground
 
-NETWORKS, FORMS = ("attention", "classifier"), ("stepwise", "stream")
+FEW: dict[str, Any] = {"beta": 3, "silent": 3, "split": True}  # of which neurons send bursts, and inputs two trains
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention": ("attention", {}),
+    "classifier": ("classifier", {}),
+    "bursts": ("classifier", FEW),
+}
+FORMS = ("stepwise", "stream")
 THREADS = ("1", "2", "3")
 
 
@@ -29,13 +36,12 @@ def digests(threads: int, seed: str) -> Iterator[str]:
 
     set_threads(threads)
     rng, g = random.Random(seed), ground()
-    for name in NETWORKS:
-        model, x = (g.classifier, g.samples) if name == "classifier" else (g.networks[name], g.data[name])
+    for name, (network, options) in NETWORKS.items():
+        model, x = (g.classifier, g.samples) if network == "classifier" else (g.networks[network], g.data[network])
         cuts = sorted(rng.randrange(len(x) + 1) for _ in range(rng.randrange(6)))
         for form in FORMS:
-            snn = csscc.compile(
-                _model(model), lambda x=x, cuts=cuts: iter(np.split(x, cuts)), T=4, form=form, check_samples=0
-            )
+            pieces = lambda x=x, cuts=cuts: iter(np.split(x, cuts))  # noqa: E731
+            snn = csscc.compile(_model(model), pieces, T=4, form=form, check_samples=0, **options)
             content = snn.file.SerializeToString(deterministic=True)
             yield f"{name} {form} {hashlib.sha256(content).hexdigest()}"
 

@@ -78,6 +78,9 @@ MESSAGES: Messages = {
     "neurons, depth 0, theta ..., up to ...; compile it again": lambda p: opens(attribute("Encode", "trains", 2)),
     "node 'Relu_1' (TSARelu) states weights or thresholds of spikes that are not positive numbers; compile the network "
     "again": lambda p: opens(attribute("TSARelu", "thresholds", [1.0, 1.0, 1.0, float("nan")])),
+    "node 'Relu_1' (TSARelu) states 0.5 as the weight of the last spike, which is 1; compile the network "
+    "again": lambda p:
+        opens(attribute("TSARelu", "weights", [4.0, 2.0, 1.0, 0.5])),
     "node 'Relu_1' (TSARelu) states -1 as the largest value that it sends; compile the network again": lambda p:
         opens(attribute("TSARelu", "most", -1.0)),
     "node 'Relu_1' (TSARelu) states sums of steps whose weights are not those of its spikes; compile the network "
