@@ -157,7 +157,8 @@ def _other_trains(view: Spiking[str], coding: Coding, constants: Mapping[str, on
 
 
 def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:
-    form = "stream" if in_stream(model) else "stepwise" if is_in_steps(model) else stated
+    folded = stated if stated in ("unrolled", "scan") else "unrolled"  # which have the same nodes
+    form = "stream" if in_stream(model) else "stepwise" if is_in_steps(model) else folded
     if form != stated:
         yield f"its metadata state the form '{stated}', its nodes are those of '{form}'"
 
