@@ -45,6 +45,7 @@ def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
     try:
         _refuse_broken_text(model)
         _refuse_types(model)
+        _refuse_two_versions(model)
         spiking = any(n.domain.startswith("csscc") for n in model.graph.node)
         _refuse_too_many(model, limits.SPIKING_NODES if spiking else limits.NODES)
         _refuse_weights(model.graph)
@@ -57,6 +58,17 @@ def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
             try_out(model, runs=not spiking)
     except RefusedError as error:
         raise RefusedError(f"{where}: {error}") from error
+
+
+def _refuse_two_versions(model: onnx.ModelProto) -> None:
+    """Refuse two versions of one domain: no operator of it would have a meaning."""
+    for owner in (model, *model.functions):
+        versions = dict[str, int]()
+        for entry in owner.opset_import:
+            domain = "ai.onnx" if entry.domain == "" else entry.domain
+            if versions.setdefault(domain, entry.version) != entry.version:
+                stated = f"{versions[domain]} and {entry.version} of the operators of '{domain}'"
+                raise RefusedError(f"it imports the versions {stated}; export it with one")
 
 
 def _nodes(*lists: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -80,6 +80,8 @@ MESSAGES: Messages = {
     "x.npy: not a readable ONNX model (...); export it to ONNX": lambda p: run("csscc compile x.npy -o s.onnx"),
     "m.onnx: not an ONNX model (it has no graph or no opset); was it exported completely?": lambda p:
         compiles(lambda m: m.graph.ClearField("node")),
+    "m.onnx: it imports the versions 20 and 13 of the operators of 'ai.onnx'; export it with one": lambda p:
+        compiles(lambda m: setattr(m.opset_import.add(), "version", 13)),
     "m.onnx: its weights in other files cannot be read (...); keep these files beside it": lambda p:
         compiles(elsewhere),
     "the model is a spiking network already; compile the network that it was made from": lambda p:
