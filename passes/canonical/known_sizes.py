@@ -135,7 +135,7 @@ def _in_core(graph: gs.Graph, node: gs.Node, sizes: Sizes) -> int:
 
 
 def _resize(graph: gs.Graph, node: gs.Node, before: Sequence[Size], after: Sequence[Size]) -> int:
-    """A Resize to computed sizes states those behind the channels, or by which whole number they are multiplied."""
+    """A Resize to computed sizes states those after the channels, or by which whole number they are multiplied."""
     computed = len(node.inputs) > 3 and node.inputs[3].inputs and "axes" not in node.attrs
     stretched = attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch"
     crops = attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
