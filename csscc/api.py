@@ -202,9 +202,9 @@ def _missing_data(network: Network, source: Source, facts: metadata.Facts) -> tu
     """A warning where amplitudes had to be observed on synthetic inputs, and which inputs these allow."""
     if not source.synthetic or network.calibration is None or not network.calibration.histograms:
         return ()
-    tops = [layer.top for layer in facts.layers if layer.kind == "encoder"]
-    unknown = not network.statistics and len(tops) == 1
-    cut = f", so inputs beyond {tops[0]:.2g}, as pixels of 0..255 are, will be cut off" if unknown else ""
+    ranges = [layer.clipping_range for layer in facts.layers if layer.kind == "encoder"]
+    unknown = not network.statistics and len(ranges) == 1
+    cut = f", so inputs beyond {ranges[0]:.2g}, as pixels of 0..255 are, will be cut off" if unknown else ""
     return (
         f"no calibration data: amplitudes come from {facts.calibration}{cut}. Accuracy may suffer; "
         "pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, file.py:function)",

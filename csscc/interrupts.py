@@ -29,13 +29,13 @@ def listen() -> None:
     """Let SIGINT and SIGTERM end the process from now on; to be called once, by the main thread, at its begin."""
     if sys.platform == "win32":  # which has no pipe that wakes a thread up: Python's own way has to do
         return
-    heard, wake = os.pipe()
+    reading, wake = os.pipe()
     os.set_blocking(wake, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, _in_main_thread)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    threading.Thread(target=_wait, args=(heard,), daemon=True).start()
+    threading.Thread(target=_wait, args=(reading,), daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -72,8 +72,8 @@ def _in_main_thread(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
-def _wait(heard: int) -> None:
-    number = os.read(heard, 1)[0]
+def _wait(reading: int) -> None:
+    number = os.read(reading, 1)[0]
     if _graceful.is_set() or _raised.is_set():
         threading.Event().wait(SECONDS)
     tidying = threading.Thread(target=_tidy, daemon=True)

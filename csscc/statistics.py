@@ -21,7 +21,7 @@ class Histogram:
     Attributes:
         channels: number of rows; 1 for a whole layer.
         counts: ``[channels, bins]``.
-        tops: upper end of each row's range; ``[channels]``.
+        ends: upper end of each row's range; ``[channels]``.
         sums: signed sum of the values of each row.
         squares: sum of their squares.
         zeros: number of values in each row that are zero.
@@ -31,7 +31,7 @@ class Histogram:
     channels: int
     bins: int = 1024
     counts: NDArray[np.int64] = field(init=False)
-    tops: NDArray[np.float64] = field(init=False)
+    ends: NDArray[np.float64] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
     squares: NDArray[np.float64] = field(init=False)
     largest: NDArray[np.float64] = field(init=False)
@@ -41,7 +41,7 @@ class Histogram:
     def __post_init__(self) -> None:
         """Start empty."""
         self.counts = np.zeros((self.channels, self.bins), np.int64)
-        self.tops = np.zeros(self.channels)
+        self.ends = np.zeros(self.channels)
         self.sums = np.zeros(self.channels)
         self.squares = np.zeros(self.channels)
         self.largest = np.zeros(self.channels)
@@ -57,7 +57,7 @@ class Histogram:
         """Count ``[channels, n]`` values."""
         largest = np.maximum(values.max(axis=1, initial=0.0), -values.min(axis=1, initial=0.0)).astype(np.float64)
         self._make_room(largest)
-        scale = np.divide(self.bins, self.tops, out=np.zeros_like(self.tops), where=self.tops > 0)
+        scale = np.divide(self.bins, self.ends, out=np.zeros_like(self.ends), where=self.ends > 0)
         factors = scale.astype(values.dtype)[:, None]
         rows = max(1, CHUNK // max(1, values.shape[1]))  # so many at a time that their indices stay in the cache
         for start in range(0, self.channels, rows):
@@ -75,18 +75,18 @@ class Histogram:
 
     def _make_room(self, largest: NDArray[np.float64]) -> None:
         """Double the range of rows that `largest` exceeds, merging their bins in pairs."""
-        fresh = (self.tops == 0) & (largest > 0)
-        self.tops[fresh] = np.maximum(largest[fresh], SMALLEST)
-        while (small := self.tops < largest).any():
+        fresh = (self.ends == 0) & (largest > 0)
+        self.ends[fresh] = np.maximum(largest[fresh], SMALLEST)
+        while (small := self.ends < largest).any():
             merged = self.counts[small].reshape(-1, self.bins // 2, 2).sum(axis=2)
             self.counts[small, : self.bins // 2] = merged
             self.counts[small, self.bins // 2 :] = 0
-            self.tops[small] *= 2
+            self.ends[small] *= 2
 
     @property
     def centres(self) -> NDArray[np.float64]:
         """Middle of each bin, ``[channels, bins]``."""
-        return (np.arange(self.bins) + 0.5) / self.bins * self.tops[:, None]
+        return (np.arange(self.bins) + 0.5) / self.bins * self.ends[:, None]
 
     @property
     def rms(self) -> NDArray[np.float64]:
@@ -96,10 +96,10 @@ class Histogram:
     def merged(self) -> Histogram:
         """One row for all channels; counts of rows with smaller ranges go to the bins their centres fall into."""
         whole = Histogram(1, self.bins)
-        whole.tops, whole.largest = self.tops.max(keepdims=True), self.largest.max(keepdims=True)
+        whole.ends, whole.largest = self.ends.max(keepdims=True), self.largest.max(keepdims=True)
         whole.sums, whole.squares = self.sums.sum(keepdims=True), self.squares.sum(keepdims=True)
         whole.zeros, whole.seen = self.zeros.sum(keepdims=True), self.seen * self.channels
-        scale = self.bins / max(float(whole.tops[0]), 1e-30)
+        scale = self.bins / max(float(whole.ends[0]), 1e-30)
         index = np.minimum((self.centres * scale).astype(np.int64), self.bins - 1)
         whole.counts = np.bincount(index.ravel(), self.counts.ravel(), self.bins).astype(np.int64)[None]
         return whole
@@ -107,10 +107,10 @@ class Histogram:
     def plus(self, other: Histogram) -> Histogram:
         """Both together; counts of rows with the smaller range go to the bins their centres fall into."""
         both = Histogram(self.channels, self.bins)
-        both.tops = np.maximum(self.tops, other.tops)
+        both.ends = np.maximum(self.ends, other.ends)
         both.largest = np.maximum(self.largest, other.largest)
         for part in (self, other):
-            scale = np.divide(self.bins, both.tops, out=np.zeros_like(both.tops), where=both.tops > 0)
+            scale = np.divide(self.bins, both.ends, out=np.zeros_like(both.ends), where=both.ends > 0)
             index = np.minimum((part.centres * scale[:, None]).astype(np.intp), self.bins - 1)
             index += (np.arange(self.channels) * self.bins)[:, None]
             both.counts += (
@@ -135,7 +135,7 @@ class Histogram:
         inside = self.counts[rows, index]
         missing = wanted - (cumulative[rows, index] - inside)
         fraction = np.divide(missing, inside, out=np.ones(self.channels), where=inside > 0)
-        value: NDArray[np.float64] = np.minimum((index + fraction) / self.bins * self.tops, self.largest)
+        value: NDArray[np.float64] = np.minimum((index + fraction) / self.bins * self.ends, self.largest)
         return value
 
 

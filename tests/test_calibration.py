@@ -28,8 +28,8 @@ def test_a_histogram_in_parts_is_the_distribution(seed: int, channels: int, part
     assert histogram.seen == everything.shape[1]
     np.testing.assert_array_equal(histogram.largest, magnitude.max(axis=1))
     np.testing.assert_allclose(histogram.sums, everything.sum(axis=1, dtype=np.float64), rtol=1e-5, atol=1e-4 * scale)
-    assert (histogram.tops >= histogram.largest).all()
-    width = histogram.tops / histogram.bins
+    assert (histogram.ends >= histogram.largest).all()
+    width = histogram.ends / histogram.bins
     for percent in (50.0, 90.0, 99.9, 100.0):
         position = int(np.ceil(percent / 100 * everything.shape[1])) - 1
         exact = np.sort(magnitude, axis=1)[:, max(position, 0)]

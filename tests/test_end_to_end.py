@@ -164,7 +164,7 @@ def test_a_drawn_network_is_close_to_its_ann_and_closer_with_more_steps(drawn: D
         errors.append(relative_rms(actual["logits"], expected["logits"]))
     assert errors[1] < 0.03
     assert errors[1] < errors[0] / 5  # 1.5**8 is 25
-    # Unseen samples reach beyond the calibrated tops here and there, and are cut off.
+    # Unseen samples reach beyond the calibrated ranges here and there, and are cut off.
     actual = run(snn.file, {"image": unseen})
     assert relative_rms(actual["logits"], run(ann, {"image": unseen})["logits"]) < 0.1
 

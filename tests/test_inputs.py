@@ -145,8 +145,8 @@ def test_networks_that_scale_their_inputs_are_left_alone() -> None:
 
 def test_without_data_it_is_said_which_inputs_are_cut_off(imagenet: onnx.ModelProto) -> None:
     (text,) = csscc.compile(parse(WITHOUT), T=4, check_samples=0).report.warnings
-    top = next(layer.top for layer in csscc.compile(parse(WITHOUT), T=4).layers if layer.kind == "encoder")
-    assert f"synthetic inputs, so inputs beyond {top:.2g}, as pixels of 0..255 are, will be cut off. Accuracy" in text
+    limit = next(layer.clipping_range for layer in csscc.compile(parse(WITHOUT), T=4).layers if layer.kind == "encoder")
+    assert f"synthetic inputs, so inputs beyond {limit:.2g}, as pixels of 0..255 are, will be cut off. Accuracy" in text
     (text,) = csscc.compile(imagenet, T=4, check_samples=0).report.warnings
     assert "cut off" not in text
 
@@ -166,11 +166,12 @@ def test_evaluate_tells_samples_of_another_range_than_the_calibrations(
         x, y, calibration = data["x"][:20], data["y"][:20], data["x_calib"][:50]
     snn = csscc.compile(digits_model(), calibration, T=4, check_samples=0)
     assert evaluate(digits_model(), snn.file, {"x": x, "y": y}).warnings == ()
-    share = np.mean(255 * x > 1.1 * snn.layers[0].top)
+    share = np.mean(255 * x > 1.1 * snn.layers[0].clipping_range)
     (text,) = evaluate(digits_model(), snn.file, {"x": 255 * x}).warnings
     assert text.startswith(
-        f"input 'image' reaches 255, and the spiking network was calibrated for up to {snn.layers[0].top:.4g}: "
-        f"{share:.1%} of the values are cut off; prepare these samples as those of the calibration"
+        "input 'image' reaches 255, and the spiking network was calibrated for up to "
+        f"{snn.layers[0].clipping_range:.4g}: {share:.1%} of the values are cut off; prepare these samples as those of "
+        "the calibration"
     )
     (text,) = evaluate(digits_model(), snn.file, {"x": x / 100}).warnings
     assert "reaches 0.01, and the spiking network was calibrated for up to 1: it hardly sends a spike" in text

@@ -165,7 +165,7 @@ LIES: dict[str, Callable[[onnx.ModelProto], tuple[str, str]]] = {
     "layer amplitude": lambda m: ("layers", layers_with(m, 1, amplitude=1.0)),
     "layer amplitude nan": lambda m: ("layers", layers_with(m, 1, amplitude=float("nan"))),
     "layer amplitude text": lambda m: ("layers", layers_with(m, 1, amplitude="1.0")),
-    "layer top": lambda m: ("layers", layers_with(m, 1, top=1e9)),
+    "clipping range of a layer": lambda m: ("layers", layers_with(m, 1, clipping_range=1e9)),
 }
 
 
@@ -310,8 +310,8 @@ def test_bursts_and_two_trains_are_what_the_file_says(
             helper.make_attribute(name, value)
         )
         if name == "trains":  # twice as many, of twice the range
-            top = json.loads(properties(lying)["layers"])[0]["top"]
-            lying = with_property(lying, "layers", layers_with(lying, 0, top=2 * top))
+            limit = json.loads(properties(lying)["layers"])[0]["clipping_range"]
+            lying = with_property(lying, "layers", layers_with(lying, 0, clipping_range=2 * limit))
         with pytest.raises(RefusedError, match=r"contradicts itself|was the file changed|sums of steps"):
             evaluate(ann, lying, samples)
         onnx.save(lying, tmp_path / "lying.onnx")

@@ -34,8 +34,8 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
         "accuracy", f"{result.ann_accuracy:.1f} %", f"{result.snn_accuracy:.1f} %", "share of digits read correctly"
     )
     rows.add_row("same answer", "", f"{result.agreement:.1f} %", "how often the SNN answers as the ANN does")
-    told = "time steps for one value; signed rate coding: 32 for a ResNet-20"  # docs/results.md
-    rows.add_row("coding steps", "", str(result.steps), told)
+    meaning = "time steps for one value; signed rate coding: 32 for a ResNet-20"  # docs/results.md
+    rows.add_row("coding steps", "", str(result.steps), meaning)
     rows.add_row("latency", "", str(result.latency), "time steps from the first input spike to the answer")
     rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, each +1 or -1")
     rows.add_row(

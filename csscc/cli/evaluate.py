@@ -78,14 +78,14 @@ def evaluate_command(
     images = take_images(options)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts() if energy else None
     with progress(quiet or as_json) as advance:
-        told = running_total(advance, "evaluating")
+        evaluating = running_total(advance, "evaluating")
         if jobs == 1 and scheduler is None:
             result = evaluate(
-                ann, snn, data, images=images, limit=limit, native=native, energy=costs, progress=told
+                ann, snn, data, images=images, limit=limit, native=native, energy=costs, progress=evaluating
             )  # fmt: skip
         else:
             work = Shared(ann, snn, data, images, limit, native)
-            result = evaluate_shared(work, jobs=jobs, scheduler=scheduler, energy=costs, progress=told)
+            result = evaluate_shared(work, jobs=jobs, scheduler=scheduler, energy=costs, progress=evaluating)
     for text in result.warnings:
         warn(text)
     if as_json:

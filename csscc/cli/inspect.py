@@ -17,6 +17,7 @@ from csscc.cli.common import (
     steps_text,
     table,
 )
+from csscc.cli.progress import progress
 from csscc.errors import RefusedError
 
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
@@ -55,7 +56,8 @@ def _show_ann(
     stated = {name: value for name, value in coding.items() if value is not None}
     chosen = Coding(**stated)
     check_coding(chosen)
-    result = inspect_ann(model, chosen, input_shape, stated=tuple(stated))
+    with progress(as_json):
+        result = inspect_ann(model, chosen, input_shape, stated=tuple(stated))
     chosen = result.coding
     sample = f"sample{of_samples(result.sizes)}"
     if as_json:
@@ -104,9 +106,9 @@ def _show_snn(model: str, as_json: bool) -> None:
     rows = table(f"layers{counted}", *columns)
     for layer in snn.layers:
         theta = f"{layer.amplitude:.4g}" if layer.amplitude else ""
-        top = f"{layer.top:.4g}" if layer.top else ""
+        largest = f"{layer.clipping_range:.4g}" if layer.clipping_range else ""
         sends = f"{layer.kind}, bursts" if layer.name in snn.bursts else layer.kind
-        rows.add_row(layer.name, sends, f"{layer.neurons:,}", str(layer.depth), theta, top)
+        rows.add_row(layer.name, sends, f"{layer.neurons:,}", str(layer.depth), theta, largest)
     source = snn.facts.source
     more = [f"left analog, with values in place of spikes: {', '.join(snn.analog)}"] if snn.analog else []
     if snn.bursts:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from csscc import interrupts
 
 Advance = Callable[[str, int, int | None], None]  # a stage, what is newly done in it, how much there is
-APPEARS = 1.0  # seconds
+APPEARS = 0.8  # seconds after the command began, which starts Python and loads packages before it works
+BEGAN = time.monotonic()
 ESTIMATED = 60.0  # seconds of work from which the time that is left is estimated
 
 
@@ -60,7 +62,7 @@ class _Stages:
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Advance]:
-    """A progress display on standard error that appears once work has taken a second, whether or not it reports any.
+    """A progress display on standard error that appears within a second, whether or not work reports any.
 
     A line a stage: done and to do, its time, and the time that is left where it is known how much there is. The clock
     of the stage at hand, or of what comes between two, goes on by itself; one that counts without an end stops when
@@ -76,7 +78,7 @@ def progress(quiet: bool) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _left())
     bars = Progress(*columns, console=Terminal(stderr=True), transient=True, speed_estimate_period=ESTIMATED)
     stages = _Stages(bars)
-    appears = threading.Timer(APPEARS, bars.start)
+    appears = threading.Timer(max(APPEARS - (time.monotonic() - BEGAN), 0.0), bars.start)
     appears.start()
 
     def disappear() -> None:

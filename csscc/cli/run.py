@@ -91,10 +91,10 @@ def run_command(
         facts = {"samples": samples, "seconds": seconds, "runtime": runtime}
         print_json({**facts, "native": used, "outputs": shapes, "written": output})
     elif not quiet:
-        told = ", ".join(f"{n} {s}" for n, s in shapes.items())
+        shown = ", ".join(f"{n} {s}" for n, s in shapes.items())
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
-        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {told}{where}")
+        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {shown}{where}")
 
 
 def _read(path: str) -> Any:

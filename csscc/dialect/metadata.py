@@ -36,7 +36,8 @@ class Layer:
         neurons: number of neurons for one sample; 0 where shapes are not known.
         depth: silent steps from the input to here.
         amplitude: mean theta, in the ANN's units.
-        top: largest value the layer can send, mean theta times `Schedule.levels`, all trains of a value together.
+        clipping_range: largest value the layer can send, mean theta times `Schedule.levels`, all trains of a value
+            together.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Layer:
     neurons: int
     depth: int
     amplitude: float
-    top: float
+    clipping_range: float
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,8 @@ def _layers(
                 here += 0 if domains.get(read[0]) == DOMAIN else coding.silent
                 deepest = max(deepest, here)
             mean = 0.0 if view.is_readout else float(np.mean(theta(view)))
-            top = mean * view.schedule.levels * view.trains
-            layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, top))
+            largest = mean * view.schedule.levels * view.trains
+            layers.append(Layer(view.name, view.kind, _size(shape(made[0])), here, mean, largest))
         domains |= dict.fromkeys(made, domain)
         known = here + coding.T if view is not None and view.is_readout else here  # a value, after the whole train
         depth |= dict.fromkeys(filter(None, made), known)

@@ -20,8 +20,8 @@ def refuse_impossible(view: Any) -> None:
     Raises:
         RefusedError: they do.
     """
-    if told := _impossible(view):
-        raise RefusedError(f"node '{view.name}' ({view.op}) states {told}; compile the network again")
+    if fault := _impossible(view):
+        raise RefusedError(f"node '{view.name}' ({view.op}) states {fault}; compile the network again")
 
 
 def _impossible(view: Any) -> str:

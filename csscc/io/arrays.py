@@ -49,9 +49,9 @@ def read_arrays(path: Path, only: str, wanted: Collection[str]) -> dict[str, NDA
                     for name in archive.namelist()
                 }
     except _DAMAGED as error:
-        told = str(error) or type(error).__name__
+        cause = str(error) or type(error).__name__
         raise RefusedError(
-            f"{path}: cannot be read as NumPy data ({told}); save it with numpy.save or savez"
+            f"{path}: cannot be read as NumPy data ({cause}); save it with numpy.save or savez"
         ) from error
 
 

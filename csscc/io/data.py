@@ -143,8 +143,8 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
         )
     target = np.dtype(spec.dtype)
     if array.dtype.kind not in "biuf" or (target.kind in "iub" and array.dtype.kind == "f"):
-        told = f"takes {target.name}, but these are {array.dtype.name}; convert them"
-        raise RefusedError(f"{where}: input '{spec.name}' {told}")
+        reason = f"takes {target.name}, but these are {array.dtype.name}; convert them"
+        raise RefusedError(f"{where}: input '{spec.name}' {reason}")
     if target.kind in "iub" and array.size:  # a cast would wrap around, or take any number for true
         low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
         if array.min() < low or array.max() > high:

@@ -196,8 +196,8 @@ def _telling(what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RefusedError(f"{what} ({told}){_place(error)}") from error
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RefusedError(f"{what} ({cause}){_place(error)}") from error
 
 
 def _place(error: BaseException) -> str:

@@ -97,8 +97,8 @@ def _refuse_types(model: onnx.ModelProto) -> None:
             kind = value.type.WhichOneof("value")
             if kind not in ("tensor_type", "sequence_type", None):
                 verb = "feeds" if what == "input" else "reads"
-                told = f"{what} '{value.name}' is of the kind {kind}; csscc {verb} tensors: export it as one"
-                raise RefusedError(told)
+                message = f"{what} '{value.name}' is of the kind {kind}; csscc {verb} tensors: export it as one"
+                raise RefusedError(message)
             if what == "input" and any(d.HasField("dim_value") and d.dim_value == 0 for d in _sizes(value)):
                 sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in _sizes(value)]
                 raise RefusedError(f"input '{value.name}' of shape {sizes} takes no data; export with positive sizes")

@@ -86,8 +86,8 @@ def batch_of(item: Any, shapes: Shapes) -> dict[str, NDArray[Any]]:
         if name in LABEL_NAMES and name not in shapes:
             labels = value
         else:
-            told = name if isinstance(item, Mapping) else None
-            arrays[str(name)] = array_in(item, value, told) if name in wanted else np.empty(0)
+            label = name if isinstance(item, Mapping) else None
+            arrays[str(name)] = array_in(item, value, label) if name in wanted else np.empty(0)
     if labels is not None:
         arrays[LABELS] = array_in(item, labels, LABELS)
     inputs = [(n, shapes[n] if n in shapes else next(iter(shapes.values()))) for n in arrays if n in wanted]

@@ -17,7 +17,7 @@ LIMITS: dict[Cause, float] = {"range": 0.05, "timing": 0.02, "rounding": 0.05}
 JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by more than this share of its signal
 JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
-LARGER_TOPS = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
+LARGER_RANGES = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
@@ -57,22 +57,22 @@ def main_part(layer: LayerDiagnosis) -> Cause:
 def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool) -> tuple[str, ...]:
     """What happened, where it starts, and what to change."""
     worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
-    told = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
+    text = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
     if worst in outputs.labelling:
-        told = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in '{worst}'"
+        text = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in '{worst}'"
     if outputs.faults:
-        told = f"On {outputs.samples} samples {'; '.join(outputs.faults)}"
+        text = f"On {outputs.samples} samples {'; '.join(outputs.faults)}"
     if outputs.agreement is not None:
-        told += f", and both networks name the same class for {outputs.agreement:.1f} %"
-    told += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."
+        text += f", and both networks name the same class for {outputs.agreement:.1f} %"
+    text += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."
     wrong = [i for i, layer in enumerate(layers) if layer.cause]
     if not wrong:
-        return (told, *_nothing_wrong(layers))
+        return (text, *_nothing_wrong(layers))
     layer = layers[wrong[0]]
     where = f"'{layer.name}', layer {wrong[0] + 1} of {len(layers)},"
     others = sum(layers[i].cause == layer.cause for i in wrong[1:])
     also = f" {others} later layer(s) go wrong for the same reason." if others else ""
-    return (told, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
+    return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
 
 
 def _nothing_wrong(layers: Sequence[LayerDiagnosis]) -> tuple[str, str]:
@@ -107,7 +107,7 @@ def _reason(layer: LayerDiagnosis) -> str:
 
 def _enough(coding: Coding, coarsest: float) -> int:
     """Steps at which theta is `coarsest` times smaller, and a little more."""
-    return coding.T + max(1, math.ceil(math.log(LARGER_TOPS * coarsest, coding.beta)))
+    return coding.T + max(1, math.ceil(math.log(LARGER_RANGES * coarsest, coding.beta)))
 
 
 def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Facts) -> str:

@@ -95,9 +95,9 @@ def refuse_unlike(name: str, ann: Array, snn: Array) -> None:
         RefusedError: they are of different shapes, or numbers here and text there.
     """
     if ann.shape != snn.shape or is_number(ann) != is_number(snn):
-        told = [f"{list(a.shape)} of {a.dtype.name}" for a in (ann, snn)]
+        kinds = [f"{list(a.shape)} of {a.dtype.name}" for a in (ann, snn)]
         raise RefusedError(
-            f"the networks do not belong together: output '{name}' is {told[0]} and {told[1]}; compile this ANN"
+            f"the networks do not belong together: output '{name}' is {kinds[0]} and {kinds[1]}; compile this ANN"
         )
 
 

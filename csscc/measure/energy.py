@@ -116,14 +116,14 @@ def estimate(
 def _sentences(made: EnergyEstimate, coding: Coding) -> tuple[str, ...]:
     number = sum(n.neurons for n in made.neurons)
     spikes = sum(n.spikes for n in made.neurons) / number if number else 0.0
-    told = f"A neuron sends {spikes:.2f} spikes in {coding.T} steps on average."
+    sparsity = f"A neuron sends {spikes:.2f} spikes in {coding.T} steps on average."
     if coding.beta > 1 and not coding.linear:
-        told = (
+        sparsity = (
             f"CSS coding is not sparse by design: a neuron sends its value as digits, {spikes:.2f} spikes in "
             f"{coding.T} steps on average. It saves energy where additions replace multiplications, not by silence."
         )
     return (
-        told,
+        sparsity,
         _synapses(made),
         _totals(made),
         _layers(made),

@@ -44,26 +44,26 @@ class InputRange:
         makers = {name: node for node in model.graph.node for name in node.output}
         encoders = [(_read(v, makers), v.theta) for _, v in spiking_nodes(model.graph) if v.is_encoder]
         read = [name for name, _ in encoders]
-        self._tops = {
+        self._ranges = {
             name: float(numpy_helper.to_array(constants[theta]).max()) * coding.levels
             for name, theta in encoders
             if name in inputs and read.count(name) == 1 and theta in constants
         }
-        self._largest = dict.fromkeys(self._tops, 0.0)
-        self._beyond = dict.fromkeys(self._tops, 0)
-        self._seen = dict.fromkeys(self._tops, 0)
+        self._largest = dict.fromkeys(self._ranges, 0.0)
+        self._beyond = dict.fromkeys(self._ranges, 0)
+        self._seen = dict.fromkeys(self._ranges, 0)
 
     def add(self, feeds: Mapping[str, NDArray[Any]]) -> None:
         """Look at a batch."""
-        for name, top in self._tops.items():
+        for name, limit in self._ranges.items():
             values = np.abs(feeds[name])
             self._largest[name] = max(self._largest[name], float(values.max(initial=0.0)))
-            self._beyond[name] += int(np.count_nonzero(values > FACTOR * top))
+            self._beyond[name] += int(np.count_nonzero(values > FACTOR * limit))
             self._seen[name] += values.size
 
     def merge(self, other: InputRange) -> None:
         """Add what another one has seen of the same inputs."""
-        for name in self._tops:
+        for name in self._ranges:
             self._largest[name] = max(self._largest[name], other._largest[name])
             self._beyond[name] += other._beyond[name]
             self._seen[name] += other._seen[name]
@@ -71,15 +71,15 @@ class InputRange:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One text for each input that was calibrated for another range."""
-        return tuple(filter(None, map(self._warning, self._tops)))
+        return tuple(filter(None, map(self._warning, self._ranges)))
 
     def _warning(self, name: str) -> str:
-        top, largest = self._tops[name], self._largest[name]
+        limit, largest = self._ranges[name], self._largest[name]
         share = self._beyond[name] / max(self._seen[name], 1)
-        told = f"input '{name}' reaches {largest:.4g}, and the spiking network was calibrated for up to {top:.4g}"
+        reached = f"input '{name}' reaches {largest:.4g}, and the spiking network was calibrated for up to {limit:.4g}"
         advice = "prepare these samples as those of the calibration, or calibrate with samples such as these"
         if share > BEYOND:
-            return f"{told}: {share:.1%} of the values are cut off; {advice}"
-        if 0 < largest < SMALL * top:
-            return f"{told}: it hardly sends a spike; {advice}"
+            return f"{reached}: {share:.1%} of the values are cut off; {advice}"
+        if 0 < largest < SMALL * limit:
+            return f"{reached}: it hardly sends a spike; {advice}"
         return ""

@@ -118,7 +118,7 @@ def _beside_memory(network: Network, names: Sequence[str], samples: NDArray[Any]
     if best.distance < CLOSER * now.distance and best.distance < 2 * FAR:
         advice = f"{text} fits better ({best}); prepare the samples as in training"
     return (
-        f"these are not inputs as the network was trained on: {_told(samples, spec, axis)}, and {_which(names)} "
+        f"these are not inputs as the network was trained on: {_ranges(samples, spec, axis)}, and {_which(names)} "
         f"gets {now}; {advice}"
     )
 
@@ -134,23 +134,23 @@ def _beside_biases(network: Network, samples: NDArray[Any], spec: InputSpec) -> 
     if len(samples) < run.at_once:
         return ""
     deviation = float(np.median(_by_channel(run(samples)[name]).std(axis=1)))
-    told = f"{_told(samples, spec, _channel_axis(samples))}, and make sums in layer '{layer.name}'"
+    seen = f"{_ranges(samples, spec, _channel_axis(samples))}, and make sums in layer '{layer.name}'"
     numbers = f"deviation {deviation:.3g}, biases {size:.2g}"
     largest, integers = samples.max(), bool((samples == np.round(samples)).all())
     if deviation > LOUD * size and samples.min() >= 0 and PIXELS / 2 < largest <= PIXELS and integers:
         return (
-            f"are these pixels as the network takes them? {told} beside which its biases do not matter ({numbers}): "
+            f"are these pixels as the network takes them? {seen} beside which its biases do not matter ({numbers}): "
             "if it was trained on 0..1, pass x / 255 (of image files: --scale 255, --preprocess); if on 0..255, all is "
             "well"
         )
     if deviation > LOUD * size and largest > PIXELS:
         return (
-            f"are these inputs as the network takes them? {told} beside which its biases do not matter ({numbers}): "
+            f"are these inputs as the network takes them? {seen} beside which its biases do not matter ({numbers}): "
             "pixels are divided by 255 before a mean and a deviation of 0..1 are applied"
         )
     if 0 < deviation < QUIET * size:
         return (
-            f"these inputs hardly move the network: {told} that do not matter beside its biases ({numbers}); if it was "
+            f"these inputs hardly move the network: {seen} that do not matter beside its biases ({numbers}); if it was "
             "trained on 0..255, pass x * 255 (of image files: --scale 1)"
         )
     return ""
@@ -200,7 +200,7 @@ def _list(values: NDArray[Any]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
-def _told(samples: NDArray[Any], spec: InputSpec, axis: int | None) -> str:
+def _ranges(samples: NDArray[Any], spec: InputSpec, axis: int | None) -> str:
     """The range of samples, and the mean of each channel."""
     rows = samples.reshape(1, -1) if axis is None else _by_channel(samples, axis)
     means = ", ".join(f"{mean:.3g}" for mean in rows.mean(axis=1, dtype=np.float64))

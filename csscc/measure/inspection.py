@@ -156,11 +156,13 @@ def _quantised(network: Network) -> str:
     assert network.regions is not None
     neurons = [n.outputs[0].name for n in network.regions.nodes(network.graph, "neuron")]
     grids = {name: grid for name, grid in known_grids(network).items() if name in neurons}
-    told = [e.text for e in network.events if e.source in (SettleCoding.name, ActivationsAsFloats.name)]
+    parts = [e.text for e in network.events if e.source in (SettleCoding.name, ActivationsAsFloats.name)]
     if grids:
         bits = "-, ".join(str(b) for b in sorted({grid.bits for grid in grids.values()}))
-        told.insert(0, f"{len(grids)} of {len(neurons)} layers of neurons send whole numbers of {bits}-bit activations")
-    return "quantised: " + "; ".join(told) if told else ""
+        parts.insert(
+            0, f"{len(grids)} of {len(neurons)} layers of neurons send whole numbers of {bits}-bit activations"
+        )
+    return "quantised: " + "; ".join(parts) if parts else ""
 
 
 def _fate(node: Any, network: Network, regions: Regions, refused: dict[str, Offender], computed: set[int]) -> NodeFate:

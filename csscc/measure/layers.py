@@ -164,21 +164,21 @@ class LayerSums:
         spikes = got[pair.spikes].reshape(pair.schedule.T, *a.shape)
         d = pair.theta * np.tensordot(self._weights, spikes.astype(np.float64), axes=1)
         own = pair.theta * got[pair.residual].reshape(a.shape).astype(np.float64) if pair.residual else a - d
-        top = pair.theta * pair.schedule.levels
-        bottom = -top if pair.signed and not pair.schedule.burst else 0.0 * top
+        high = pair.theta * pair.schedule.levels
+        low = -high if pair.signed and not pair.schedule.burst else 0.0 * high
         wanted, slack = d + own, pair.rounding * pair.theta
-        beyond = (wanted > top + slack) | (wanted < bottom - slack)
+        beyond = (wanted > high + slack) | (wanted < low - slack)
         u = np.abs(own / pair.theta)
         late = ~beyond & (u > pair.rounding * (1 + 1e-5))
         squares = own**2
         for name, value in (
             ("a", a), ("aa", a**2), ("d", d), ("dd", d**2), ("ad", a * d), ("error", (d - a) ** 2),
             ("inherited", (wanted - a) ** 2), ("wanted", wanted), ("own", squares), ("range", squares * beyond),
-            ("timing", squares * late), ("saturated", (a > top * (1 + 1e-6)) | (a < bottom * (1 + 1e-6))),
+            ("timing", squares * late), ("saturated", (a > high * (1 + 1e-6)) | (a < low * (1 + 1e-6))),
             ("half", u > 0.5 * (1 + 1e-5)), ("one", u > 1),
         ):  # fmt: skip
             self._sums[name] = self._sums.get(name, 0.0) + float(value.sum())
-        self._largest = max(self._largest, float((np.abs(a) / top).max(initial=0.0)))
+        self._largest = max(self._largest, float((np.abs(a) / high).max(initial=0.0)))
         self._number += a.size
         axes = tuple(range(1, spikes.ndim))
         self._positive += spikes.clip(0, None).sum(axis=axes, dtype=np.float64)

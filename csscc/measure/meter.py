@@ -66,7 +66,7 @@ class Meter:
             self._count(model, f"size:{name}", [("Size", tensor)])
         for name, tensor in residuals.items():
             self._count(model, f"over:{name}", [("Abs", tensor), ("Greater", "one"), ("Cast", ""), ("ReduceSum", "")])
-            self._count(model, f"top:{name}", [("Abs", tensor), ("ReduceMax", "")])
+            self._count(model, f"largest:{name}", [("Abs", tensor), ("ReduceMax", "")])
             self._count(model, f"cells:{name}", [("Size", tensor)])
         self._weighted, self._shapes = [w for w in weighted_nodes(model) if w.cells and w.macs], shapes_of(model)
         trains = {tensor: name for name, tensor in self._spikes.items()}
@@ -153,13 +153,13 @@ class Meter:
                 result.append(LayerActivity(name, kind, positive, negative))
                 continue
             over = self.sums[f"over:{name}"] / self.sums[f"cells:{name}"]
-            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self.sums[f"top:{name}"]))
+            result.append(LayerActivity(name, kind, positive, negative, 1 - over, self.sums[f"largest:{name}"]))
         return tuple(result)
 
 
 def merged(counts: dict[str, float], others: dict[str, float]) -> dict[str, float]:
     """Counts of two parts of the samples: sums, and of the largest residuals the larger."""
     return {
-        key: max(counts.get(key, 0.0), value) if key.startswith("top:") else counts.get(key, 0.0) + value
+        key: max(counts.get(key, 0.0), value) if key.startswith("largest:") else counts.get(key, 0.0) + value
         for key, value in others.items()
     }

@@ -58,7 +58,7 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
         model, where = snn if isinstance(snn, onnx.ModelProto) else snn.file, name
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
-    with _told_as_damage(where):
+    with _damage_refused(where):
         onnx.checker.check_model(without_weights(model)[0])
         found = list(contradictions(model, facts))
     if found:
@@ -73,19 +73,19 @@ def refuse_damaged(model: onnx.ModelProto, where: str) -> None:
     Raises:
         RefusedError: they lack an input or an attribute, or have spikes of different numbers of steps.
     """
-    with _told_as_damage(where):
+    with _damage_refused(where):
         steps = {view.schedule.T for _, view in spiking_nodes(by_layer(without_weights(model)[0]).graph)}
         if len(steps) > 1:
             raise ValueError(f"spikes come in {', '.join(map(str, sorted(steps)))} steps")
 
 
 @contextmanager
-def _told_as_damage(where: str) -> Iterator[None]:
+def _damage_refused(where: str) -> Iterator[None]:
     try:
         yield
     except (onnx.checker.ValidationError, *DAMAGE) as error:
-        told = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        raise RefusedError(f"{where}: its nodes are damaged ({told}); compile it again") from error
+        cause = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise RefusedError(f"{where}: its nodes are damaged ({cause}); compile it again") from error
 
 
 def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
@@ -167,16 +167,17 @@ def _other_layers(stated: Sequence[Layer], found: Sequence[Layer]) -> Iterator[s
     if [layer.name for layer in stated] != [layer.name for layer in found]:
         yield f"its metadata list {len(stated)} layers that are not its {len(found)} layers of nodes"
         return
-    for said, layer in zip(stated, found, strict=True):
-        neurons = layer.neurons or said.neurons  # not known without the sizes that the network leaves free
-        same = (said.kind, said.depth, said.neurons) == (layer.kind, layer.depth, neurons)
-        if not same or not _close(said.amplitude, layer.amplitude) or not _close(said.top, layer.top):
-            nodes = _told(replace(layer, neurons=neurons))
-            yield f"of layer '{layer.name}' its metadata state {_told(said)}, its nodes {nodes}"
+    for listed, layer in zip(stated, found, strict=True):
+        neurons = layer.neurons or listed.neurons  # not known without the sizes that the network leaves free
+        same = (listed.kind, listed.depth, listed.neurons) == (layer.kind, layer.depth, neurons)
+        same = same and _close(listed.amplitude, layer.amplitude)
+        if not same or not _close(listed.clipping_range, layer.clipping_range):
+            nodes = _values(replace(layer, neurons=neurons))
+            yield f"of layer '{layer.name}' its metadata state {_values(listed)}, its nodes {nodes}"
 
 
-def _told(layer: Layer) -> str:
-    values = f"theta {layer.amplitude:.6g}, up to {layer.top:.6g}"
+def _values(layer: Layer) -> str:
+    values = f"theta {layer.amplitude:.6g}, up to {layer.clipping_range:.6g}"
     return f"{layer.kind}, {layer.neurons} neurons, depth {layer.depth}, {values}"
 
 

@@ -96,8 +96,8 @@ class Pair:
         for feeds in source.batches(self.batch):
             number = len(next(iter(feeds.values())))
             if number % at_once:
-                told = f"the networks take {at_once} samples at a time; give a multiple of that, not {number}"
-                raise RefusedError(told)
+                message = f"the networks take {at_once} samples at a time; give a multiple of that, not {number}"
+                raise RefusedError(message)
             ranges.add(feeds)
             expected, ann_seconds = _timed(partial(_run, self._ann, feeds))
             got, snn_seconds = self._file.run(feeds)

@@ -115,19 +115,19 @@ def gather(
     Raises:
         RefusedError: a file or the data cannot be used, or the networks do not belong together.
     """
-    told = progress or (lambda stage, done, total: None)
+    advance = progress or (lambda stage, done, total: None)
     both = BothNetworks(ann, snn)
     reading = ReadingByStep(by_layer(read_model(snn)), both.facts, both.counts)
     confusion, kept = ConfusionCounter(), KeptSamples(FIRST, DIFFERENT)
     evaluation = evaluate(
         ann, snn, data, images=images, limit=limit, native=native, energy=costs or EnergyCosts(),
-        observers=(reading, confusion, kept), progress=running_total(told, "evaluating"),
+        observers=(reading, confusion, kept), progress=running_total(advance, "evaluating"),
     )  # fmt: skip
     first = min(limit or DIAGNOSED, DIAGNOSED)
     diagnosis = diagnose(
-        ann, snn, data, images=images, limit=first, both=both, progress=running_total(told, "diagnosing")
+        ann, snn, data, images=images, limit=first, both=both, progress=running_total(advance, "diagnosing")
     )  # fmt: skip
-    told("layers of single samples", 0, len(kept.samples))
+    advance("layers of single samples", 0, len(kept.samples))
     return Findings(
         ann=str(ann),
         snn=str(snn),

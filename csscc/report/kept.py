@@ -33,9 +33,9 @@ class Sample:
     @property
     def title(self) -> str:
         """Its number, and what is known of its class."""
-        told = [f"class {self.label}"] if self.label is not None else []
-        told += [f"ANN {self.ann}", f"SNN {self.snn}"] if self.ann is not None else []
-        return f"sample {self.number}" + (f" ({', '.join(told)})" if told else "")
+        classes = [f"class {self.label}"] if self.label is not None else []
+        classes += [f"ANN {self.ann}", f"SNN {self.snn}"] if self.ann is not None else []
+        return f"sample {self.number}" + (f" ({', '.join(classes)})" if classes else "")
 
 
 class KeptSamples:

@@ -42,19 +42,19 @@ def errors(findings: Findings) -> Iterator[Picture]:
         go.Bar(
             x=numbers,
             y=[short(100 * _share(layer, cause)) for layer in layers],
-            name=told,
+            name=label,
             marker_pattern_shape=pattern,
             customdata=[[n, short(100 * parts_of(layer)[cause])] for n, layer in zip(names, layers, strict=True)],
-            hovertemplate="%{customdata[0]}<br>" + told + ": %{customdata[1]} % (RMS)<extra></extra>",
+            hovertemplate="%{customdata[0]}<br>" + label + ": %{customdata[1]} % (RMS)<extra></extra>",
         )
-        for cause, told, pattern in CAUSES
+        for cause, label, pattern in CAUSES
     ]
-    for told, symbol, dash, values in (
+    for label, symbol, dash, values in (
         ("all error of the layer", "circle", SOLID, [layer.error for layer in layers]),
         ("what came in wrong already", "diamond-open", DOTTED, [layer.inherited for layer in layers]),
     ):
-        hover = "%{text}<br>" + told + ": %{y} %<extra></extra>"
-        traces.append(line(numbers, [100 * v for v in values], told, symbol, dash, text=names, hovertemplate=hover))
+        hover = "%{text}<br>" + label + ": %{y} %<extra></extra>"
+        traces.append(line(numbers, [100 * v for v in values], label, symbol, dash, text=names, hovertemplate=hover))
     yield Picture(
         "errors",
         "Error of each layer, and its causes",
@@ -82,13 +82,13 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         go.Bar(
             x=numbers,
             y=[short(100 * v) for v in values],
-            name=plain(told),
+            name=plain(label),
             marker_pattern_shape=pattern,
             text=names,
             textposition="none",
-            hovertemplate="%{text}<br>" + plain(told) + ": %{y} %<extra></extra>",
+            hovertemplate="%{text}<br>" + plain(label) + ": %{y} %<extra></extra>",
         )
-        for told, pattern, values in rows
+        for label, pattern, values in rows
     ]
     yield Picture(
         "residuals",
@@ -125,13 +125,13 @@ def residual_histogram(findings: Findings) -> Iterator[Picture]:
 def activations(findings: Findings) -> Iterator[Picture]:
     """The values that a layer sends against the ANN's."""
     variants = {}
-    for number, (layer, told) in enumerate(zip(findings.trains, findings.diagnosis.layers, strict=True)):
+    for number, (layer, diagnosis) in enumerate(zip(findings.trains, findings.diagnosis.layers, strict=True)):
         low = short(min(layer.ann.min(initial=0.0), layer.snn.min(initial=0.0)))
         high = short(max(layer.ann.max(initial=0.0), layer.snn.max(initial=0.0)))
         variants[str(number)] = variant(
             {"x": shorts(layer.ann), "y": shorts(layer.snn)},
             {"x": [low, high], "y": [low, high]},
-            note=f"Correlation over all neurons of {findings.diagnosis.samples} samples: {told.correlation:.6f}.",
+            note=f"Correlation over all neurons of {findings.diagnosis.samples} samples: {diagnosis.correlation:.6f}.",
         )
     points = go.Scatter(mode="markers", name="a neuron for a sample", marker={"size": 5, "symbol": "circle-open"})
     equal = go.Scatter(mode="lines", name="equal", line={"dash": DASHED})

@@ -115,29 +115,29 @@ def count(value: float) -> str:
 def _summary(findings: Findings) -> list[str]:
     """What a newcomer should know, in words."""
     e = findings.evaluation
-    told = []
+    sentences = []
     if e.ann_accuracy is not None and e.snn_accuracy is not None and e.loss is not None:
-        told.append(
+        sentences.append(
             f"The spiking network (SNN) is right for {e.snn_accuracy:.2f} % of {e.samples:,} samples, the network that "
             f"it was made from (ANN) for {e.ann_accuracy:.2f} %: a loss of {e.loss:+.2f} percentage points."
         )
     if e.agreement is not None:
-        told.append(f"Both name the same class for {e.agreement:.2f} %.")
+        sentences.append(f"Both name the same class for {e.agreement:.2f} %.")
     bursts = ", up to two in each" if any(layer.bursts for layer in findings.trains) else ""
-    told.append(
+    sentences.append(
         f"A neuron sends a value as spikes in up to {e.steps} steps{bursts}, {e.spikes_per_neuron:.2f} on average. The "
         f"answer is there {e.latency} time steps after the first input spike, and the next input may come after "
         f"{e.interval}."
     )
     ratio = e.synaptic_operations / e.ann_operations if e.ann_operations else 0.0
-    told.append(
+    sentences.append(
         f"Spikes cause {count(e.synaptic_operations)} synaptic operations, {ratio:.2f} for each of the "
         f"{count(e.ann_operations)} multiply-accumulates of the ANN."
     )
     left = findings.facts.options.get("analog")
     if left:
-        told.append(f"Left analog, with values in place of spikes: {', '.join(left)}.")
-    return told
+        sentences.append(f"Left analog, with values in place of spikes: {', '.join(left)}.")
+    return sentences
 
 
 def _energy_ratios(energy: EnergyEstimate) -> dict[str, float]:

@@ -137,8 +137,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except (onnx.checker.ValidationError, RuntimeError) as error:
-        told = f"the model's functions cannot be inlined ({_first_line(error)}); export it without functions"
-        raise RefusedError(told) from error
+        message = f"the model's functions cannot be inlined ({_first_line(error)}); export it without functions"
+        raise RefusedError(message) from error
 
 
 def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> Network:

@@ -23,21 +23,21 @@ class CodingError:
             np.pad(sums.cumsum(axis=1), ((0, 0), (1, 0))) for sums in (counts, counts * centres, counts * centres**2)
         )
 
-    def of(self, tops: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
-        """Sum over the values of each row, `levels` steps to a clipping range; `tops` and result ``[channels]``."""
+    def of(self, ranges: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
+        """Sum over the values of each row, `levels` steps to a clipping range; `ranges` and result ``[channels]``."""
         number, first, second = self._number, self._first, self._second
-        rows, theta = np.arange(len(tops)), tops / levels
-        cut = bin_of(tops, self._histogram)
+        rows, theta = np.arange(len(ranges)), ranges / levels
+        cut = bin_of(ranges, self._histogram)
         half = np.minimum(bin_of(theta / 2, self._histogram), cut)
         lost = second[rows, half]
         rounded = (number[rows, cut] - number[rows, half]) * theta**2 / 12
         above = number[:, -1] - number[rows, cut]
-        clipped = second[:, -1] - second[rows, cut] - 2 * tops * (first[:, -1] - first[rows, cut]) + tops**2 * above
+        clipped = second[:, -1] - second[rows, cut] - 2 * ranges * (first[:, -1] - first[rows, cut]) + ranges**2 * above
         error: NDArray[np.float64] = lost + rounded + clipped
         return error
 
 
 def bin_of(values: NDArray[np.float64], histogram: Histogram) -> NDArray[np.int64]:
     """The bin edge of each row that is nearest to its value."""
-    scale = np.divide(histogram.bins, histogram.tops, out=np.zeros_like(histogram.tops), where=histogram.tops > 0)
+    scale = np.divide(histogram.bins, histogram.ends, out=np.zeros_like(histogram.ends), where=histogram.ends > 0)
     return np.clip(np.rint(values * scale), 0, histogram.bins).astype(np.int64)

@@ -2,7 +2,7 @@
 
 ``theta = p / sum(q)``: p is the largest value the layer can send (paper, 4.2.2). Five ways to choose p:
 
-    auto         what codes samples held out best, layer by layer, see `csscc.passes.convert.choose_tops`
+    auto         what codes samples held out best, layer by layer, see `csscc.passes.convert.choose_ranges`
     percentile   the 99.99th percentile of the activations that are not zero (the paper's)
     max          the largest activation
     mse          the p that minimises the mean squared error of sending the calibration's activations
@@ -29,7 +29,7 @@ from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
-from csscc.passes.convert.choose_tops import CANDIDATES, HEADROOM, choose_tops, mse_top
+from csscc.passes.convert.choose_ranges import CANDIDATES, HEADROOM, choose_ranges, mse_ranges
 from csscc.passes.convert.coding_error import bin_of
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
@@ -79,27 +79,27 @@ class SetAmplitudes(BasePass):
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
             room = 1.0 if levels < AMPLE_LEVELS else HEADROOM
-            tops = choose_tops(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
-            tops = tops if tops.max() > SMALLEST else np.ones_like(tops)
+            ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
+            ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
             method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
             headroom = 1.0 if encoded or method == "percentile" else HEADROOM
-            tops = not_too_small(self.tops(histogram, method, fine), levels, headroom)
+            ranges = not_too_small(self.ranges(histogram, method, fine), levels, headroom)
             if self.method == "auto" and not encoded:
-                tops = np.minimum(tops, bound_of(producer(tensor)))
-        theta, axis = tops / levels, calibration.axes[name]
+                ranges = np.minimum(ranges, bound_of(producer(tensor)))
+        theta, axis = ranges / levels, calibration.axes[name]
         return theta.reshape(()) if axis is None else spread(theta, rank_of(tensor), axis)
 
-    def tops(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
+    def ranges(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""
         if method == "max":
             return histogram.largest.copy()
         if method == "percentile":
             return histogram.percentile(self.percentile, without_zeros=True)
-        return mse_top(histogram, levels) if method == "mse" else entropy_top(histogram, levels)
+        return mse_ranges(histogram, levels) if method == "mse" else entropy_ranges(histogram, levels)
 
 
-def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
+def not_too_small(ranges: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
     """Clipping ranges of at least a share of the layer's largest.
 
     A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
@@ -107,14 +107,14 @@ def not_too_small(tops: NDArray[np.float64], levels: float, headroom: float) -> 
     all of it and some `headroom` where there are so many levels that resolution is no concern: what is cut off is
     lost at any T, while resolution comes back with half a step more.
     """
-    largest = tops.max(initial=0.0)
+    largest = ranges.max(initial=0.0)
     share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
-    return np.maximum(tops, largest * share) if largest > SMALLEST else np.ones_like(tops)
+    return np.maximum(ranges, largest * share) if largest > SMALLEST else np.ones_like(ranges)
 
 
-def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
+def entropy_ranges(histogram: Histogram, levels: float) -> NDArray[np.float64]:
     """Clipping range of each row that minimises the divergence between the distribution and its coded form."""
-    tops = histogram.largest.copy()
+    ranges = histogram.largest.copy()
     for row in range(histogram.channels):
         counts = histogram.counts[row].astype(np.float64)
         counts[0] = 0
@@ -127,13 +127,13 @@ def entropy_top(histogram: Histogram, levels: float) -> NDArray[np.float64]:
                 continue
             divergence = _divergence(counts, kept, max(1, round(min(levels, kept))))
             if divergence < best:
-                best, tops[row] = divergence, histogram.largest[row] * share
-    return tops
+                best, ranges[row] = divergence, histogram.largest[row] * share
+    return ranges
 
 
 def _row(histogram: Histogram, row: int) -> Histogram:
     single = Histogram(1, histogram.bins)
-    single.tops = histogram.tops[row : row + 1]
+    single.ends = histogram.ends[row : row + 1]
     return single
 
 

@@ -75,6 +75,7 @@ def amplitude(value: float) -> Callable[[onnx.ModelProto], None]:
 
     return change
 
+NO_NAME = '[{"name": 1, "kind": "a", "neurons": 1, "depth": 1, "amplitude": 1, "clipping_range": 1}]'
 MESSAGES: Messages = {
     "absent.onnx: no such file; give the path of an .onnx model": lambda p: run("csscc compile absent.onnx -o s.onnx"),
     "x.npy: not a readable ONNX model (...); export it to ONNX": lambda p: run("csscc compile x.npy -o s.onnx"),
@@ -197,7 +198,7 @@ MESSAGES: Messages = {
     "m.onnx: its csscc metadata is damaged ('?' is no version); compile it again": lambda p:
         opens(stated("version", "?")),
     "m.onnx: its csscc metadata is damaged (of its layers, name is something else); compile it again": lambda p:
-        opens(stated("layers", '[{"name": 1, "kind": "a", "neurons": 1, "depth": 1, "amplitude": 1, "top": 1}]')),
+        opens(stated("layers", NO_NAME)),
     "node 'Relu_1' (TSARelu) does not state the weights of its spikes; compile the network again": lambda p:
         opens(attribute("TSARelu", "weights", None)),
     "node 'Relu_1' (TSARelu) states no coding: ...; compile the network again": lambda p:

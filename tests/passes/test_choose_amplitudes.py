@@ -1,4 +1,4 @@
-"""ChooseAmplitudes, the tops of each layer, and what judges them: samples that set no top decide how tops are set."""
+"""ChooseAmplitudes, the ranges of layers, and what judges them: samples that set no range decide how they are set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
-from csscc.passes.convert.choose_tops import choose_tops
+from csscc.passes.convert.choose_ranges import choose_ranges
 from csscc.passes.convert.coding_error import CodingError
 from csscc.passes.convert.correct_bias import helps
 from csscc.passes.convert.judge import Judge
@@ -34,42 +34,42 @@ def _counted(values):
 
 def _chosen(fitted, apart, bound=math.inf):
     a, b = _counted(fitted), _counted(apart)
-    return choose_tops(a, b, a.plus(b), LEVELS, bound)
+    return choose_ranges(a, b, a.plus(b), LEVELS, bound)
 
 
 def test_channels_that_are_seen_alike_get_tops_of_their_own(rng):
     sizes = np.array([[1.0], [4.0], [0.2]])
-    tops = _chosen(rng.uniform(0, sizes, (3, 4000)), rng.uniform(0, sizes, (3, 1000)))
-    np.testing.assert_allclose(tops, [1.0, 4.0, 0.25], rtol=0.05)  # a sixteenth of the layer's at least
+    ranges = _chosen(rng.uniform(0, sizes, (3, 4000)), rng.uniform(0, sizes, (3, 1000)))
+    np.testing.assert_allclose(ranges, [1.0, 4.0, 0.25], rtol=0.05)  # a sixteenth of the layer's at least
 
 
 def test_where_levels_abound_a_channel_has_room_above_its_own_values(rng):
     """One channel is 40 times as large as the others; they need not be as coarse, nor end at what was seen."""
     sizes = np.array([[40.0], *[[1.0]] * 7])
     a, b = (_counted(rng.uniform(0, sizes, (8, n))) for n in (4000, 1000))
-    tops = choose_tops(a, b, a.plus(b), 1311.0, math.inf, 1.25)
-    np.testing.assert_allclose(tops, [50.0, *[1.25 * 40 / 16] * 7], rtol=0.01)
+    ranges = choose_ranges(a, b, a.plus(b), 1311.0, math.inf, 1.25)
+    np.testing.assert_allclose(ranges, [50.0, *[1.25 * 40 / 16] * 7], rtol=0.01)
 
 
 def test_channels_that_surprise_get_the_largest_of_the_layer(rng):
     """Each channel answers to one sample in two hundred; half of what comes later is larger than anything seen."""
     fitted, apart = (rng.exponential(1.0, (64, n)) * (rng.random((64, n)) < 0.02) for n in (6000, 2000))
-    tops = _chosen(fitted, apart)
-    assert tops.min() >= 0.99 * max(fitted.max(), apart.max())
+    ranges = _chosen(fitted, apart)
+    assert ranges.min() >= 0.99 * max(fitted.max(), apart.max())
 
 
 def test_a_channel_that_was_hardly_seen_is_not_trusted(rng):
     values = rng.uniform(0, 4.0, (2, 4000))
     values[1] = 0
     values[1, :10] = 0.5
-    tops = _chosen(values, values[:, :1000])
-    assert tops[1] >= values[0].max()
+    ranges = _chosen(values, values[:, :1000])
+    assert ranges[1] >= values[0].max()
 
 
 def test_a_bound_is_the_top_where_values_come_near_it(rng):
     fitted, apart = rng.exponential(1.5, (8, 3000)), rng.exponential(1.5, (8, 1000))
-    tops = _chosen(np.minimum(fitted, 6.0), np.minimum(apart, 6.0), bound=6.0)
-    assert tops.max() <= 6.0
+    ranges = _chosen(np.minimum(fitted, 6.0), np.minimum(apart, 6.0), bound=6.0)
+    assert ranges.max() <= 6.0
     few = _chosen(rng.uniform(0, 0.1, (1, 3000)), rng.uniform(0, 0.1, (1, 1000)), bound=1.0)
     assert few.max() < 0.2
 
@@ -104,7 +104,7 @@ def test_two_histograms_are_one(rng):
     assert both.seen == 700
     np.testing.assert_allclose(both.largest, wanted.max(axis=1))
     np.testing.assert_allclose(both.sums, wanted.sum(axis=1))
-    bins = both.tops / both.bins
+    bins = both.ends / both.bins
     for percent in (50, 99):
         assert (np.abs(both.percentile(percent) - np.percentile(wanted, percent, axis=1)) < 4 * bins + 0.05).all()
 
@@ -115,7 +115,7 @@ def test_every_fourth_sample_is_held_out_whatever_the_batches():
     assert not held_out(5, 0, 0).any()
 
 
-def test_the_judge_sees_samples_that_set_no_top():
+def test_the_judge_sees_samples_that_set_no_range():
     model, coding = parse(TEXT), Coding(T=8, beta=2.0)
     source = source_of(model, samples=64)
     network = calibrated(model, coding, source=source)

@@ -59,7 +59,7 @@ def test_theta_halves_and_the_range_stays() -> None:
     bursts, signed = layers(), layers(bursts=False)
     for name in ("relu", "clip"):
         assert bursts[name].amplitude == pytest.approx(signed[name].amplitude / 2)
-        assert bursts[name].top == pytest.approx(signed[name].top)
+        assert bursts[name].clipping_range == pytest.approx(signed[name].clipping_range)
     assert bursts["tanh"] == signed["tanh"]
 
 

@@ -122,7 +122,7 @@ def test_outputs_near_the_ann_and_nearer_with_more_steps(case, per_channel):
 def test_every_later_pass_keeps_the_snn_near_the_ann(case, per_channel):
     """Rescaling and snapping move no value; with the bias on the first step other spikes say the same.
 
-    At T = 18 the resolution is a 3000th of a layer's top.
+    At T = 18 the resolution is a 3000th of a layer's range.
     """
     model = parse(NETWORKS[case])
     source = source_of(model, samples=16, seed=1)

@@ -8,7 +8,7 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.errors import PassError
 from csscc.passes.convert.find_regions import FindRegions
-from csscc.passes.convert.set_amplitudes import SetAmplitudes, entropy_top, mse_top
+from csscc.passes.convert.set_amplitudes import SetAmplitudes, entropy_ranges, mse_ranges
 from csscc.statistics import Calibration, Histogram
 from tests.helpers import calibrated, network_of, parse, random_feeds, run
 
@@ -71,8 +71,8 @@ def test_an_encoder_covers_its_largest_input(method):
     assert all(np.array_equal(before[n], a) for n, a in network.amplitudes.items())
 
 
-def _quantised_error(values, top, levels):
-    theta = top / levels
+def _quantised_error(values, limit, levels):
+    theta = limit / levels
     return np.mean((np.clip(np.rint(values / theta), 0, np.floor(levels)) * theta - values) ** 2)
 
 
@@ -88,24 +88,24 @@ def test_mse_is_near_the_best_uniform_quantiser(rng, kind, levels):
     histogram.add(values[None])
     candidates = values.max() * np.geomspace(0.01, 1, 200)
     best = min(_quantised_error(values, c, levels) for c in candidates)
-    (top,) = mse_top(histogram, levels)
-    assert _quantised_error(values, top, levels) <= 1.15 * best
+    (limit,) = mse_ranges(histogram, levels)
+    assert _quantised_error(values, limit, levels) <= 1.15 * best
 
 
 def test_mse_cuts_an_outlier_off_and_max_does_not(rng):
     values = np.append(rng.uniform(0, 1, 100000), 8.0)[None]
     histogram = Histogram(1)
     histogram.add(values)
-    assert mse_top(histogram, 30.0)[0] < 4
-    assert SetAmplitudes("max").tops(histogram, "max", 30.0)[0] == 8.0
+    assert mse_ranges(histogram, 30.0)[0] < 4
+    assert SetAmplitudes("max").ranges(histogram, "max", 30.0)[0] == 8.0
 
 
 def test_entropy_cuts_a_long_tail(rng):
     histogram = Histogram(2)
     histogram.add(np.stack([rng.uniform(0, 1, 50000), np.append(np.abs(rng.normal(0, 0.3, 49990)), np.full(10, 8.0))]))
-    tops = entropy_top(histogram, 50.0)
-    assert tops[0] > 0.9
-    assert tops[1] < 4
+    ranges = entropy_ranges(histogram, 50.0)
+    assert ranges[0] > 0.9
+    assert ranges[1] < 4
 
 
 def test_rows_are_independent(rng):
@@ -115,7 +115,7 @@ def test_rows_are_independent(rng):
     for row in range(3):
         alone = Histogram(1)
         alone.add(values[row : row + 1])
-        for f in (mse_top, entropy_top):
+        for f in (mse_ranges, entropy_ranges):
             assert f(together, 40.0)[row] == pytest.approx(f(alone, 40.0)[0], rel=1e-9)
 
 
@@ -127,8 +127,8 @@ def test_where_levels_abound_larger_values_than_those_seen_have_room(coding, hea
     x, r = _values()
     for method, room in (("max", headroom), ("percentile", 1.0)):
         amplitudes = calibrated(parse(TEXT), coding, method=method, per_channel=False).amplitudes
-        top = r.max() if method == "max" else np.percentile(r[r > 0], 99.99)
-        assert float(amplitudes["r"]) * _levels(coding) == pytest.approx(room * top, rel=5e-3)
+        limit = r.max() if method == "max" else np.percentile(r[r > 0], 99.99)
+        assert float(amplitudes["r"]) * _levels(coding) == pytest.approx(room * limit, rel=5e-3)
         assert float(amplitudes["x"]) * _levels(coding) == pytest.approx(x.max(), rel=1e-6)
 
 

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from csscc.passes.convert.coding_error import CodingError
 from csscc.statistics import Histogram
 
-Tops = NDArray[np.float64]
+Ranges = NDArray[np.float64]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 HEADROOM = 1.25
 FEW = 64
 
 
-def choose_tops(
+def choose_ranges(
     fitted: Histogram, apart: Histogram, whole: Histogram, levels: float, bound: float, headroom: float = 1.0
-) -> Tops:
+) -> Ranges:
     """Clipping ranges of the rows of a layer, ``[channels]``.
 
     Args:
@@ -43,36 +43,36 @@ def choose_tops(
         headroom: by which clipping ranges are wider than the largest value seen, where levels are ample.
     """
     error = CodingError(apart)
-    costs = [float(error.of(tops, levels).sum()) for tops in _by_rule(fitted, levels, bound, headroom)]
+    costs = [float(error.of(ranges, levels).sum()) for ranges in _by_rule(fitted, levels, bound, headroom)]
     best = int(np.argmin(costs))
-    return next(tops for rule, tops in enumerate(_by_rule(whole, levels, bound, headroom)) if rule == best)
+    return next(ranges for rule, ranges in enumerate(_by_rule(whole, levels, bound, headroom)) if rule == best)
 
 
-def _by_rule(histogram: Histogram, levels: float, bound: float, headroom: float) -> Iterator[Tops]:
+def _by_rule(histogram: Histogram, levels: float, bound: float, headroom: float) -> Iterator[Ranges]:
     """The clipping ranges that each rule sets, always in the same order."""
     layer = float(histogram.largest.max())
     layer = bound if bound <= HEADROOM * layer else layer
     hardly_seen = histogram.seen - histogram.zeros < FEW
 
-    def bounded(tops: Tops | float) -> Tops:
-        return np.minimum(np.where(hardly_seen, np.maximum(tops, layer), tops), bound)
+    def bounded(ranges: Ranges | float) -> Ranges:
+        return np.minimum(np.where(hardly_seen, np.maximum(ranges, layer), ranges), bound)
 
     own = [histogram.largest]
     if headroom == 1:
-        own.append(mse_top(histogram, levels))
-        yield bounded(float(mse_top(histogram.merged(), levels)[0]))
-    yield from (bounded(headroom * np.maximum(tops, share * layer)) for share in SHARES for tops in own)
+        own.append(mse_ranges(histogram, levels))
+        yield bounded(float(mse_ranges(histogram.merged(), levels)[0]))
+    yield from (bounded(headroom * np.maximum(ranges, share * layer)) for share in SHARES for ranges in own)
     yield bounded(HEADROOM * layer)
 
 
-def mse_top(histogram: Histogram, levels: float) -> Tops:
+def mse_ranges(histogram: Histogram, levels: float) -> Ranges:
     """Clipping range of each row that minimises the mean squared error of a uniform code of `levels` steps."""
     error = CodingError(histogram)
     best = np.full(histogram.channels, np.inf)
-    tops = histogram.largest.copy()
+    ranges = histogram.largest.copy()
     for share in CANDIDATES:
-        top = histogram.largest * share
-        squared = error.of(top, levels)
+        narrower = histogram.largest * share
+        squared = error.of(narrower, levels)
         better = squared < best
-        best[better], tops[better] = squared[better], top[better]
-    return tops
+        best[better], ranges[better] = squared[better], narrower[better]
+    return ranges
