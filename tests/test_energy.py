@@ -35,7 +35,7 @@ def samples(shape: tuple[int, ...], number: int = 5) -> NDArray[np.float32]:
 
 def estimated(model: onnx.ModelProto, x: NDArray[np.float32], costs: EnergyCosts | None = None, **options: Any) -> Any:
     """The SNN, and its evaluation with energies."""
-    snn = csscc.compile(model, calibration=x, T=T, **(options or {"beta": 1.5, "silent": 1}))
+    snn = csscc.compile(model, calibration=x, **{"T": T, **(options or {"beta": 1.5, "silent": 1})})
     return snn, evaluate(model, snn.file, x, energy=costs or EnergyCosts())
 
 
@@ -104,6 +104,24 @@ def test_energies_of_a_network_by_hand() -> None:
         row = design(made, traffic, name)
         assert (row.synapses, row.neurons, row.weights, row.state) == pytest.approx(parts, rel=1e-9), (traffic, name)
         assert row.total == pytest.approx(sum(parts), rel=1e-9)
+
+
+def test_two_trains_and_bursts_by_hand() -> None:
+    """The SNN pays for both trains and both spikes of a burst; the ANN reads its inputs and weights once."""
+    x = samples((2, 6, 6))
+    snn, result = estimated(parse(POOLED), x, T=4, beta=3, silent=3, split=True)
+    made, sent = result.energy, counted(snn, x)
+    encoder = next(name for name in sent if name not in ("one", "two"))
+    assert {float(s) for s in np.unique(snn.trace(x).spikes["one"])} == {0.0, 1.0, 2.0}
+    pooled = snn.trace(x).spikes["two"].mean(axis=(3, 4))
+    assert made.macs == 4 * 16 * 18 + 5 * 16 * 4 + 15
+    weighted = sent[encoder] * 4 * 16 * 18 / 72 + sent["one"] * 5 * 16 * 4 / 64
+    assert made.additions + made.multiplications == pytest.approx(weighted + 3 * (pooled != 0).sum() / 5)
+    ann, snn_row = design(made, "per_step", "ANN float32"), design(made, "per_step", "SNN float32")
+    assert ann.state == pytest.approx(2 * (64 + 80 + 72) * 4 * 2.5)
+    assert ann.weights == pytest.approx((72 + 20 + 15) * 4 * 2.5)
+    assert snn_row.weights == pytest.approx(4 * (2 * 72 + 20 + 15) * 4 * 2.5)
+    assert snn_row.state == pytest.approx((4 * 144 * 4 * 4 + 4 * 144 * 2 * 4 + (144 + 144) * 4 * 2 * 0.25) * 2.5)
 
 
 def test_a_wrong_price_is_noticed() -> None:

@@ -89,7 +89,7 @@ class Table:
     def ann(self, kind: Arithmetic) -> Energy:
         """The ANN in one precision."""
         macs, weights = sum(s.macs for s in self.synapses), sum(s.weights // s.trains for s in self.synapses)
-        values = 2 * sum(n.neurons for n in self.neurons)  # written once, read once
+        values = 2 * sum(n.neurons / n.trains for n in self.neurons)  # written once, read once
         return self._energy(
             f"ANN {kind.name}",
             synapses=macs * kind.multiply_accumulate,

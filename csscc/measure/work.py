@@ -47,6 +47,7 @@ class NeuronWork:
             function such as exp; comparisons are none.
         scaled: whether each evaluation multiplies by 1 / theta, since the activation is not positively homogeneous.
         local: whether a neuron needs its own inputs only, not those of a whole row as a softmax does.
+        trains: how many neurons side by side send one value of the ANN; only encoders may have several.
     """
 
     name: str
@@ -59,6 +60,7 @@ class NeuronWork:
     functions: float
     scaled: bool
     local: bool
+    trains: int = 1
 
     @property
     def is_encoder(self) -> bool:
@@ -78,7 +80,9 @@ def neuron_work(
         shapes: of the tensors of the time-folded network.
     """
     if view.is_encoder:
-        return NeuronWork(view.name, view.kind, neurons, view.schedule.T, 0, spikes, 0.0, 0.0, False, True)
+        return NeuronWork(
+            view.name, view.kind, neurons, view.schedule.T, 0, spikes, 0.0, 0.0, False, True, view.trains
+        )
     activation = view.activation
     multiplications, functions = 0.0, 0.0
     if view.kind in PRODUCTS:
