@@ -35,10 +35,11 @@ def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json
 
     Exit code 3 if the model cannot be compiled; every node in the way is listed with its reason.
     """
-    from csscc.dialect.metadata import PREFIX
-    from csscc.passes.canonical.load import read_model
+    with progress(as_json):
+        from csscc.dialect.metadata import PREFIX
+        from csscc.passes.canonical.load import read_model
 
-    proto = read_model(model)
+        proto = read_model(model)
     if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
         _show_snn(model, as_json)
     else:
