@@ -17,7 +17,7 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import finite, not_finite, strict_json
 from csscc.measure.agreement import Agreement
 from csscc.measure.diagnose import diagnose
-from csscc.measure.difference import Difference, largest_difference, refuse_unequal
+from csscc.measure.difference import Difference, largest_difference, refuse_unequal, tolerance
 from csscc.measure.evaluation import evaluate
 from csscc.measure.verify import verify
 from csscc.passes.canonical.load import load
@@ -85,6 +85,16 @@ def test_what_stands_for_a_file_must_answer_as_it_does() -> None:
     for other in (*others, np.array([1.0, -2.0, 0.0]), np.array([1.0, INF, NAN])):
         with pytest.raises(RefusedError, match="was the file changed"):
             refuse_unequal({"y": y}, {"y": other})
+
+
+def test_a_network_whose_activations_round_may_differ_a_little_more():
+    """A flipped spike flips others behind it; what is not finite, or far off, is refused all the same."""
+    y = np.float32([[1.0, 2.0]])
+    assert tolerance(["encoder", "Relu", "Linear", "readout"]) < tolerance(["Relu", "Softmax"])
+    refuse_unequal({"y": y}, {"y": y * 1.03}, within=tolerance(["Relu", "Sigmoid"]))
+    for kinds, other in ((["Relu"], y * 1.03), (["Sigmoid"], y * 1.3), (["Sigmoid"], y * np.nan)):
+        with pytest.raises(RefusedError, match="was the file changed"):
+            refuse_unequal({"y": y}, {"y": other}, within=tolerance(kinds))
 
 
 def test_a_sample_of_nan_has_no_class() -> None:

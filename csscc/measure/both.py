@@ -12,7 +12,7 @@ from csscc.dialect.adapter import export_model
 from csscc.dialect.model import copy_of, with_outputs
 from csscc.io.batches import Arrays
 from csscc.measure.counts import counting_outputs
-from csscc.measure.difference import refuse_unequal
+from csscc.measure.difference import refuse_unequal, tolerance
 from csscc.measure.layers import layers_of_both
 from csscc.measure.opened import SpikingFile, open_spiking
 from csscc.passes.lower.kernels import open_session
@@ -66,5 +66,6 @@ class BothNetworks:
             RefusedError: the file answers otherwise than the functions that also show residuals.
         """
         answer, inside = self._file.run(feeds), self._spiking.run(feeds)
-        refuse_unequal(answer, {name: inside[name] for name in answer}, self.counts)
+        within = tolerance(layer.kind for layer in self.facts.layers)
+        refuse_unequal(answer, {name: inside[name] for name in answer}, self.counts, within)
         return self._plain.run(feeds) | {name: inside[name] for name in self._digits}, inside | answer

@@ -7,18 +7,20 @@ is known, and the difference counts as infinite, so that it keeps no bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csscc.coding.activations import ACTIVATIONS
 from csscc.errors import RefusedError
 from csscc.io.outputs import as_arrays, is_label, is_number
 
 Array = NDArray[Any]
 EQUAL = 1e-2  # error up to which a network of csscc's own functions stands for a file, see `refuse_unequal`
+NEARLY = 1e-1  # the same where a spike may flip, and flip others in all layers behind
 
 
 @dataclass
@@ -101,7 +103,15 @@ def refuse_unlike(name: str, ann: Array, snn: Array) -> None:
         )
 
 
-def refuse_unequal(file: Mapping[str, Any], own: Mapping[str, Any], counts: Collection[str] = ()) -> None:
+def tolerance(kinds: Iterable[str]) -> float:
+    """Error up to which two runtimes give the same, for a network with layers of these kinds."""
+    exact = all(ACTIVATIONS[kind].exact for kind in kinds if kind in ACTIVATIONS)
+    return EQUAL if exact else NEARLY
+
+
+def refuse_unequal(
+    file: Mapping[str, Any], own: Mapping[str, Any], counts: Collection[str] = (), within: float = EQUAL
+) -> None:
     """Refuse to look into a network of csscc's own functions, or kernels, for a file that answers otherwise.
 
     A readout may add its steps in any order, and activations that are not exact flip a spike now and then.
@@ -110,20 +120,21 @@ def refuse_unequal(file: Mapping[str, Any], own: Mapping[str, Any], counts: Coll
         file: outputs of the file as it is, of one batch.
         own: of the network that is to stand for it.
         counts: outputs of whole numbers that count.
+        within: the error that rounding may cause, see `tolerance`.
 
     Raises:
         RefusedError: an output differs.
     """
     others = as_arrays(own)
     for name, value in as_arrays(file).items():
-        if not _alike(value, others.get(name), labels=is_label(value) and name not in counts):
+        if not _alike(value, others.get(name), labels=is_label(value) and name not in counts, within=within):
             raise RefusedError(
                 f"output '{name}' of the file is not what its spiking operators make by csscc's own functions, in "
                 "which spikes are counted: was the file changed? csscc verify names the layers"
             )
 
 
-def _alike(value: Array, other: Array | None, *, labels: bool) -> bool:
+def _alike(value: Array, other: Array | None, *, labels: bool, within: float) -> bool:
     """Whether two outputs are the same but for rounding, and a label that this turns; NaN in both is the same."""
     if other is None or value.shape != other.shape or is_number(value) != is_number(other):
         return False
@@ -132,7 +143,7 @@ def _alike(value: Array, other: Array | None, *, labels: bool) -> bool:
         value, other = np.where(both, 0, value), np.where(both, 0, other)
     difference = Difference("", labels)
     difference.add(value, other)
-    return difference.error <= EQUAL + (1 / max(value.size, 1) if labels else 0)
+    return difference.error <= within + (1 / max(value.size, 1) if labels else 0)
 
 
 def largest_difference(got: Array, expected: Array) -> float:

@@ -20,7 +20,7 @@ from csscc.measure.agreement import Agreement
 from csscc.measure.comparison import source_session
 from csscc.measure.costs import costs_of
 from csscc.measure.counts import counting_outputs
-from csscc.measure.difference import refuse_unequal
+from csscc.measure.difference import refuse_unequal, tolerance
 from csscc.measure.input_range import InputRange
 from csscc.measure.meter import Meter, merged
 from csscc.measure.observer import Batch, Observer
@@ -72,7 +72,8 @@ class Pair:
         ann_model = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
         given, self.facts = open_spiking(snn)
         self._model, self._counts = by_layer(given), counting_outputs(given)
-        self._ann, self._file = source_session(ann_model), _File(given, native, self._counts)
+        self._within = tolerance(layer.kind for layer in self.facts.layers)
+        self._ann, self._file = source_session(ann_model), _File(given, native, self._counts, self._within)
         _check_pair(self._ann, self._file.session)
         self._at_once = max(self._ann.fixed_batch or 1, self._file.session.fixed_batch or 1)
         self.meter = Meter(self._model, native, {name for observer in observers for name in observer.tensors})
@@ -103,7 +104,7 @@ class Pair:
             got, snn_seconds = self._file.run(feeds)
             seconds.append((ann_seconds / number, snn_seconds / number))
             counted, trains = self.meter.run(feeds, self._file.session.fixed_batch)
-            refuse_unequal(got, counted, self._counts)
+            refuse_unequal(got, counted, self._counts, self._within)
             labels = None if known is None else known[compared.samples :][:number]
             for observer in self._observers:
                 observer.add(Batch(feeds, labels, expected, got, trains, number))
@@ -116,17 +117,17 @@ class Pair:
 class _File:
     """The spiking network as it is, and native kernels beside it where they are compiled."""
 
-    def __init__(self, model: onnx.ModelProto, native: bool, counts: Collection[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, native: bool, counts: Collection[str], within: float) -> None:
         self.session = open_session(model, native=False)
         self.kernels = open_session(model) if native and library.operators() else self.session
-        self._counts = counts
+        self._counts, self._within = counts, within
 
     def run(self, feeds: Any) -> tuple[dict[str, NDArray[Any]], float]:
         """Outputs of the file, and seconds: those of the kernels, if they give the same."""
         got, seconds = _timed(partial(_run, self.session, feeds))
         if self.kernels.native:
             by_kernels, seconds = _timed(partial(_run, self.kernels, feeds))
-            refuse_unequal(got, by_kernels, self._counts)
+            refuse_unequal(got, by_kernels, self._counts, self._within)
         return got, seconds
 
 
