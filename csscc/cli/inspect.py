@@ -113,7 +113,7 @@ def _show_snn(model: str, as_json: bool) -> None:
     source = snn.facts.source
     more = [f"left analog, with values in place of spikes: {', '.join(snn.analog)}"] if snn.analog else []
     if snn.bursts:
-        more.append(f"bursts, in {len(snn.bursts)} layer(s): up to 2 spikes a step, none negative")
+        more.append(f"bursts, in {len(snn.bursts)} layer(s): up to 2 spikes a step")
     if snn.trains > 1:
         more.append(f"the input is sent as {snn.trains} trains, its high digits and its low ones")
     steps = f"T={coding.T}, beta={coding.beta:g}, {steps_text(snn.silent)} a layer; latency {snn.latency} steps"

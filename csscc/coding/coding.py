@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the command line's help reads defaults from here and must n
 EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its levels
 NEARLY = 0.01  # as good as a uniform quantiser of theta
 FEW = 128  # levels: with the sign, fewer than those of 8 bits
+AMPLE = 512  # levels, of which twice as many are worth little
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ class Coding:
 
     @property
     def sends_bursts(self) -> bool:
-        """Whether values that are never negative are sent as bursts: 0, 1 or 2 spikes a step, none of them negative.
+        """Whether values that are never negative are sent as bursts: -1, 0, 1 or 2 spikes a step.
 
-        Of the values of a train of spikes of either sign these need only half; of bursts they need all, so theta
-        halves. But no spike can take back what was sent too early. So bursts serve neurons that receive nearly all of
-        their input before they fire, and where levels are few.
+        Of what a train of spikes of either sign can send, such values need only half. With two spikes at a step, a
+        train sends twice as much, so theta halves. A spike of -1 is still there to take back what was sent too early;
+        it takes back half as much, which is why neurons that fire at once, without a silent step, send no bursts.
         """
-        waits = 2 * self.silent + 1 >= self.T and self.beta > 1 and not self.linear
-        return self.bursts and self.negative and waits and self.levels < FEW
+        waits = self.silent >= min(1, self.T - 1) and self.beta > 1 and not self.linear
+        return self.bursts and self.negative and waits and self.levels < AMPLE
 
     @property
     def splits_inputs(self) -> bool:

@@ -51,13 +51,12 @@ def fire(potential: FloatArray, threshold: float | np.floating, *, negative: boo
 def decided(potential: FloatArray, schedule: Schedule, k: int) -> FloatArray:
     """Spike number k, from 1, that a potential in units of theta causes: ``fire(o, c[k])``.
 
-    With bursts, one spike at each step is what a neuron would send of the middle of its range, and it decides what to
-    send besides: ``S[k] = 1 + fire(o - (q[k] + .. + q[T]), c[k])``, which is 0, 1 or 2 spikes.
+    A burst is the whole number nearest to ``o * (1 / 2c[k])``, halves to even, of -1, 0, 1 and 2.
     """
     dtype, threshold = potential.dtype.type, schedule.thresholds[k - 1]
-    if not schedule.burst:
-        return fire(potential, threshold, negative=schedule.negative)
-    return dtype(1) + fire(potential - dtype(schedule.after[k - 1]), threshold)
+    if schedule.burst:
+        return np.clip(np.rint(potential * (dtype(1) / dtype(2 * threshold))), -1, 2)
+    return fire(potential, threshold, negative=schedule.negative)
 
 
 def cut(values: FloatArray, schedule: Schedule) -> FloatArray:

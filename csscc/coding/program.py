@@ -30,8 +30,8 @@ class Algebra(Protocol[Value]):
     def potential(self, target: Value, sent: Value | None) -> Value:
         """What is still to be sent: ``target - sent``."""
 
-    def fire(self, potential: Value, threshold: float) -> Value:
-        """The spike that a potential causes: above the threshold, or below minus that."""
+    def fire(self, potential: Value, decides: float) -> Value:
+        """The spike that a potential causes, above a threshold or below minus that; or a burst, see `Schedule`."""
 
     def with_spike(self, sent: Value | None, spike: Value, weight: float) -> Value:
         """What was sent, with `spike`: ``sent + weight * spike``."""
@@ -44,9 +44,6 @@ class Algebra(Protocol[Value]):
 
     def share(self, sent: Value | None, weight: float, extra: Value | None) -> Value:
         """``sent / weight + extra``, both exact: the sum that the first steps of a train send."""
-
-    def raised(self, value: Value, by: float) -> Value:
-        """``value + by``."""
 
     def step(self, spike: Value) -> Value:
         """A spike as others read it."""
@@ -150,11 +147,7 @@ class _Sender(Generic[Value]):
     def send(self, potential: Value, *, track: bool) -> Value:
         """Decide the next spike; with `track`, keep up what was sent."""
         weight = self._s.weights[self._count]
-        if self._s.burst:
-            potential = self._ops.raised(potential, -self._s.after[self._count])
-        spike = self._ops.fire(potential, self._s.thresholds[self._count])
-        if self._s.burst:
-            spike = self._ops.raised(spike, 1.0)
+        spike = self._ops.fire(potential, self._s.decides[self._count])
         self._count += 1
         in_head = self._merged > 1 and self._count <= self._merged
         if track or in_head:
@@ -180,13 +173,14 @@ class _Sender(Generic[Value]):
         """
         T, merged, weights, ops = self._s.T, self._merged, self._s.weights, self._ops
         at_once = merged > self._count and (merged == T or weights[-2] == 3 * weights[-1])
-        rounded = ops.nearest(potential, 1.0, *self._s.whole(self._count + 1))
+        least, most = self._s.whole(self._count + 1)
+        rounded = ops.nearest(potential, 1.0, least, most)
         if track or not at_once:
             return self.digits(between(ops, potential, rounded), track=track)
         tail: list[Value] = []
         for _ in range(T - merged):
-            thirds = ops.raised(rounded, -1.0) if self._s.burst else rounded  # of which the nearest is below
-            higher = ops.nearest(thirds, 3.0, -math.inf, math.inf)
+            most = (most - self._s.counts[1]) / 3
+            higher = ops.nearest(rounded, 3.0, -math.inf, most if self._s.burst else math.inf)
             tail.append(ops.left(rounded, higher, 3.0))
             rounded = higher
         self.slabs += [self._head(weights[merged - 1], rounded), *reversed(tail)]

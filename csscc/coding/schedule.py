@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from csscc.coding.thresholds import halves
+from csscc.coding.thresholds import halves, reciprocals
 
 ROOM = 8  # bits that merged steps may take from the grid of the weights
 PRECISION = 16  # bits of the grid that merged steps and the levels of a value may take together
@@ -29,8 +29,8 @@ class Schedule:
             they send what is left, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
-        burst: whether 0, 1 or 2 spikes are sent at a step, in place of one of either sign or none. They are one more
-            than what a potential causes that is `after[k]` lower.
+        burst: whether two spikes may be sent at a step, besides one of either sign or none: as many as are nearest to
+            the product of the potential and the reciprocal of twice the threshold, halves to even.
         thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
             `weights` if left out.
         constant: of an encoder: it sends the same part of its value at each step, ``1 / levels``, not spikes.
@@ -74,14 +74,19 @@ class Schedule:
         return min(float(sum(self.weights)), self.most) * (2 if self.burst else 1)
 
     @property
-    def after(self) -> tuple[float, ...]:
-        """What one spike at each step from k on sends, in units of theta, for each of the T steps."""
-        return tuple(float(sum(self.weights[k:])) for k in range(self.T))
+    def counts(self) -> tuple[float, float]:
+        """The least and the largest number of spikes at a step, by which the weight of one is multiplied."""
+        return (-1.0 if self.negative else 0.0, 2.0 if self.burst else 1.0)
+
+    @property
+    def decides(self) -> tuple[float, ...]:
+        """What decides at each step: the threshold, or of bursts what the potential is multiplied by, in float32."""
+        return reciprocals(self.thresholds) if self.burst else self.thresholds
 
     def whole(self, first: int) -> tuple[float, float]:
         """The least and the largest whole number of units of theta that the spikes from number `first` on can send."""
-        most = self.after[first - 1]
-        return (0.0, 2 * most) if self.burst else (-most, most)
+        each, (least, most) = float(sum(self.weights[first - 1 :])), self.counts
+        return (least * each, most * each)
 
     def head(self, merged: tuple[float, ...] | None = None) -> Head:
         """The first steps of a neuron's input that it reads as one sum: those of `merged`, or fewer."""

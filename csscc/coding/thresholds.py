@@ -34,6 +34,13 @@ def halves(weights: Sequence[float]) -> tuple[float, ...]:
     return tuple(w * HALF for w in weights)
 
 
+def reciprocals(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """The reciprocal of twice each threshold, all of them float32 numbers."""
+    import numpy as np
+
+    return tuple(float(r) for r in np.float32(1) / (2 * np.asarray(thresholds, np.float32)))
+
+
 def just_below(weight: float) -> float:
     """The threshold of a spike that is sent where all of its weight is there: the float32 below it."""
     import numpy as np

@@ -111,19 +111,21 @@ class Plain:
         unknown = self._body.add("unknown", f"IsNaN({gap})")
         return self._body.add("potential", f"Where({unknown}, {self._body.number(0.0)}, {known})")
 
-    def fire(self, potential: str, threshold: float | str) -> str:
-        """An int8 spike, see `csscc.coding.oracle.fire`.
+    def fire(self, potential: str, decides: float | str) -> str:
+        """An int8 spike, see `csscc.coding.oracle.fire`; or a float32 burst.
 
         QuantizeLinear divides, rounds halves to the even number, and saturates at the bounds of int8. Rounded, ``o /
         2c`` is 0 exactly where ``-c <= o <= c``; its sign is the spike. (A Clip between QuantizeLinear and
         DequantizeLinear would not survive onnxruntime's optimiser.)
         """
         add = self._body.add
+        if self._schedule.burst:
+            return self._rounded(add("part", f"Mul({potential}, {self.number(decides)})"), *self._schedule.counts)
         if not self._schedule.negative:
-            fired = add("fired", f"Greater({potential}, {self.number(threshold)})")
+            fired = add("fired", f"Greater({potential}, {self.number(decides)})")
         else:
-            named = isinstance(threshold, str)
-            twice = add("twice", f"Add({threshold}, {threshold})") if named else self.number(2 * threshold)
+            named = isinstance(decides, str)
+            twice = add("twice", f"Add({decides}, {decides})") if named else self.number(2 * decides)
             if self._opset <= NEWEST_QUANTIZATION:
                 spike = add("spike", f"Sign({add('level', f'QuantizeLinear({potential}, {twice}, {self._zero})')})")
                 self._int8.add(spike)
@@ -144,12 +146,13 @@ class Plain:
         return self._body.add("left", f"Sub({rest}, {self._valued(spike, weight)})")
 
     def nearest(self, value: str, per: float, least: float, most: float) -> str:
-        """A Round and a Clip."""
+        """A Div, a Round and a Clip."""
         part = value if per == 1 else self._body.add("part", f"Div({value}, {self._body.number(per)})")
-        rounded = self._body.add("rounded", f"Round({part})")
-        if math.isinf(most):
-            return rounded
-        return self._clip("nearest", rounded, least, most)
+        return self._rounded(part, least, most)
+
+    def _rounded(self, value: str, least: float, most: float) -> str:
+        rounded = self._body.add("rounded", f"Round({value})")
+        return rounded if math.isinf(most) else self._clip("nearest", rounded, least, most)
 
     def share(self, sent: str | None, weight: float, extra: str | None) -> str:
         """A Div, which is exact, and an Add."""
@@ -158,10 +161,6 @@ class Plain:
             return extra
         share = sent if weight == 1 else self._body.add("share", f"Div({sent}, {self._body.number(weight)})")
         return share if extra is None else self._body.add("head", f"Add({share}, {extra})")
-
-    def raised(self, value: str, by: float | str) -> str:
-        """An Add."""
-        return self._body.add("raised", f"Add({self.step(value)}, {self.number(by)})")
 
     def step(self, spike: str) -> str:
         """A Cast to float32."""

@@ -92,7 +92,6 @@ class Blocks:
         self._convolve = Depthwise(body)
         self._vectors: set[str] = set()
         self._positive: set[str] = set()  # potentials that are never negative
-        self._large: dict[str, str] = {}  # whole numbers, and what is larger by `MAGIC`
         self._first: dict[str, tuple[str, float]] = {}  # potential and threshold of a spike not made before it is read
 
     def bias(self, constant: str) -> str:
@@ -121,14 +120,16 @@ class Blocks:
         """An Add."""
         return target if sent is None else self._body.add("potential", f"Add({target}, {sent})")
 
-    def fire(self, potential: str, threshold: float) -> str:
+    def fire(self, potential: str, decides: float) -> str:
         """See `csscc.coding.oracle.fire`.
 
         Where a float32 is close enough to ``1 / 2c`` for a threshold c, a potential is multiplied by it, and rounded by
         an addition. Elsewhere its distance to each threshold is made larger than any spike, and cut off. So is it where
-        potentials are never negative: what such a spike subtracts needs no spike.
+        potentials are never negative: what such a spike subtracts needs no spike. Bursts are rounded as well.
         """
-        threshold = float(np.float32(threshold))
+        if self._schedule.burst:
+            return self._rounded(potential, decides, *self._schedule.counts)
+        threshold = float(np.float32(decides))
         per_twice, negative = reciprocal(2 * threshold), self._schedule.negative
         if potential in self._positive and threshold < SHARP / 2:  # or float32 would overflow
             spike = self._body.name("spike")
@@ -170,12 +171,6 @@ class Blocks:
             share = self._convolve.affine(self._convolve.affine(sent, -1 / weight, coarse), 1.0, -coarse)
         return share if extra is None else self._convolve.sum(self._convolve.affine(share, 1.0), extra)
 
-    def raised(self, value: str, by: float) -> str:
-        """A convolution; of what was rounded, the one that makes it small again does it as well."""
-        if value in self._large and by == round(by):
-            return self._convolve.affine(self._large[value], 1.0, by - MAGIC)
-        return self._convolve.affine(value, 1.0, by)
-
     def step(self, spike: str) -> str:
         """A spike is a float32 already."""
         if spike not in self._first:
@@ -193,16 +188,15 @@ class Blocks:
         if weight == 1:
             return True
         finest = resolution(self._sends.merged)
-        share = (np.arange(round(sum(self._sends.merged) / finest) + 1) * finest).astype(np.float32)
+        most = self._schedule.counts[1] * sum(self._sends.merged)
+        share = (np.arange(round(most / finest) + 1) * finest).astype(np.float32)
         return bool((share * np.float32(weight) * np.float32(1 / weight) == share).all())
 
     def _rounded(self, value: str, factor: float, least: float, most: float) -> str:
         large = self._convolve.affine(value, factor, MAGIC)
         if not math.isinf(most):
             large = self._convolve.clip(large, MAGIC + least, MAGIC + most)
-        number = self._convolve.affine(large, 1.0, -MAGIC)
-        self._large[number] = large
-        return number
+        return self._convolve.affine(large, 1.0, -MAGIC)
 
 
 def reciprocal(twice: float) -> float | None:

@@ -86,14 +86,14 @@ def _neuron(body: Body, node: Spiking[str], signature: NeuronSignature, opset: i
     step = Body(within=body)
     inner = Plain(step, s, opset, signature)
     received = [inner.plus(f"h{i}", f"z{i}_t", "u") for i in range(1, signature.inputs + 1)]
-    spike = _sent(inner, s, inner.potential(inner.target(received), "p"))
+    spike = inner.fire(inner.potential(inner.target(received), "p"), "c")
     left = inner.with_spike("p", spike, "q")
     # Spike k = t - L is decided at step t; that of the last step begins the shared target, and waits.
     muted, early = s.T - m + 1 - s.shared, slice(s.shared - 1)
     states = {**{f"h{i}": start for i, start in enumerate(starts, 1)}, "p": nothing}
     scanned = {f"z{i}_t": current for i, current in enumerate(currents, 1)}
     scanned |= {"u": body.vector(s.weights[m - 1 :])}
-    scanned |= {n: body.vector([*idle(n, muted), *v[early], *idle(n, 1)]) for n, v in tables(s).items()}
+    scanned |= {n: body.vector([*[idle(n, s)] * muted, *v[early], idle(n, s)]) for n, v in _tables(s).items()}
     made = [f"total{i}" for i in range(1, signature.inputs + 1)]
     results, int8 = [*received, left, spike], _int8(s, spike)
     body.lines.append(_scan([*made, "sent", "answered"], states, scanned, results, step, int8))
@@ -113,7 +113,7 @@ def _digits(body: Body, node: Spiking[str], opset: int, value: str, first: int) 
     """Spikes ``[steps, B, ...]``, int8 but for bursts, from number `first` on, that send one value."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset)
-    spike = _sent(ops, node.schedule, "o")
+    spike = ops.fire("o", "c")
     left = ops.left("o", spike, "q")
     made = [body.name("over"), body.name("digits")]
     int8 = _int8(node.schedule, spike)
@@ -126,34 +126,26 @@ def _int8(s: Schedule, spike: str) -> set[str]:
     return set() if s.burst else {spike}
 
 
-def idle(table: str, steps: int) -> list[float]:
-    """Numbers of one of `tables` for steps at which nothing is sent."""
-    return [-2 * MUTE if table == "a" else MUTE] * steps
-
-
-def _sent(ops: Plain, s: Schedule, potential: str) -> str:
-    """The spikes of a step that a potential causes."""
-    if not s.burst:
-        return ops.fire(potential, "c")
-    return ops.raised(ops.fire(ops.raised(potential, "a"), "c"), 1.0)
-
-
 def _numbers(body: Body, node: Spiking[str], first: int) -> dict[str, str]:
     """The numbers that change with the step, for the spikes from number `first` on."""
-    return {name: body.vector(numbers[first - 1 :]) for name, numbers in tables(node.schedule).items()}
+    return {name: body.vector(numbers[first - 1 :]) for name, numbers in _tables(node.schedule).items()}
 
 
-def tables(s: Schedule) -> dict[str, tuple[float, ...]]:
-    """Numbers that change with the step: weights q, thresholds c, and of bursts what they add to a potential, a."""
-    found = {"q": s.weights, "c": s.thresholds}
-    return {**found, "a": tuple(-value for value in s.after)} if s.burst else found
+def idle(table: str, s: Schedule) -> float:
+    """The number of one of `_tables` at steps at which nothing is sent."""
+    return 0.0 if table == "c" and s.burst else MUTE
+
+
+def _tables(s: Schedule) -> dict[str, tuple[float, ...]]:
+    """Numbers that change with the step: weights q, and what a potential is compared with, c."""
+    return {"q": s.weights, "c": s.decides}
 
 
 def _late(body: Body, node: Spiking[str], signature: NeuronSignature, opset: int, target: str) -> str:
     """Spikes ``[steps, B, ...]``, int8 but for bursts, that share a target."""
     step = Body(within=body)
     ops = Plain(step, node.schedule, opset, signature)
-    spike = _sent(ops, node.schedule, ops.potential(target, "p"))
+    spike = ops.fire(ops.potential(target, "p"), "c")
     left = ops.with_spike("p", spike, "q")
     made = [body.name("over"), body.name("late")]
     numbers = _numbers(body, node, node.schedule.shared)

@@ -131,16 +131,12 @@ def step_function(
             received = ops.plus(state, z, receives)
             membranes.append(choose("Equal", m, ops.plus(bias, received, s.weights[m - 1]), received))
         q, potential = now(*[0.0] * (L + 1), *s.weights, 0), ops.potential(ops.target(membranes), "sent")
-        threshold = now(*idle("c", L + 1), *s.thresholds, *idle("c", 1))
+        decides = now(*[idle("c", s)] * (L + 1), *s.decides, idle("c", s))
         if s.rounded:  # `sent` is then what is left of the rounded value
             rounded = ops.nearest(potential, 1.0, *s.whole(s.shared))
             rest = choose("Equal", s.shared + L, between(ops, potential, rounded), "sent")
             potential = choose("GreaterOrEqual", s.shared + L, rest, potential)
-        if s.burst:
-            after = now(*idle("a", L + 1), *(-value for value in s.after), *idle("a", 1))
-            spike = ops.raised(ops.fire(ops.raised(potential, after), threshold), 1.0)
-        else:
-            spike = ops.fire(potential, threshold)
+        spike = ops.fire(potential, decides)
         sent = ops.with_spike("sent", spike, q)
         if s.rounded:
             sent = choose("GreaterOrEqual", s.shared + L, ops.left(potential, spike, q), sent)

@@ -128,8 +128,13 @@ Coding coding_of(const ort::KernelInfo* info) {
   require(!weights.empty() && weights.size() <= kMostSteps && all(weights, positive), "it needs one weight a step, positive, 512 at most");
   require(given.empty() || (given.size() == weights.size() && all(given, positive)), "thresholds, one a step, positive");
   Coding coding;
-  for (std::size_t k = 0; k < weights.size(); ++k)
-    coding.spikes.emplace_back(weights[k], given.empty() ? weights[k] / 2 : given[k], negative);
+  coding.bursts = attribute<int64_t>(info, "burst", 0) != 0;
+  require(negative || !coding.bursts, "bursts without negative spikes");
+  for (std::size_t k = 0; k < weights.size(); ++k) {
+    const float threshold = given.empty() ? weights[k] / 2 : given[k];
+    coding.spikes.emplace_back(weights[k], threshold, negative);
+    if (coding.bursts) coding.spikes.back().burst(threshold);
+  }
   coding.silent = count(info, "silent", 0, weights.size());
   coding.rounded = attribute<int64_t>(info, "rounded", 0) != 0;
   coding.constant = attribute<int64_t>(info, "constant", 0) != 0;
@@ -145,13 +150,6 @@ Coding coding_of(const ort::KernelInfo* info) {
               coding.sends.back() == 1.0f,
           "sends, one to T finite numbers of which the last is 1");
   require(coding.reads >= 1 && coding.reads <= coding.received(), "reads, which is none of the merged steps");
-  coding.bursts = attribute<int64_t>(info, "burst", 0) != 0;
-  require(negative || !coding.bursts, "bursts without negative spikes");
-  double after = 0;
-  for (std::size_t k = coding.spikes.size(); coding.bursts && k-- > 0;) {
-    after += weights[k];
-    coding.spikes[k].burst(static_cast<float>(after));
-  }
   const std::size_t summed = coding.sends.size();
   for (std::size_t k = 0; k < coding.spikes.size(); ++k) {
     Spike& spike = coding.spikes[k];

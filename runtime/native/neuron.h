@@ -45,11 +45,11 @@ float first(Holds holds) {
 // A spike of a train: its weight, from which potential on it is sent, and where to.
 struct Spike {
   float q = 0;
-  float highest = 0;  // the potential from which on it is `above`
+  float highest = 0;  // the potential from which on it is 1
   float lowest = 0;   // the potential down from which it is `below`, as it is for NaN: so the functions have it
-  float above = 1;    // or 2 of a burst
-  float between = 0;  // or 1 of a burst
   float below = 0;    // -1, or 0 without negative spikes
+  float two = std::numeric_limits<float>::infinity();  // the potential from which on it is `most`
+  float most = 1;     // or 2 of a burst
   float weight = 1;   // how often it counts in its slab
   int slab = 0;
   bool begins = true;  // whether it is the first of its slab
@@ -62,21 +62,18 @@ struct Spike {
     below = negative ? -1.0f : 0.0f;
   }
 
-  // A burst: one spike more than what a potential causes that is lower by `after`.
-  void burst(float after) {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    const float least = highest, most = lowest;
-    const auto above_most = [=](float x) { return x - after > most; };
-    highest = first([=](float x) { return x - after >= least; });
-    lowest = above_most(infinity) ? std::nextafter(first(above_most), -infinity) : infinity;
-    above = 2.0f;
-    between = 1.0f;
-    below = 0.0f;
+  // A burst: the number of spikes nearest to the potential's product with the reciprocal of twice the threshold.
+  void burst(float threshold) {
+    const float per = 1.0f / (2 * threshold);
+    highest = first([=](float x) { return x * per > 0.5f; });
+    lowest = -highest;
+    two = first([=](float x) { return x * per >= 1.5f; });
+    most = 2.0f;
   }
 
   float fire(float potential) const {
-    const float up = potential >= highest ? above : between;
-    return potential > lowest ? up : below;
+    const float up = potential >= highest ? 1.0f : 0.0f, more = potential >= two ? most : up;
+    return potential > lowest ? more : below;
   }
 };
 
@@ -322,8 +319,7 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
                  float* const* slabs, std::size_t at) {
   constexpr float shift = 12582912.0f;  // 1.5 * 2^23: what is added to it becomes a whole number, halves an even one
   constexpr float third = 1.0f / 3;
-  const float top = coding.bursts ? 2 * coding.top : coding.top, bottom = coding.bursts ? 0.0f : -top;
-  const float less = coding.bursts ? 1.0f : 0.0f;  // so that the nearest third is the one below
+  const float each = coding.bursts ? 2.0f : 1.0f, top = each * coding.top, bottom = -coding.top;
   float* head = slabs[0] + at;
   float number[kChunk];
   for (std::size_t j = 0; j < size; j += kChunk) {
@@ -334,11 +330,13 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
       const float raised = v < bottom ? bottom : v, cut = raised > top ? top : raised;
       number[i] = (cut + shift) - shift;
     }
+    float most = top;
     for (int slab = coding.slabs_out() - 1; slab > 0; --slab) {
       float* digit = slabs[slab] + at + j;
+      most = (most - each) / 3;
 #pragma omp simd
       for (std::size_t i = 0; i < here; ++i) {
-        const float higher = ((number[i] - less) * third + shift) - shift;
+        const float nearest = (number[i] * third + shift) - shift, higher = nearest > most ? most : nearest;
         digit[i] = number[i] - 3.0f * higher;
         number[i] = higher;
       }
