@@ -30,7 +30,7 @@ class Activation:
             none; until it is finite, the neuron sends nothing.
         blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.blocks`); one input,
             homogeneous.
-        positive: it is never negative.
+        positive: it is never negative; its neurons may send bursts, see `csscc.coding.coding.Coding.sends_bursts`.
         exact: each of its operations is exact or correctly rounded, so that all runtimes send the same spikes where
             their sums are exact.
         computed: its parameters may be computed, if they are known before time starts.
@@ -64,7 +64,7 @@ _TABLE = (
     Activation("Relu", homogeneous=True, blocks=True, positive=True, exact=True),
     Activation("LeakyRelu", homogeneous=True, exact=True),
     Activation("PRelu", homogeneous=True, exact=True),
-    Activation("Abs", homogeneous=True, exact=True),
+    Activation("Abs", homogeneous=True, positive=True, exact=True),
     Activation("Max", homogeneous=True, inputs=2, exact=True),
     Activation("Min", homogeneous=True, inputs=2, exact=True),
     Activation("MaxPool", homogeneous=True, scope="window", blocks=True, exact=True),
@@ -78,10 +78,10 @@ _TABLE = (
         positive=True,
         exact=True,
     ),
-    Activation("LpPool", homogeneous=True, scope="window"),
+    Activation("LpPool", homogeneous=True, scope="window", positive=True),
     Activation("ReduceMax", homogeneous=True, scope="row", exact=True),
     Activation("ReduceMin", homogeneous=True, scope="row", exact=True),
-    Activation("ReduceL1", homogeneous=True, scope="row"),
+    Activation("ReduceL1", homogeneous=True, scope="row", positive=True),
     Activation("Times", homogeneous=True, computed=True, exact=True, body="y = Mul(x, param1)"),
     Activation("AtLeast", body="y = Max(x, param1)", exact=True),
     Activation("AtMost", body="y = Min(x, param1)", exact=True),
@@ -91,9 +91,9 @@ _TABLE = (
     *(Activation(f"QuantiseSum{n}", inputs=n, body=_quantised_sum(n), exact=True) for n in (2, 3, 4)),
     Activation("ThresholdedRelu", exact=True),
     Activation("Clip", exact=True),
-    Activation("HardSigmoid"),
+    Activation("HardSigmoid", positive=True),
     Activation("HardSwish"),
-    Activation("Sigmoid"),
+    Activation("Sigmoid", positive=True),
     Activation("Silu", body="s = Sigmoid(x) y = Mul(x, s)"),
     Activation("QuickGelu", body="a = Constant <value_float = 1.702> () b = Mul(a, x) s = Sigmoid(b) y = Mul(x, s)"),
     Activation("Swish"),
@@ -102,14 +102,14 @@ _TABLE = (
     Activation("Elu"),
     Activation("Selu"),
     Activation("Celu"),
-    Activation("Softplus"),
+    Activation("Softplus", positive=True),
     Activation("Softsign"),
     Activation("Mish"),
     Activation("Gelu"),
     Activation("Erf"),
-    Activation("Exp", partial=True),
+    Activation("Exp", partial=True, positive=True),
     Activation("Log", partial=True),
-    Activation("Sqrt", partial=True, exact=True),
+    Activation("Sqrt", partial=True, positive=True, exact=True),
     Activation("Reciprocal", partial=True),
     Activation("Pow", partial=True),
     Activation("DividedInto", partial=True, body="y = Div(param1, x)", exact=True),
@@ -120,8 +120,10 @@ _TABLE = (
     Activation("Attention", inputs=3, scope="row"),
     Activation("Attend", inputs=3, scope="row", computed=True, body=f"{_WEIGHTS} y = MatMul(p, x3)"),
     Activation("AttendOrZero", inputs=3, scope="row", computed=True, body=f"{_WEIGHTS} {_OR_ZERO} y = MatMul(w, x3)"),
-    Activation("Softmax", scope="row"),
-    Activation("SoftmaxOrZero", scope="row", body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"),
+    Activation("Softmax", scope="row", positive=True),
+    Activation(
+        "SoftmaxOrZero", scope="row", positive=True, body=f"p = Softmax <axis = -1> (x) {_OR_ZERO} y = Identity(w)"
+    ),
     Activation("LogSoftmax", scope="row"),
     Activation("LayerNormalization", scope="row"),
     Activation("RMSNormalization", scope="row"),
@@ -135,8 +137,8 @@ _TABLE = (
     Activation("GroupNormalization", scope="row"),
     Activation("LpNormalization", partial=True, scope="row"),
     Activation("LRN", scope="row"),
-    Activation("ReduceL2", scope="row"),
-    Activation("ReduceSumSquare", scope="row"),
+    Activation("ReduceL2", scope="row", positive=True),
+    Activation("ReduceSumSquare", scope="row", positive=True),
     Activation("ReduceLogSum", partial=True, scope="row"),
     Activation("ReduceLogSumExp", scope="row"),
 )

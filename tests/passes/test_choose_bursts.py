@@ -44,6 +44,14 @@ def test_neurons_that_never_send_a_negative_value() -> None:
     assert in_bursts(compiled(NETWORK)) == ["relu", "clip"]
 
 
+@pytest.mark.parametrize("op", ["Abs", "HardSigmoid", "Sigmoid", "Softplus", "Exp", "Softmax"])
+def test_by_what_onnxruntime_computes_they_never_do(op: str) -> None:
+    head, weights = "g (float[N,8] x) => (float[N,3] y", "<float[8,24] w1, float[24,3] w2>"
+    nodes = f"{{ h = MatMul(x, w1) [it] r = {op}(h) y = MatMul(r, w2) }}"
+    assert (run(parse(f"{head}, float[N,24] r) {weights} {nodes}"), {"x": 10 * samples(1)})["r"] >= 0).all()
+    assert in_bursts(compiled(f"{head}) {weights} {nodes}")) == ["it"]
+
+
 ELSEWHERE: list[dict[str, Any]] = [{"bursts": False}, {"silent": 0}, {"T": 8, "silent": 7}, {"preset": "paper"}]
 
 

@@ -69,7 +69,7 @@ def test_no_train_of_bursts_is_nearer_by_more_than_rounding_may_leave(beta: floa
 
 @pytest.mark.parametrize(("T", "beta", "L"), [(8, 2.0, 2), (6, 2.0, 2), (6, 2.2, 2), (4, 3.0, 2)])
 def test_what_was_sent_too_early_is_taken_back(T: int, beta: float, L: int) -> None:
-    """Inputs are trains whose last steps come after the first spikes; bursts of half of theta err about half as much."""
+    """The last steps of inputs come after the first spikes; bursts of half of theta err about half as much."""
     rng = np.random.default_rng(2)
     coding = Coding(T, beta, L)
     levels = coding.levels
