@@ -34,7 +34,7 @@ class LayerTrains:
         activations: ``[samples, K]``, the ANN's.
         ann, snn: activations of neurons drawn from all samples, and the values that the SNN sent for them.
         residuals: how many residuals of all neurons and samples lie between `EDGES`; None for encoders.
-        bursts: whether up to two spikes are sent at a step, none of them negative.
+        bursts: whether up to two spikes may be sent at a step.
         trains: how many trains, along the channels from high digits to low ones, send one value.
     """
 
