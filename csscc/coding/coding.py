@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the command line's help reads defaults from here and must n
 EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its levels
 NEARLY = 0.01  # as good as a uniform quantiser of theta
 FEW = 128  # levels: with the sign, fewer than those of 8 bits
-AMPLE = 512  # levels, of which twice as many are worth little
+AMPLE = 512  # levels, where twice as many make little difference
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,7 @@ def test_in_place_only_where_as_many_slabs_leave_as_come(counts: tuple[int, int]
         nodes.append(helper.make_node("TSARelu", inputs, [names[i + 1]], domain="csscc", **schedule.attributes))
     ins = [helper.make_tensor_value_info(n, number, dims) for n, dims in (("z", [10, 700]), ("b", []))]
     outs = [helper.make_tensor_value_info("y", number, None)]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", 6)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("csscc", VERSIONS["csscc"])]
     model = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=imports, ir_version=10)
     (y,) = session(model.SerializeToString(), 2).run(None, {"z": folded(z), "b": zero})
     np.testing.assert_array_equal(y, folded(expected))
