@@ -30,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compiled(files: Path, *options: str) -> Any:
     given = [str(files / "model.onnx"), "--calibration", str(files / "x.npy"), "-o", str(files / "snn.onnx")]
-    result = CliRunner().invoke(cli, ["compile", *given, *options])
+    result = CliRunner().invoke(cli, ["compile", *given, "--no-adjust", *options])
     assert result.exit_code == 0, result.output
     return result.output
 

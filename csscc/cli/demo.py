@@ -37,7 +37,7 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     meaning = "time steps for one value; signed rate coding: 32 for a ResNet-20"  # docs/results.md
     rows.add_row("coding steps", "", str(result.steps), meaning)
     rows.add_row("latency", "", str(result.latency), "time steps from the first input spike to the answer")
-    rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, each +1 or -1")
+    rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, of +1 or -1")
     rows.add_row(
         "operations",
         f"{result.ann_operations / 1e6:.2f} M",
