@@ -254,7 +254,7 @@ def test_inspect_states_bursts_and_trains(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert "Relu, bursts" in out
     assert out.splitlines()[-3:-1] == [
-        "bursts, in 8 layer(s): up to 2 spikes a step, none negative",
+        "bursts, in 8 layer(s): up to 2 spikes a step",
         "the input is sent as 2 trains, its high digits and its low ones",
     ]
 

@@ -20,7 +20,7 @@ from csscc.io.outputs import as_arrays, is_label, is_number
 
 Array = NDArray[Any]
 EQUAL = 1e-2  # error up to which a network of csscc's own functions stands for a file, see `refuse_unequal`
-NEARLY = 1e-1  # the same where a spike may flip, and flip others in all layers behind
+NEARLY = 1e-1  # the same where a spike may flip, and flip others in all layers after it
 
 
 @dataclass

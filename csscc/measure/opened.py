@@ -28,7 +28,7 @@ from csscc.io.weights import without_weights
 from csscc.options import check_coding
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.folded import is_in_steps
-from csscc.passes.lower.targets import by_layer
+from csscc.passes.lower.targets import NAMES, by_layer
 
 
 class HasFile(Protocol):
@@ -157,7 +157,7 @@ def _other_trains(view: Spiking[str], coding: Coding, constants: Mapping[str, on
 
 
 def _other_form(model: onnx.ModelProto, stated: Any) -> Iterator[str]:
-    folded = stated if stated in ("unrolled", "scan") else "unrolled"  # which have the same nodes
+    folded = stated if stated in NAMES else "unrolled"  # any form has those nodes in `SNN.model`
     form = "stream" if in_stream(model) else "stepwise" if is_in_steps(model) else folded
     if form != stated:
         yield f"its metadata state the form '{stated}', its nodes are those of '{form}'"

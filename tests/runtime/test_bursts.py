@@ -106,7 +106,7 @@ def test_what_float32_cannot_hold_is_sent_as_the_largest_value(huge: float) -> N
     spikes = oracle.tsa(
         [np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(burst=True), [values], theta
     ).spikes
-    assert spikes.T.tolist() == [[2, 2, 2, 2], [0, 0, 0, 0]]
+    assert spikes.T.tolist() == [[2, 2, 2, 2], [-1, -1, -1, -1]]
     assert oracle.encode(values, theta, coding.encoder).T.tolist() == [[1, 1, 1, 1], [-1, -1, -1, -1]]
     unknown = oracle.tsa([np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(), [values], theta, partial=True)
     assert not unknown.spikes.any()
