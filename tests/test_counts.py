@@ -91,7 +91,7 @@ def test_every_command_uses_the_right_word(
         out = capsys.readouterr()
         told[command.split()[0]] = " ".join((out.out + out.err).split())
     assert f"output 'y' differs from the ANN's in {100 * by_hand['y']:.3g} % of its labels (8" in told["compile"]
-    assert f"output 'hits' differs from the ANN's by {100 * by_hand['hits']:.3g} % (RMS, 8 calibration" in told["compile"]
+    assert f"output 'hits' differs from the ANN's by {100 * by_hand['hits']:.3g} % (RMS, 8" in told["compile"]
     assert f"labels of 'y' that differ {by_hand['y']:.2%}" in told["evaluate"]
     assert f"relative error of 'hits' (RMS) {by_hand['hits']:.2%}" in told["evaluate"]
 
