@@ -5,7 +5,7 @@
 
 The scale of such an activation is known only once its values are there, so there is no grid for spikes to be on: the
 network is one of floats, with weights of few bits. Any range that calibration finds serves as well. It does not fire
-where the whole numbers go elsewhere, or where the weights are computed.
+where the whole numbers go elsewhere, such as to a sum of whole numbers, or where the weights are computed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _static(graph: gs.Graph, node: gs.Node) -> bool:
     if len(products) + len(plain) < len(values.outputs) or any(_weights(p) is None for p in products):
         return False
     if any(r not in (*products, *plain) for r in zero.outputs) or any(is_output(graph, t) for t in node.outputs):
+        return False
+    if any(is_output(graph, p.outputs[0]) or any(r.op != "Cast" for r in p.outputs[0].outputs) for p in products):
         return False
     for reader in plain:
         replace_readers(reader.outputs[0], node.inputs[0])

@@ -122,3 +122,17 @@ def test_dynamic_quantisation_leaves_weights_of_few_bits(op: str, bias: bool) ->
     expected = run(model, {"x": x})["y"]
     got = csscc.compile(model, calibration=x, T=16).run(x)
     assert np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)) < 0.02
+
+
+def test_a_bias_of_whole_numbers_leaves_dynamic_quantisation_in_place() -> None:
+    """What it counts in is known only while the network runs; the layer computes values, all others send spikes."""
+    model = dynamic("MatMulInteger", bias=False)
+    add = helper.make_node("Add", ["whole", "b"], ["sum"])
+    next(n for n in model.graph.node if n.op_type == "Cast").input[0] = "sum"
+    model.graph.node.insert(2, add)
+    model.graph.initializer.append(numpy_helper.from_array(SCALARS["b"], "b"))
+    x = RNG.standard_normal((32, 3)).astype(np.float32)
+    snn = csscc.compile(model, calibration=x, T=16)
+    assert "MatMulInteger" in [n.op_type for n in snn.file.graph.node]
+    expected = run(model, {"x": x})["y"]
+    assert np.sqrt(np.mean((snn.run(x) - expected) ** 2) / np.mean(expected**2)) < 0.02
