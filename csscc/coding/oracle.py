@@ -136,18 +136,13 @@ def tsa(
     spikes, potentials = list[FloatArray](), list[FloatArray]()
     sent: FloatArray = np.zeros((), dtype)
     left: FloatArray | None = None
-
-    def remaining(target: FloatArray) -> FloatArray:
-        rest = target - sent
-        return np.where(np.isfinite(rest), rest, dtype(0)) if partial else rest
-
     for k in range(1, T + 1):
         while received < min(k + L, T):
             membranes = [h + z[received] * q[received] for h, z in zip(membranes, currents, strict=True)]
             received += 1
         target = activation(*membranes)
         target = cut(target if theta is None else target / np.asarray(theta, dtype), schedule)
-        potential = remaining(target)
+        potential = _unsent(target, sent, partial=partial)
         potentials.append(potential / q[k - 1])
         if schedule.rounded and k == schedule.shared:
             left = np.rint(potential) * dtype(0.5) + potential * dtype(0.5)
@@ -155,7 +150,13 @@ def tsa(
         spikes.append(decided(decides, schedule, k))
         left = None if left is None else left - q[k - 1] * spikes[-1]
         sent = sent + q[k - 1] * spikes[-1]
-    return Firing(np.stack(spikes), np.stack(potentials), remaining(target))
+    return Firing(np.stack(spikes), np.stack(potentials), _unsent(target, sent, partial=partial))
+
+
+def _unsent(target: FloatArray, sent: FloatArray, *, partial: bool) -> FloatArray:
+    """What is still to be sent; with `partial`, nothing where that is not finite."""
+    rest = target - sent
+    return np.where(np.isfinite(rest), rest, rest.dtype.type(0)) if partial else rest
 
 
 def _together(currents: FloatArray, weights: Sequence[float]) -> FloatArray:

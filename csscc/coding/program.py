@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from csscc.coding.schedule import Schedule
+from csscc.coding.schedule import Schedule, resolution
 
 Value = TypeVar("Value")
 
@@ -192,13 +192,8 @@ class _Sender(Generic[Value]):
         whole number of steps that are a power of two, and the nearest of these is the right one.
         """
         sent, first = self.sent, self._s.weights[: self._merged]
-        most = sum(first) * (2 if self._s.burst else 1)
-        if sent is None or weight == 1 or most * _denominator(first) <= 2**24:
+        most = sum(first) * self._s.counts[1]
+        if sent is None or weight == 1 or most / resolution(first) <= 2**24:
             return self._ops.share(sent, weight, extra)
-        steps = _denominator(self._train.merged)
+        steps = 1 / resolution(self._train.merged)
         return self._ops.share(self._ops.nearest(sent, weight / steps, -math.inf, math.inf), steps, extra)
-
-
-def _denominator(numbers: Sequence[float]) -> int:
-    """Of which power of two all numbers are parts."""
-    return max(number.as_integer_ratio()[1] for number in numbers)

@@ -71,7 +71,7 @@ class Schedule:
     @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``sum(weights)`` or `most`; twice that for bursts."""
-        return min(float(sum(self.weights)), self.most) * (2 if self.burst else 1)
+        return min(float(sum(self.weights)), self.most) * self.counts[1]
 
     @property
     def counts(self) -> tuple[float, float]:

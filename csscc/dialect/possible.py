@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from csscc import limits
 from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
+View = TypeVar("View", bound=Any)
 MOST = limits.BETA**limits.STEPS  # of a spike's weight and of a threshold, in units of theta; 1 / MOST is the least
 SAME = 1e-6  # relative difference of a merged step's weight, which float32 rounds
 
 
-def refuse_impossible(view: Any) -> None:
-    """Refuse a node whose attributes contradict each other; `view` is its `csscc.dialect.spiking.Spiking`.
+def possible(view: View) -> View:
+    """The `csscc.dialect.spiking.Spiking` of a node whose attributes do not contradict each other.
 
     Raises:
         RefusedError: they do.
     """
     if fault := _impossible(view):
         raise RefusedError(f"node '{view.name}' ({view.op}) states {fault}; compile the network again")
+    return view
 
 
 def _impossible(view: Any) -> str:

@@ -26,7 +26,7 @@ from csscc import limits
 from csscc.coding.activations import ACTIVATIONS, Activation
 from csscc.coding.program import EVERY_STEP, Train
 from csscc.coding.schedule import Schedule
-from csscc.dialect.possible import refuse_impossible
+from csscc.dialect.possible import possible
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
@@ -184,8 +184,7 @@ def spiking(node: Any) -> Spiking[Any] | None:
         if node.domain not in (DOMAIN, STEPS_DOMAIN) or not _is_spiking(op):
             return None
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in ATTRIBUTES}
-        refuse_impossible(view := _view(node.name, op, node.input, attributes, stepped=node.domain == STEPS_DOMAIN))
-        return view
+        return possible(_view(node.name, op, node.input, attributes, stepped=node.domain == STEPS_DOMAIN))
     if node.domain != DOMAIN or not _is_spiking(node.op):
         return None
     return _view(node.name, node.op, node.inputs, node.attrs, stepped=False)

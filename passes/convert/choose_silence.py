@@ -81,11 +81,12 @@ class ChooseSilence(BasePass):
 
 def needed(run: LayerRun, coding: Coding) -> Schedule:
     """The schedule with the fewest silent steps that suffice."""
-    neuron = partial(coding.neuron, burst=run.segment.view.schedule.burst)
+    schedule = run.segment.view.schedule
+    neuron = partial(coding.neuron, burst=schedule.burst)
     usual, last = min(coding.silent, coding.T), coding.T
     tried = [*dict.fromkeys([*range(usual + 1), last])]
     found = dict(zip(tried, run.residual_rms([neuron(s) for s in tried]), strict=True))
-    bound = max(ENOUGH * neuron(0).counts[1], TIMING * found[last])
+    bound = max(ENOUGH * schedule.counts[1], TIMING * found[last])
     if found[usual] <= bound:
         return neuron(next(s for s in tried if found[s] <= found[usual]))
     for start in range(usual + 1, last, TOGETHER):

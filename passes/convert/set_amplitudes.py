@@ -24,6 +24,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from csscc.coding.coding import AMPLE
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
@@ -38,7 +39,6 @@ from csscc.statistics import SMALLEST, Histogram
 
 Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 SHARE_OF_LAYER = 0.5
-AMPLE_LEVELS = 512
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SetAmplitudes(BasePass):
         encoded = name in network.regions.encoded
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            room = 1.0 if levels < AMPLE_LEVELS else HEADROOM
+            room = 1.0 if levels < AMPLE else HEADROOM
             ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
@@ -108,7 +108,7 @@ def not_too_small(ranges: NDArray[np.float64], levels: float, headroom: float) -
     lost at any T, while resolution comes back with half a step more.
     """
     largest = ranges.max(initial=0.0)
-    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE_LEVELS))
+    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE))
     return np.maximum(ranges, largest * share) if largest > SMALLEST else np.ones_like(ranges)
 
 

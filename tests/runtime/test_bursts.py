@@ -41,8 +41,7 @@ def test_a_neuron_that_waits_sends_the_nearest_whole_number(T: int, beta: int) -
     assert coding.sends_bursts
     x = near_everything(most)
     spikes = sent(coding, x)
-    assert set(np.unique(spikes)) <= {-1.0, 0.0, 1.0, 2.0}
-    assert spikes.max() == 2
+    assert {0.0, 1.0, 2.0} <= set(np.unique(spikes)) <= {-1.0, 0.0, 1.0, 2.0}
     np.testing.assert_array_equal(value(spikes, beta), np.clip(np.rint(x), 0, most))
     assert not sent(coding, np.array([0.0, -5.0])).any()
 
