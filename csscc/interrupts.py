@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM end a command at any moment: in imports, in a run of onnxruntime, without a traceback.
 
 Python hands a signal to the main thread between two of its instructions, as an exception. That waits as long as a call
-of a library does, and may strike where nobody expects it: in an import, in a finaliser. So a thread waits for them,
-which ends the process itself: files appear complete or not at all, so nothing is lost. Only what runs `gracefully` gets
-the exception, and some seconds to finish.
+of a library does, and may strike where nobody expects it, or where it is lost: in an import, in a finaliser, in what
+runs at a fork. So a thread waits for them, which ends the process itself: files appear complete or not at all, so
+nothing is lost. What is left to do at the end, such as to end other processes, is given to `before_end`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-SECONDS = 5.0  # what runs gracefully may take to finish
-TIDYING = 2.0  # what is to be done before the end may take so long
+TIDYING = 5.0  # seconds that may be spent on what is to be done before the end
 INTERRUPTED = 128 + signal.SIGINT
 
 _before_end: list[Callable[[], None]] = []
+_messages: list[Callable[[], str]] = [lambda: "interrupted; no file is half-written"]
 _ending = threading.RLock()  # held for good by what ends the process
-_graceful, _raised = threading.Event(), threading.Event()
 
 
 def listen() -> None:
@@ -33,7 +32,7 @@ def listen() -> None:
     os.set_blocking(wake, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
-            signal.signal(number, _in_main_thread)
+            signal.signal(number, _leave_to_thread)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     threading.Thread(target=_wait, args=(reading,), daemon=True).start()
 
@@ -57,30 +56,36 @@ def not_ending() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def gracefully() -> Iterator[None]:
-    """While the block runs, a signal is a KeyboardInterrupt in the main thread, as it is without `listen`."""
-    _graceful.set()
+def unless_ending() -> Iterator[None]:
+    """Where the end has begun, the block does not return: what it then gives or raises comes of what was ended."""
     try:
         yield
     finally:
-        _graceful.clear()
+        with _ending:
+            pass
 
 
-def _in_main_thread(number: int, frame: FrameType | None) -> None:
-    if _graceful.is_set():
-        _raised.set()
-        raise KeyboardInterrupt
+@contextlib.contextmanager
+def message_at_end(message: Callable[[], str]) -> Iterator[None]:
+    """While the block runs, what is printed when a signal ends the process: a line."""
+    _messages.append(message)
+    try:
+        yield
+    finally:
+        _messages.remove(message)
+
+
+def _leave_to_thread(number: int, frame: FrameType | None) -> None:
+    """A signal that Python handles wakes the thread that waits for it."""
 
 
 def _wait(reading: int) -> None:
     number = os.read(reading, 1)[0]
-    if _graceful.is_set() or _raised.is_set():
-        threading.Event().wait(SECONDS)
     tidying = threading.Thread(target=_tidy, daemon=True)
     tidying.start()
     tidying.join(TIDYING)
     with contextlib.suppress(OSError):
-        os.write(2, b"interrupted; no file is half-written\n")
+        os.write(2, f"{_messages[-1]()}\n".encode())
     os._exit(128 + number)
 
 

@@ -20,7 +20,7 @@ from csscc.cli.sweep import sweep_command
 from csscc.cli.tune import tune_command
 from csscc.cli.verify import verify_command
 from csscc.errors import CssccError, RefusedError, printable
-from csscc.interrupts import INTERRUPTED
+from csscc.interrupts import INTERRUPTED, unless_ending
 
 INTERNAL_ERROR = 70
 
@@ -80,7 +80,8 @@ def main() -> None:
 def _code() -> int:
     """Run the command that the arguments name; its exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        with unless_ending():
+            code = cli.main(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

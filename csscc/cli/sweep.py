@@ -24,7 +24,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.cli.streams import echo
-from csscc.interrupts import INTERRUPTED, gracefully
+from csscc.interrupts import INTERRUPTED, message_at_end
 
 if TYPE_CHECKING:
     from csscc.search.settings import Row, Setting
@@ -99,11 +99,14 @@ def sweep_command(
         finished += new if stage == "settings" else 0
         advance(stage, new, total)
 
+    def kept() -> str:
+        return f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on"
+
     try:
-        with gracefully(), progress(quiet or as_json) as advance:
+        with message_at_end(kept), progress(quiet or as_json) as advance:
             rows = sweep(job, settings, output, jobs=jobs, scheduler=scheduler, progress=report)
-    except KeyboardInterrupt:
-        echo(f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on", err=True)
+    except KeyboardInterrupt:  # as on Windows, where no thread waits for signals
+        echo(kept(), err=True)
         return INTERRUPTED
     plots = _plotted(rows, Path(output))
     if calibration is None:

@@ -7,20 +7,22 @@ workers have csscc installed and find the same files at the same paths.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import pickle
 import re
 import signal
+import sys
 import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any, Protocol, TypeVar
 
 from csscc.errors import RefusedError, UsageError
+from csscc.interrupts import before_end
 from csscc.io.files import temporary_folder
 from csscc.runtime.session import set_threads
 
@@ -29,6 +31,7 @@ PAGE = "127.0.0.1:0"  # of the scheduler's pages, which it has in any case: any 
 CONNECTS = 10  # seconds
 QUIET = 10  # looks in a row that find no worker process
 FAILURES = 1  # worker processes of this machine that a task may cost before it is given up
+FILTERS = "PYTHONWARNINGS"  # the variable that holds the filters of warnings of processes that are started
 State = TypeVar("State")
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -127,6 +130,7 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
 
     jobs, before = max(1, min(jobs, cores())), set(_started_by_this_process())
     settings = {"distributed.scheduler.allowed-failures": FAILURES, "distributed.admin.low-level-log-length": 0}
+    _track_resources()
     with temporary_folder() as folder, dask.config.set(settings):
         with _deaf_to_interrupts():
             cluster = distributed.LocalCluster(
@@ -134,32 +138,34 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
                 silence_logs=logging.CRITICAL, local_directory=str(folder),
                 scheduler_kwargs={"dashboard_address": PAGE},
             )  # fmt: skip
+
+        def end() -> None:
+            cluster.loop.add_callback(threading.Event().wait)  # or it would start others in place of those that end
+            _end(before)
+
         try:
-            with distributed.Client(cluster) as client, _collecting_unwatched():
+            with before_end(end), distributed.Client(cluster) as client:
                 cluster.scale(jobs)
                 yield client, max(1, cores() // jobs)
-        except KeyboardInterrupt:  # what the workers are at is lost, and nobody waits for it
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-            cluster.shutdown_on_close = False
-            cluster.loop.add_callback(cluster.loop.stop)  # or it would start others in place of those that end
-            _end(before)
-            raise
-        except BaseException:
+        finally:
             cluster.close()
-            raise
-        cluster.close()
 
 
-@contextlib.contextmanager
-def _collecting_unwatched() -> Iterator[None]:
-    """Without Dask's clock at the garbage collector: an interrupt that comes while it is read would be lost."""
-    clocks = [c for c in gc.callbacks if getattr(c, "__module__", "").startswith("distributed")]
-    for clock in clocks:
-        gc.callbacks.remove(clock)
+def _track_resources() -> None:
+    """Start the process that frees what processes share; it frees without a warning what an interrupt leaves to it.
+
+    Started later, by the thread that starts the workers, it would let Ctrl-C reach that thread again.
+    """
+    if sys.platform == "win32":  # which frees them itself
+        return
+    before = os.environ.get(FILTERS)
+    os.environ[FILTERS] = "ignore"
     try:
-        yield
+        resource_tracker.ensure_running()
     finally:
-        gc.callbacks.extend(clocks)
+        os.environ.pop(FILTERS)
+        if before is not None:
+            os.environ[FILTERS] = before
 
 
 def _started_by_this_process() -> list[Any]:
