@@ -27,6 +27,7 @@ from csscc.runtime.foreign import foreign_operators
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
+Carried = Callable[[str, NDArray[Any]], NDArray[Any]]
 
 
 @dataclass
@@ -66,6 +67,7 @@ class ReferenceRuntime:
             proto = in_float64(proto)
         proto = _without_csscc_functions(proto)
         self._trace = Trace()
+        self._carried: Carried | None = None
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
         own = frozenset({DOMAIN, *(f.domain for f in proto.functions)})
         operators = [*FAST_OPS, *_csscc_operators(names, self), *foreign_operators(proto, own, self.dtype)]
@@ -77,20 +79,27 @@ class ReferenceRuntime:
         """Outputs by name."""
         return self.trace(feeds).outputs
 
-    def trace(self, feeds: Arrays) -> Trace:
-        """Outputs, and everything the neurons did."""
-        self._trace = Trace()
+    def trace(self, feeds: Arrays, carried: Carried | None = None) -> Trace:
+        """Outputs, and everything the neurons did.
+
+        Args:
+            feeds: arrays by input name.
+            carried: of a node's name and the spikes ``[T, B, ...]`` that it sends, those that reach its readers; its
+                own without.
+        """
+        self._trace, self._carried = Trace(), carried
         cast = {n: a.astype(self.dtype) if a.dtype.kind == "f" else a for n, a in feeds.items()}
         values: Any = self._evaluator.run(None, cast)
         self._trace.outputs = dict(zip(self.output_names, values, strict=True))
         return self._trace
 
-    def record(self, node: str, spikes: NDArray[Any], firing: oracle.Firing | None = None) -> None:
-        """Note what a node did (called by the operators)."""
+    def record(self, node: str, spikes: NDArray[Any], firing: oracle.Firing | None = None) -> NDArray[Any]:
+        """Note what a node did (called by the operators); the spikes that reach its readers, time-folded."""
         self._trace.spikes[node] = spikes
         if firing is not None:
             self._trace.potentials[node] = firing.potentials
             self._trace.residuals[node] = firing.residual
+        return _folded(self._carried(node, spikes) if self._carried is not None else spikes)
 
 
 def _without_csscc_functions(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -156,8 +165,7 @@ def _folded(values: NDArray[Any]) -> NDArray[Any]:
 
 def _encode(self: Any, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any]]:
     spikes = oracle.encode(x, theta, self.view.schedule)
-    self.runtime.record(self.onnx_node.name, spikes)
-    return (_folded(spikes),)
+    return (self.runtime.record(self.onnx_node.name, spikes),)
 
 
 def _decode(self: Any, z: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[Any]]:
@@ -179,8 +187,8 @@ def _tsa(self: Any, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         None if view.activation.homogeneous else view.theta,
         partial=view.activation.partial,
     )
-    self.runtime.record(self.onnx_node.name, firing.spikes, firing)
-    return (_folded(firing.spikes), firing.residual)[: len(self.onnx_node.output)]
+    spikes = self.runtime.record(self.onnx_node.name, firing.spikes, firing)
+    return (spikes, firing.residual)[: len(self.onnx_node.output)]
 
 
 def activation_function(

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from csscc.coding.schedule import ROOM, Head, Schedule, resolution
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import constant, producer, rank_of, set_constant, values_of
-from csscc.dialect.spiking import DOMAIN, neurons, set_schedule, spiking
+from csscc.dialect.spiking import DOMAIN, Spiking, neurons, set_schedule, spiking
 from csscc.memory import release
 from csscc.passes.base import BasePass
 from csscc.passes.convert.rescale import is_factor
@@ -94,6 +94,14 @@ class _InexactError(Exception):
         self.op = op
 
 
+def sums_are_exact(view: Spiking[gs.Tensor]) -> bool:
+    """Whether the pass makes every sum exact that a layer of neurons receives."""
+    try:
+        return all(_terms(current) for current in view.current)
+    except _InexactError:
+        return False
+
+
 def _terms(tensor: gs.Tensor) -> list[Term]:
     """Nodes whose results add up to `tensor`, with the spikes they read.
 
@@ -104,9 +112,8 @@ def _terms(tensor: gs.Tensor) -> list[Term]:
     if bare is not None:
         return [Term(None, bare)]  # as on an identity shortcut
     node = producer(tensor)
-    assert node is not None
-    if node.domain == DOMAIN:
-        raise _InexactError(node.op)
+    if node is None or node.domain == DOMAIN or node.op not in LINEAR:
+        raise _InexactError(node.op if node else "input")
     rule = LINEAR[node.op]
     if isinstance(rule, WeightedOp) or is_factor(node):
         source = node.inputs[data_index(node)]
