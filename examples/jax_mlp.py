@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -48,4 +49,4 @@ for command in (
     "csscc evaluate jax.onnx snn.onnx --data test.npz",
     "csscc report jax.onnx snn.onnx --data test.npz -o report.html",
 ):
-    subprocess.run(command.split(), check=True)
+    subprocess.run([sys.executable, "-m", *command.split()], check=True)

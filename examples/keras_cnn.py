@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -39,4 +40,4 @@ for command in (
     "csscc evaluate keras.onnx snn.onnx --data test.npz",
     "csscc report keras.onnx snn.onnx --data test.npz -o report.html",
 ):
-    subprocess.run(command.split(), check=True)
+    subprocess.run([sys.executable, "-m", *command.split()], check=True)

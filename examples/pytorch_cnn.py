@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import numpy as np
 import torch
@@ -49,4 +50,4 @@ for command in (
     "csscc evaluate cnn.onnx snn.onnx --data test.npz",
     "csscc report cnn.onnx snn.onnx --data test.npz -o report.html",
 ):
-    subprocess.run(command.split(), check=True)
+    subprocess.run([sys.executable, "-m", *command.split()], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,4 +29,4 @@ for command in (
     "csscc evaluate mlp.onnx snn.onnx --data test.npz",
     "csscc report mlp.onnx snn.onnx --data test.npz -o report.html",
 ):
-    subprocess.run(command.split(), check=True)
+    subprocess.run([sys.executable, "-m", *command.split()], check=True)

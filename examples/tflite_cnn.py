@@ -31,9 +31,9 @@ Path("net.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).con
 np.savez("calib.npz", x=train, y=data["y_calib"])
 np.savez("test.npz", x=test, y=data["y"])
 for command in (
-    f"{sys.executable} -m tf2onnx.convert --tflite net.tflite --output tflite.onnx --opset 18",
+    "tf2onnx.convert --tflite net.tflite --output tflite.onnx --opset 18",
     "csscc compile tflite.onnx --calibration calib.npz --T 8 --beta 2 -o snn.onnx",
     "csscc evaluate tflite.onnx snn.onnx --data test.npz",
     "csscc report tflite.onnx snn.onnx --data test.npz -o report.html",
 ):
-    subprocess.run(command.split(), check=True)
+    subprocess.run([sys.executable, "-m", *command.split()], check=True)
