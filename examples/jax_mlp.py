@@ -1,4 +1,4 @@
-"""A network in Flax NNX to a report. Run on 2026-11-26, see docs/frameworks.md."""
+"""A network in Flax NNX to a report. Run on 2026-11-27, see docs/frameworks.md."""
 
 from __future__ import annotations
 

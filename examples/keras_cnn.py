@@ -1,4 +1,4 @@
-"""A convolutional network from Keras 3 to a report. Run on 2026-11-26, see docs/frameworks.md."""
+"""A convolutional network from Keras 3 to a report. Run on 2026-11-27, see docs/frameworks.md."""
 
 from __future__ import annotations
 

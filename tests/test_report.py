@@ -220,6 +220,14 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
         assert f"and {-again.clip(None, 0).sum()} negative" in shown["note"]
         assert shown["axes"]["xaxis"]["range"] == [layer.depth + 0.5, layer.depth + T + 0.5]
         assert ("2 trains send one value" in shown["note"]) == (layer.kind == "encoder")
+    value = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["value"]
+    names = [trace["name"] for trace in value["figure"]["data"]]
+    assert names == ["spike of +1", "burst of 2 spikes", "spike of -1", "sent so far", "ANN's activation"]
+    layer = findings.trains[1]
+    *marks, sent, _ = value["variants"]["1|0|0"]["traces"]
+    assert sent["y"] == pytest.approx([0, *layer.values[0, 0]], rel=1e-4)
+    marked = sorted(x for mark in marks for x in mark["x"])
+    assert marked == (layer.depth + 1 + layer.spikes[0, 0].nonzero()[0]).tolist()
     options = re.findall(r"<option[^>]*>([^<]*)</option>", text)
     assert f"1: {findings.trains[0].name} (encoder, 2 trains)" in options
     assert f"2: {findings.trains[1].name} (Relu, bursts)" in options

@@ -80,7 +80,7 @@ def shared(bench: Bench) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def everything(bench: Bench) -> list[Candidate]:
     """What a sweep over the same settings finds on the same data."""
-    known = bench.predicted(candidates(STEPS, bench.outline()))
+    known = bench.predicted(candidates(STEPS, bench.outline()), lambda stage, new, total: None)
     return [bench.measured(replace(c, stage="tried")) for c in known]
 
 

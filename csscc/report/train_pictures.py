@@ -113,10 +113,10 @@ def value(findings: Findings) -> Iterator[Picture]:
         for j in range(len(findings.samples))
         for k in range(len(layer.neurons))
     }
-    traces = [
+    traces = [  # spikes first, so that they have the colours of the raster
+        *(go.Scatter(mode="markers", name=name, marker=mark, zorder=1) for _, name, mark in MARKS),
         go.Scatter(mode="lines", name="sent so far", line={"shape": "hv"}),
         go.Scatter(mode="lines", name="ANN's activation", line={"dash": DASHED}),
-        *(go.Scatter(mode="markers", name=name, marker=mark) for _, name, mark in MARKS),
     ]
     yield Picture(
         "value",
@@ -136,8 +136,9 @@ def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
     place = ", ".join(map(str, layer.neurons[neuron]))
     aim = "its digits are" if layer.trains > 1 else "the ANN's activation is"
     return variant(
+        *({"x": [first + t + 1 for t in steps], "y": [sent[t] for t in steps]} for steps in marks),
         {"x": list(range(first, last + 1)), "y": [0.0, *sent]},
         {"x": [first, last], "y": [activation, activation]},
-        *({"x": [first + t + 1 for t in steps], "y": [sent[t] for t in steps]} for steps in marks),
         note=f"Neuron ({place}) sends {values[-1]:.5g}; {aim} {wanted:.5g}.{_digits(layer)}",
+        axes={"xaxis": {"range": [first, last + 0.25]}},
     )

@@ -26,6 +26,7 @@ from csscc.passes.convert.set_amplitudes import SetAmplitudes
 from csscc.passes.convert.split_inputs import SplitInputs
 from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
+from csscc.search import Progress
 from csscc.search.candidates import Candidate
 from csscc.search.timing import outlook
 from csscc.snn import SNN
@@ -64,9 +65,9 @@ class Bench:
         assert network.regions is not None
         return outline_of(network, network.regions)
 
-    def predicted(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    def predicted(self, candidates: Iterable[Candidate], progress: Progress) -> Iterator[Candidate]:
         """The candidates with what uniform quantisers, as fine as they are, make of the ANN's answers."""
-        bits, known = np.array(OCTAVES), np.log(list(self._quantised()))
+        bits, known = np.array(OCTAVES), np.log(list(self._quantised(progress)))
         for candidate in candidates:
             silent = candidate.silent if isinstance(candidate.silent, int) else candidate.T  # as many as it needs
             levels, spikes = outlook(Coding(candidate.T, candidate.beta, silent))
@@ -143,7 +144,7 @@ class Bench:
             expected, cautious = self._plain.expected_at(deviation), self._plain.cautious_at(deviation)
         return replace(candidate, expected=expected, cautious=cautious, error=100 * error)
 
-    def _quantised(self) -> Iterator[tuple[float, float]]:
+    def _quantised(self, progress: Progress) -> Iterator[tuple[float, float]]:
         """Deviation of the margins and error of the outputs, of uniform quantisers of more and more bits."""
         outputs, received, source = (
             self._outputs,
@@ -166,6 +167,7 @@ class Bench:
             for feeds, expected in answers:
                 given = {n: feeds[n] for n in session.input_names}
                 compared.add(expected, session.run(given, outputs), _number(feeds))
+            progress("predicting losses", 1, len(OCTAVES))
             yield max(compared.deviation, LEAST), max(_error(compared), LEAST)
 
     def _first(self, samples: float) -> Iterator[Case]:

@@ -182,7 +182,7 @@ def tune(
     study = Study(model, calibration, samples, images, input_shape, counting)
     bench, cheapest = study.begin(report), Aim((chosen_by, "loss"), max_loss, max_loss)
     wanted = cheapest if front is None else _aim(axes, max_loss)
-    known = list(bench.predicted(candidates(steps, bench.outline())))
+    known = list(bench.predicted(candidates(steps, bench.outline()), report))
     journal = Journal(Path(journal_file), study.fingerprint(), Candidate.from_dict) if journal_file else None
     with workers(study, min(jobs, TOGETHER), scheduler) if jobs > 1 or scheduler else nullcontext() as others:
         do = partial(map, partial(study.do, bench)) if others is None else others.all
@@ -221,11 +221,12 @@ class Trials:
     def __call__(self, batch: list[Candidate]) -> list[Candidate]:
         """The candidates of `batch`, in order."""
         missing = [c for c in batch if (c.name, c.stage) not in self._kept]
+        self._report("trying settings", 0, None)
         for c, found in zip(missing, self._do(missing), strict=True):
             self._kept[c.name, c.stage] = found
             if self._journal is not None:
                 self._journal.append(found)
-        self._report("trying settings", len(batch), None)
+            self._report("trying settings", 1, None)
         return [self._kept[c.name, c.stage] for c in batch]
 
 
