@@ -22,7 +22,7 @@ from csscc.io.items import as_array
 from csscc.measure.comparison import Comparison
 from csscc.measure.costs import Costs, costs_of
 from csscc.measure.opened import open_spiking
-from csscc.passes.lower.kernels import open_session
+from csscc.passes.lower.kernels import means_its_nodes, open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.runtime.batches import run_in_batches
 from csscc.runtime.reference import ReferenceRuntime, Trace
@@ -138,7 +138,7 @@ class SNN(Tabular):
             outputs = ReferenceRuntime(self.model).run(feeds)
         else:
             if self._session is None:
-                self._session = open_session(self.file)
+                self._session = open_session(self.file, native=means_its_nodes(self.file))
             outputs = run_in_batches(self._session, feeds, self._at_once)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 

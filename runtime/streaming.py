@@ -83,6 +83,8 @@ def _begins(node: onnx.NodeProto) -> tuple[int, int]:
     """The run in which a node sends or reads its first step, and how many it has."""
     stated = attributes_of(node)
     try:
+        if stated["depth"] < 0:
+            raise ValueError("before the first run")
         return int(stated["depth"]) + int(stated.get("silent", 0)) + 1, len(stated["weights"])
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(

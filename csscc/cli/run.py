@@ -55,7 +55,7 @@ def run_command(
     from csscc.io.data import open_source
     from csscc.io.files import replacing
     from csscc.io.outputs import as_arrays
-    from csscc.passes.lower.kernels import open_session
+    from csscc.passes.lower.kernels import means_its_nodes, open_session
     from csscc.passes.lower.targets import by_layer
     from csscc.runtime.reference import ReferenceRuntime
 
@@ -63,7 +63,7 @@ def run_command(
     if output is not None:
         refuse_unwritable(output, model, data)
     proto = _read(model)
-    session = open_session(proto, native=native)
+    session = open_session(proto, native=native and means_its_nodes(proto))
     if output is not None:
         refuse_names(session.output_names)
     source = open_source(data, session.specs, images=images)

@@ -49,6 +49,7 @@ def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
         spiking = any(n.domain.startswith("csscc") for n in model.graph.node)
         _refuse_too_many(model, limits.SPIKING_NODES if spiking else limits.NODES)
         _refuse_weights(model.graph)
+        _refuse_references(model.graph)
         for node in _nodes(model.graph.node, *(f.node for f in model.functions)):
             for attribute in node.attribute:
                 _refuse_attribute(attribute, node)
@@ -149,6 +150,17 @@ def _refuse_weights(graph: onnx.GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         name = sparse.values.name
         raise RefusedError(f"its weights '{name}' are stored as a sparse tensor; export them as an initializer")
+
+
+def _refuse_references(graph: onnx.GraphProto) -> None:
+    """Refuse what only the nodes of a function have: an attribute that stands for one of its call."""
+    for node in _nodes(graph.node):
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise RefusedError(
+                    f"attribute '{attribute.name}' of {node.op_type} '{node.name}' stands for one of a function, "
+                    "which the node is not in; export the model again"
+                )
 
 
 def _refuse_attribute(attribute: AttributeProto, node: onnx.NodeProto) -> None:

@@ -24,6 +24,7 @@ from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import in_stream, refuse_other_version
 from csscc.dialect.spiking import Spiking, numbers, spiking, spiking_nodes
 from csscc.errors import RefusedError, UsageError
+from csscc.io.finite import not_finite
 from csscc.io.weights import without_weights
 from csscc.options import check_coding
 from csscc.passes.canonical.load import read_model
@@ -74,7 +75,10 @@ def refuse_damaged(model: onnx.ModelProto, where: str) -> None:
         RefusedError: they lack an input or an attribute, or have spikes of different numbers of steps.
     """
     with _damage_refused(where):
-        steps = {view.schedule.T for _, view in spiking_nodes(by_layer(without_weights(model)[0]).graph)}
+        light, weights = without_weights(model)
+        layers = by_layer(light)
+        _refuse_unknown_biases(layers, weights)
+        steps = {view.schedule.T for _, view in spiking_nodes(layers.graph)}
         if len(steps) > 1:
             raise ValueError(f"spikes come in {', '.join(map(str, sorted(steps)))} steps")
 
@@ -86,6 +90,21 @@ def _damage_refused(where: str) -> Iterator[None]:
     except (onnx.checker.ValidationError, *DAMAGE) as error:
         cause = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         raise RefusedError(f"{where}: its nodes are damaged ({cause}); compile it again") from error
+
+
+def _refuse_unknown_biases(layers: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> None:
+    """Refuse what makes a potential no number: a spike is decided by a comparison, and runtimes compare NaN otherwise.
+
+    Raises:
+        RefusedError: a bias is not finite, or a constant of an activation is NaN.
+    """
+    constants = {t.name: t for t in layers.graph.initializer} | dict(weights)
+    for _, view in spiking_nodes(layers.graph):
+        biases = [] if view.is_encoder or view.is_merge else view.biases
+        for name in (n for n in (*biases, *view.parameters) if n in constants):
+            values = numpy_helper.to_array(constants[name])
+            if np.isnan(values).any() or (name in biases and not_finite(values)):
+                raise RefusedError(f"'{name}' of '{view.name}' is not a number; compile the network again")
 
 
 def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
@@ -109,6 +128,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
     values = {node.name for node in layers.graph.node if spiking(node) is None}
     missing = sorted({*facts.options.get("analog", ())} - values)
     yield from (f"its metadata state '{name}' as left analog, its nodes have no such activation" for name in missing)
+    _refuse_unknown_biases(layers, weights)
     constants = {t.name: t for t in layers.graph.initializer} | weights
     yield from islice((text for view in views if (text := _other_trains(view, coding, constants))), 1)
     found, latency = layers_in(layers, coding, weights)

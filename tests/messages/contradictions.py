@@ -56,7 +56,20 @@ def streams(change: Callable[[onnx.ModelProto], object]) -> None:
     Streaming(onnx.ModelProto.FromString(model.SerializeToString()), model.graph)
 
 
+def unknown(name: str) -> Callable[[onnx.ModelProto], None]:
+    """NaN in place of the first value of a constant."""
+
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        values.flat[0] = float("nan")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+
+    return change
+
+
 MESSAGES: Messages = {
+    "'Relu_1_bias.1' of 'Relu_1' is not a number; compile the network again": lambda p: opens(unknown("Relu_1_bias.1")),
     "m.onnx: contradicts itself: its metadata state T=5, its spikes come in 4 steps; compile it again": lambda p:
         opens(stated("T", "5")),
     "m.onnx: contradicts itself: of its metadata, beta must be from 1 (rate coding) to 3, not 9.0; 1.5 is "
@@ -97,4 +110,6 @@ MESSAGES: Messages = {
         run_without_metadata(fewer_steps),
     "Decode 'y_decode' does not state its depth and the weights of its spikes; compile the network again": lambda p:
         streams(attribute("Decode", "weights", None)),
+    "TSARelu 'Relu_1' does not state its depth and the weights of its spikes; compile the network again": lambda p:
+        streams(attribute("TSARelu", "depth", -1)),
 }

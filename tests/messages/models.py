@@ -128,6 +128,8 @@ MESSAGES: Messages = {
         added(type=AttributeProto.INT, i=1, f=2),
     "m.onnx: attribute 'a b' of Relu '' has a name that no attribute can have; export the model again": lambda p:
         added(type=AttributeProto.INT, i=1, name="a b"),
+    "m.onnx: attribute 'axis' of Relu '' stands for one of a function, which the node is not in; export the model "
+    "again": lambda p: added(ref_attr_name="axis", type=AttributeProto.INT),
     "m.onnx: attribute 'axis' of Relu '' is an empty list; leave it out, or give it values": lambda p:
         added(type=AttributeProto.INTS),
     "m.onnx: attribute 'axis' of Relu '' is no text (it is no UTF-8); export the model again": lambda p:
