@@ -140,7 +140,8 @@ def _local(distributed: Any, jobs: int) -> Iterator[tuple[Any, int]]:
             )  # fmt: skip
 
         def end() -> None:
-            cluster.loop.add_callback(threading.Event().wait)  # or it would start others in place of those that end
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                cluster.loop.add_callback(threading.Event().wait)  # or it would start others in place of those that end
             _end(before)
 
         try:
