@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "weights of no size": (weight(np.ones((4, 0), np.float32)), "shape|empty"),
     "weights of text": (weight(np.array([["a"] * 4] * 4, object)), "type|String|string"),
     "weights that are NaN": (weight(np.full((4, 4), np.nan, np.float32)), "not finite"),
-    "weights that overflow": (weight(np.full((4, 4), 3e38, np.float32)), "NaN or infinite"),
+    "weights that overflow": (weight(np.full((4, 4), 3e38, np.float32)), "too large"),
     "weights cut off": (lambda m: setattr(m.graph.initializer[0], "raw_data", b"1234567"), "w"),
     "weights elsewhere": (external, "weights in other files cannot be read"),
     "a function of itself": (recursive, "or by itself"),

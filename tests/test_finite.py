@@ -137,6 +137,25 @@ def test_a_bias_that_is_added_and_weights_that_are_moved() -> None:
     load(corrupted(model, "b", lambda w: np.full_like(w, -INF)))  # an additive mask
 
 
+def test_weights_whose_products_have_no_sum_in_32_bits() -> None:
+    text = "g (float[N,4] x) => (float[N,3] y) <float[4,3] w, float[3] b> { y = Gemm(x, w, b) }"
+    with pytest.raises(RefusedError, match=r"are too large: 'w' of Gemm 'y' \(12 of 12 values are beyond 1e\+30\)"):
+        load(parse(text, w=3e38))
+    load(parse(text, b=-3e38))  # which rules a class out
+
+
+@pytest.mark.parametrize(("value", "wrong"), [(-INF, "not finite: 'c' of Conv"), (-3e38, "too large: 'c' of Conv")])
+def test_padding_that_weights_multiply(value: float, wrong: str) -> None:
+    text = (
+        "g (float[N,2,4,4] x) => (float[N,2,3,3] y) <float[2,2,2,2] w, int64[8] p, float c>"
+        "{ q = Pad(x, p, c) a = %s(q%s) y = Relu(a) }"
+    )
+    pads = [0, 0, 1, 1, 0, 0, 1, 1]
+    with pytest.raises(RefusedError, match=wrong):
+        load(parse(text % ("Conv <strides = [2,2]>", ", w"), p=pads, c=value))
+    load(parse(text % ("MaxPool <kernel_shape = [2,2], strides = [2,2]>", ""), p=pads, c=value))
+
+
 def test_numbers_that_32_bits_do_not_hold_are_not_finite() -> None:
     model = parse("g (double[N,4] x) => (double[N,3] y) <double[4,3] w> { y = MatMul(x, w) }", w=1e300)
     with pytest.raises(RefusedError, match="'w' of MatMul"):

@@ -105,9 +105,15 @@ MESSAGES: Messages = {
     "the model has weights that are not finite: 'w' of MatMul 'a' (4 of 4 values are NaN); train or export "
     "it again": lambda p:
         compiles(lambda m: first(m).CopyFrom(numpy_helper.from_array(np.full((2, 2), np.nan, np.float32), "w"))),
+    "the model has weights that are too large: 'w' of MatMul 'a' (4 of 4 values are beyond 1e+30); train or "
+    "export it again": lambda p:
+        compiles(lambda m: first(m).CopyFrom(numpy_helper.from_array(np.full((2, 2), 3e38, np.float32), "w"))),
     "tensor 'r' of the network is NaN or infinite on calibration samples, so it has no amplitude; are the "
     "samples prepared as for the network?": lambda p:
-        compiles(lambda m: first(m).CopyFrom(numpy_helper.from_array(np.full((2, 2), 3e38, np.float32), "w"))),
+        (
+            np.save("x.npy", X * 1e20),
+            compiles(lambda m: first(m).CopyFrom(numpy_helper.from_array(np.full((2, 2), 1e29, np.float32), "w"))),
+        ),
     "m.onnx: constant 'w' is of data type 99, which ONNX lacks; export it again": lambda p:
         compiles(lambda m: setattr(first(m), "data_type", 99)),
     "m.onnx: constant 'w' has negative sizes, [-2, 2]; export it again": lambda p:

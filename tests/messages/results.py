@@ -122,8 +122,8 @@ def output_z(m: onnx.ModelProto) -> None:
 
 
 def huge(m: onnx.ModelProto) -> None:
-    """Weights with which sums overflow."""
-    m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((2, 2), 3e38, np.float32), "w"))
+    """Weights with which sums of large inputs overflow."""
+    m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((2, 2), 1e29, np.float32), "w"))
 
 
 PROLOGUE = "%s = Abs(x) a = MatMul(%s, w) r = Relu(a) y = MatMul(r, v)"
@@ -220,8 +220,8 @@ MESSAGES: Messages = {
             p.setattr(BothNetworks, "__init__", in_tens),
             csscc.diagnose(ann(), "snn.onnx", X),
         ),
-    "layer 'Relu_1' cannot be diagnosed: 4 value(s) of 'r' in the ANN are NaN or infinite; are the samples "
-    "prepared as for the network?": lambda p: run(DIAGNOSE % damaged(huge)),
+    "layer 'Relu_1' cannot be diagnosed: 8 value(s) of 'r' in the ANN are NaN or infinite; are the samples "
+    "prepared as for the network?": lambda p: (np.save("x.npy", X * 1e20), run(DIAGNOSE % damaged(huge))),
     "PyTorch cannot export the module: no such operator; try torch.onnx.export yourself": lambda p:
         (
             p.setitem(sys.modules, "torch", SimpleNamespace()),
