@@ -82,6 +82,9 @@ def test_a_free_batch_keeps_its_name():
         "g (float[2,4] x) => (float[2,4] y) <float[2,4] c> { y = Mul(x, c) }",
         "g (float[2,4] x) => (float[2,2] y) <float[2,2] c> { a = Gemm <transB = 1> (x, x) y = Add(a, c) }",
         "g (float[2,4] x) => (float[4,2] y) <int64[2] shape = {4, 2}> { y = Reshape(x, shape) }",
+        "g (float[2,4] x) => (float[2,4] y) <int64 zero = {0}> { y = CumSum(x, zero) }",  # the first sample is right
+        "g (float[2,4] x) => (float[2,4] y) <int64[3] pairs = {-1, 2, 4}, int64[2] all = {-1, 4}, int64[1] one = {1}>"
+        "{ a = Reshape(x, pairs) m = ReduceMean <keepdims = 1> (a, one) d = Sub(a, m) y = Reshape(d, all) }",
     ],
 )
 def test_leaves_the_batch_where_samples_mix(text):
