@@ -9,7 +9,6 @@ snn.save("snn.onnx")
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ _HOMES = {
     "RefusedModelError": "csscc.errors",
     "UsageError": "csscc.errors",
 }
-# Where Python was started in a checkout, the folders passes, runtime and models lie beside this one.
-_CHECKOUT = Path(__file__).parents[1]
-if (_CHECKOUT / "pyproject.toml").is_file():
-    __path__.append(str(_CHECKOUT))
 _MODULES = {"native": "csscc.runtime.native", "pytorch": "csscc.pytorch"}
 
 __all__ = [
