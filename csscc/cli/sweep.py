@@ -27,6 +27,7 @@ from csscc.cli.streams import echo
 from csscc.interrupts import INTERRUPTED, message_at_end
 
 if TYPE_CHECKING:
+    from csscc.search import Progress
     from csscc.search.settings import Row, Setting
 
 SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
@@ -92,21 +93,12 @@ def sweep_command(
     _refuse_written(Path(output), model, data, calibration)
     job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
     settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])
-    finished = 0
-
-    def report(stage: str, new: int, total: int | None) -> None:
-        nonlocal finished
-        finished += new if stage == "settings" else 0
-        advance(stage, new, total)
-
-    def kept() -> str:
-        return f"interrupted; {finished} of {len(settings)} settings are kept: the same command goes on"
-
+    finished = _Finished(len(settings))
     try:
-        with message_at_end(kept), progress(quiet or as_json) as advance:
-            rows = sweep(job, settings, output, jobs=jobs, scheduler=scheduler, progress=report)
+        with message_at_end(finished.kept), progress(quiet or as_json) as advance:
+            rows = sweep(job, settings, output, jobs=jobs, scheduler=scheduler, progress=finished.counted(advance))
     except KeyboardInterrupt:  # as on Windows, where no thread waits for signals
-        echo(kept(), err=True)
+        echo(finished.kept(), err=True)
         return INTERRUPTED
     plots = _plotted(rows, Path(output))
     if calibration is None:
@@ -118,6 +110,26 @@ def sweep_command(
     if rows and all(row.error for row in rows):
         raise RefusedError(f"no setting could be measured: {rows[0].error}")
     return 0
+
+
+class _Finished:
+    """How many of so many settings are finished when a sweep is interrupted."""
+
+    def __init__(self, settings: int) -> None:
+        self._settings, self._finished = settings, 0
+
+    def counted(self, advance: Progress) -> Progress:
+        """Progress that goes on to `advance`, with what is finished counted."""
+
+        def report(stage: str, new: int, total: int | None) -> None:
+            self._finished += new if stage == "settings" else 0
+            advance(stage, new, total)
+
+        return report
+
+    def kept(self) -> str:
+        """What an interrupted sweep leaves."""
+        return f"interrupted; {self._finished} of {self._settings} settings are kept: the same command goes on"
 
 
 def _refuse_written(folder: Path, model: str, *data: str | None) -> None:
