@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +208,13 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
     """Three steps with one that is silent: neurons send bursts, and the input is sent as two trains."""
     assert {layer.spikes.max() for layer in findings.trains} == {1, 2}
     drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["raster"]
-    assert [trace["name"] for trace in drawn["figure"]["data"]] == ["spike of +1", "burst of 2 spikes", "spike of -1"]
+    assert [trace["name"] for trace in drawn["figure"]["data"]] == ["spike of +1", "spike of -1", "burst of 2 spikes"]
     assert "a star stands for a burst of two spikes" in drawn["caption"]
     for i, layer in enumerate(findings.trains):
         assert layer.bursts == (layer.kind != "encoder")
         shown = drawn["variants"][f"{i}|0"]
         again = np.zeros_like(layer.spikes[0])
-        for number, trace in zip((1, 2, -1), shown["traces"], strict=True):
+        for number, trace in zip((1, -1, 2), shown["traces"], strict=True):
             again[np.array(trace["y"], int) - 1, np.array(trace["x"], int) - layer.depth - 1] = number
         assert again.tolist() == layer.spikes[0].tolist()
         assert f"{again.clip(0).sum()} positive" in shown["note"]
@@ -222,7 +223,7 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
         assert ("2 trains send one value" in shown["note"]) == (layer.kind == "encoder")
     value = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["value"]
     names = [trace["name"] for trace in value["figure"]["data"]]
-    assert names == ["spike of +1", "burst of 2 spikes", "spike of -1", "sent so far", "ANN's activation"]
+    assert names == ["spike of +1", "spike of -1", "burst of 2 spikes", "sent so far", "ANN's activation"]
     layer = findings.trains[1]
     *marks, sent, _ = value["variants"]["1|0|0"]["traces"]
     assert sent["y"] == pytest.approx([0, *layer.values[0, 0]], rel=1e-4)
@@ -231,6 +232,25 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
     options = re.findall(r"<option[^>]*>([^<]*)</option>", text)
     assert f"1: {findings.trains[0].name} (encoder, 2 trains)" in options
     assert f"2: {findings.trains[1].name} (Relu, bursts)" in options
+
+
+def test_spikes_of_one_sign_have_one_colour(text: str) -> None:
+    """Colours follow the order of the traces: positive spikes have the first, negative ones the second."""
+    drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}
+    for name, signs in (("signed", ["positive", "negative"]), *((n, ["+1", "-1"]) for n in ("raster", "value"))):
+        names = [trace["name"] for trace in drawn[name]["figure"]["data"]]
+        assert [names[i].removeprefix("spike of ") for i in (0, 1)] == signs
+        assert not any("color" in trace.get("marker", {}) for trace in drawn[name]["figure"]["data"])
+
+
+def test_no_zero_is_negative(findings: Findings) -> None:
+    layers = [replace(layer, bias=-1e-9) for layer in findings.diagnosis.layers]
+    evaluation = replace(findings.evaluation, snn_accuracy=findings.evaluation.ann_accuracy + 1e-9, loss=-1e-9)
+    shown = page(replace(findings, diagnosis=replace(findings.diagnosis, layers=layers), evaluation=evaluation), "")
+    body = shown[: shown.index("<script")]
+    assert '<data value="-1e-09">0.00 %</data>' in body
+    assert '<data value="-1e-09">+0.00</data>' in body
+    assert not re.search(r"-0\.0* ?(%|<| p)", body)
 
 
 @pytest.mark.parametrize(("steps", "space"), [(1, 1), (4, 1), (12, 1), (13, 2), (25, 5), (64, 10), (128, 20)])

@@ -68,7 +68,7 @@ def show(result: Diagnosis) -> None:
         shares = (layer.error, layer.own, layer.range, layer.timing, layer.rounding)
         style = "bold" if layer.name == result.first else ""
         errors.add_row(
-            layer.name, *(f"{100 * e:.1f}" for e in shares), f"{100 * layer.bias:+.1f}", layer.cause, style=style
+            layer.name, *(f"{100 * e:.1f}" for e in shares), f"{100 * layer.bias:+z.1f}", layer.cause, style=style
         )
         by_step = [p + n for p, n in zip(layer.positive_by_step, layer.negative_by_step, strict=True)]
         spikes.add_row(

@@ -111,7 +111,7 @@ def show(result: Evaluation) -> None:
     rows = table(f"ANN and SNN on {result.samples} samples", "", "ANN", "SNN")
     if result.ann_accuracy is not None:
         rows.add_row("accuracy", f"{result.ann_accuracy:.2f} %", f"{result.snn_accuracy:.2f} %")
-        rows.add_row("loss", "", f"{result.loss:+.2f} points")
+        rows.add_row("loss", "", f"{result.loss:+z.2f} points")
     if result.agreement is not None:
         rows.add_row("same class as the ANN", "", f"{result.agreement:.2f} %")
     for name, error in result.output_error.items():

@@ -70,7 +70,7 @@ class Evaluation(Tabular):
             found = [f"same class for {self.agreement:.2f} %"]
         if self.ann_accuracy is not None:
             accuracies = f"ANN {self.ann_accuracy:.2f} %, SNN {self.snn_accuracy:.2f} %"
-            found = [f"{accuracies}, loss {self.loss:+.2f} points"]
+            found = [f"{accuracies}, loss {self.loss:+z.2f} points"]
         found += [f"latency {self.latency} time steps, {self.spikes_per_neuron:.2f} spikes a neuron"]
         return f"{self.samples} samples: {'; '.join(found)}"
 

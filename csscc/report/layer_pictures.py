@@ -50,8 +50,8 @@ def errors(findings: Findings) -> Iterator[Picture]:
         for cause, label, pattern in CAUSES
     ]
     for label, symbol, dash, values in (
-        ("all error of the layer", "circle", SOLID, [layer.error for layer in layers]),
-        ("what came in wrong already", "diamond-open", DOTTED, [layer.inherited for layer in layers]),
+        ("whole error of the layer", "circle", SOLID, [layer.error for layer in layers]),
+        ("error passed on by earlier layers", "diamond-open", DOTTED, [layer.inherited for layer in layers]),
     ):
         hover = "%{text}<br>" + label + ": %{y} %<extra></extra>"
         traces.append(line(numbers, [100 * v for v in values], label, symbol, dash, text=names, hovertemplate=hover))
@@ -59,7 +59,7 @@ def errors(findings: Findings) -> Iterator[Picture]:
         "errors",
         "Error of each layer, and its causes",
         "RMS, in percent of the layer's signal. A bar is the error that the layer adds by itself, divided among its "
-        "causes by their squares. The solid line is all error of the layer, with that of earlier layers.",
+        "causes by their squares. The solid line is the layer's whole error, what earlier layers pass on included.",
         figure(traces, "layer", "error, % of the signal", barmode="stack", **_ticks(numbers)),
     )
 
@@ -115,7 +115,7 @@ def residual_histogram(findings: Findings) -> Iterator[Picture]:
         yield Picture(
             "residual-histogram",
             "Residuals of one layer",
-            "From -1/2 to 1/2 it is rounding; what lies outside came too late or is beyond the range.",
+            "From -1/2 to 1/2 it is rounding; beyond that, spikes came too late, or the value is out of range.",
             figure([go.Bar(x=middle)], "residual u, in units of theta", "% of the neurons", 300, bargap=0),
             ("layer",),
             variants,
@@ -137,9 +137,9 @@ def activations(findings: Findings) -> Iterator[Picture]:
     equal = go.Scatter(mode="lines", name="equal", line={"dash": DASHED})
     yield Picture(
         "activations",
-        "Activation against activation",
-        f"A point is a neuron drawn from the layer, for one of {len(findings.samples)} samples. On the dashed line, "
-        "its spikes send just the ANN's activation.",
+        "Values sent against the ANN's activations",
+        f"A point is one neuron of the layer, chosen at random, for one of {len(findings.samples)} samples. On the "
+        "dashed line, its spikes send exactly the ANN's activation.",
         figure([points, equal], "ANN's activation", "value sent", 420),
         ("layer",),
         variants,

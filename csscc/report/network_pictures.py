@@ -46,7 +46,7 @@ def reading(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "reading",
         "If the output is read early",
-        "What the readout has added up by then, with what has arrived. "
+        "The output if it is read before all spikes have arrived. "
         f"The last point, at time step {steps[-1]}, is the answer itself.",
         figure(
             traces,
@@ -76,8 +76,8 @@ def confusion(findings: Findings) -> Iterator[Picture]:
     ticks = 1 if number <= MOST_NUMBERS else 5
     yield Picture(
         "confusion",
-        "Which class is taken for which",
-        "Rows are the labels, columns the classes named. The diagonal is right.",
+        "Confusion matrix",
+        "Rows are the labels, columns the classes that the network names. Right answers are on the diagonal.",
         figure(
             [heat],
             "class named",

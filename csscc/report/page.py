@@ -119,15 +119,15 @@ def _summary(findings: Findings) -> list[str]:
     if e.ann_accuracy is not None and e.snn_accuracy is not None and e.loss is not None:
         sentences.append(
             f"The spiking network (SNN) is right for {e.snn_accuracy:.2f} % of {e.samples:,} samples, the network that "
-            f"it was made from (ANN) for {e.ann_accuracy:.2f} %: a loss of {e.loss:+.2f} percentage points."
+            f"it was made from (ANN) for {e.ann_accuracy:.2f} %: a loss of {e.loss:+z.2f} percentage points."
         )
     if e.agreement is not None:
         sentences.append(f"Both name the same class for {e.agreement:.2f} %.")
-    bursts = ", up to two in each" if any(layer.bursts for layer in findings.trains) else ""
+    bursts = ", up to two spikes in each" if any(layer.bursts for layer in findings.trains) else ""
     sentences.append(
-        f"A neuron sends a value as spikes in up to {e.steps} steps{bursts}, {e.spikes_per_neuron:.2f} on average. The "
-        f"answer is there {e.latency} time steps after the first input spike, and the next input may come after "
-        f"{e.interval}."
+        f"A neuron sends a value in {e.steps} coding steps{bursts}, with {e.spikes_per_neuron:.2f} spikes on average. "
+        f"The answer is complete {e.latency} time steps after the first input spike (latency), and a new input may "
+        f"start every {e.interval} time steps."
     )
     ratio = e.synaptic_operations / e.ann_operations if e.ann_operations else 0.0
     sentences.append(

@@ -14,8 +14,8 @@ HEIGHT = 380  # pixels
 SOLID, DASHED, DOTTED = "solid", "dash", "dot"
 MARKS: tuple[tuple[int, str, Mapping[str, Any]], ...] = (  # spikes at one step, their name, and how they are drawn
     (1, "spike of +1", {"symbol": "triangle-up", "size": 9}),
+    (-1, "spike of -1", {"symbol": "triangle-down-open", "size": 9}),  # second, as in all pictures: its colour
     (2, "burst of 2 spikes", {"symbol": "hexagram", "size": 12}),
-    (-1, "spike of -1", {"symbol": "triangle-down-open", "size": 9}),
 )
 TIMES = 12  # of an axis of time steps, at most
 

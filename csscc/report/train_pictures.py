@@ -28,7 +28,7 @@ def sample(findings: Findings) -> Iterator[Picture]:
         yield Picture(
             "sample",
             "The sample",
-            "The network's input, stretched to its own smallest and largest value.",
+            "The network's input, from its smallest value (black) to its largest (white).",
             figure([go.Image(hoverinfo="skip")], "", "", 300, xaxis_visible=False, yaxis_visible=False),
             ("sample",),
             variants,
@@ -62,8 +62,8 @@ def raster(findings: Findings) -> Iterator[Picture]:
         "raster",
         "Spikes of single neurons",
         f"A row is a neuron. Filled triangles upwards are positive spikes, open ones downwards negative{bursts}. "
-        "Half of the neurons are those that send most for the first sample, the others are drawn. A click on a spike "
-        "shows its neuron below.",
+        "Half of the neurons are those that send most for the first sample, the others are chosen at random. A click "
+        "on a spike shows its neuron below.",
         figure(marks, "time step", "row", 420, xaxis_dtick=_ticks(findings), showlegend=True),
         ("layer", "sample"),
         variants,
@@ -121,7 +121,7 @@ def value(findings: Findings) -> Iterator[Picture]:
     yield Picture(
         "value",
         "The value that one neuron's spikes build up",
-        "Each spike adds its weight, theta * q[t], or takes it away.",
+        "A positive spike at step t adds theta * q[t], a negative one subtracts it.",
         figure(traces, "time step", "value", 340, xaxis_dtick=_ticks(findings)),
         ("layer", "sample", "neuron"),
         variants,
