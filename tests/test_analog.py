@@ -61,7 +61,7 @@ def ann() -> Any:
 def test_a_network_that_holds_is_all_spiking(ann: Any) -> None:
     found = compile_within(ann, 90.0, allow_analog=True, **SETTINGS)
     assert (found.holds, found.analog, found.costs, found.snn.analog) == (True, (), (), ())
-    assert found.quantity == "percent of other classes"
+    assert found.quantity == "percent of samples that change class"
 
 
 def test_layers_are_ranked_by_what_they_cost(ann: Any) -> None:

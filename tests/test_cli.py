@@ -96,6 +96,16 @@ def test_evaluate_prints_json_and_keeps_the_loss_budget(run: Run, snn: Path) -> 
     assert "exceeds the budget" in err
 
 
+def test_evaluate_states_that_labels_are_missing(run: Run, snn: Path, tmp_path: Path) -> None:
+    with np.load(digits_data()) as data:
+        np.savez(tmp_path / "other_name.npz", x=data["x"][:20], labels=data["y"][:20])
+        np.savez(tmp_path / "y.npz", x=data["x"][:20], y=data["y"][:20])
+    for name, missing in (("other_name.npz", True), ("y.npz", False)):
+        code, out, _ = run("evaluate", digits_model(), snn, "--data", tmp_path / name)
+        assert code == 0
+        assert ("The data has no labels (y), so there is no accuracy." in out) == missing
+
+
 def test_run_writes_outputs_by_name_in_both_runtimes(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
     for runtime in ("onnxruntime", "numpy"):
         output = tmp_path / f"{runtime}.npz"
@@ -374,7 +384,7 @@ def test_tune_writes_the_networks_the_table_and_the_plot(
     more = ("--front", "latency,error", "--plot", plot, "--all", folder)
     code, out, _ = run(*arguments, "--max-loss", 9, *more)
     assert code == 0
-    assert "Not beaten in latency and error" in out
+    assert "Settings that no other beats in latency and error" in " ".join(out.split())
     assert max(map(len, out.splitlines()[1:])) <= 80
     assert plot.read_text().lstrip().startswith("<?xml")
     assert csscc.load(output).facts.coding.T == 3

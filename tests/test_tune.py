@@ -178,7 +178,7 @@ def test_latency_prefers_no_silent_steps_to_few_steps(small: Small, everything: 
 def test_without_labels_other_classes_count(small: Small) -> None:
     model, samples = small
     result = tune(model, {"x": samples["x"][:64]}, max_loss=1.0, steps=(4,))
-    assert result.quantity == "percent of other classes"
+    assert result.quantity == "percent of samples that change class"
     assert result.holds
 
 

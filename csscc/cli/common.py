@@ -93,7 +93,7 @@ def image_options(command: F) -> F:
         click.option(
             "--preprocess", type=click.Choice(PREPROCESS), default="none",
             help="How images were prepared for the network; imagenet: as torchvision does (mean 0.485,0.456,0.406, std "
-            "0.229,0.224,0.225); caffe: 0..255 in BGR minus the mean; inception: -1..1. The options below go first.",
+            "0.229,0.224,0.225); caffe: 0..255 in BGR minus the mean; inception: -1..1. The options below override it.",
         ),
         click.option("--image-size", type=int, help="Resize images to this height and width."),
         click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
@@ -102,7 +102,7 @@ def image_options(command: F) -> F:
             "--scale", type=number, metavar="FLOAT", help="Divides pixels before mean and std.  [default: 255]"
         ),
         click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of axes.  [default: NCHW]"),
-        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), help="[default: RGB]"),
+        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), help="Colours.  [default: RGB]"),
     )
     for option in reversed(options):
         command = option(command)

@@ -64,7 +64,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option(
     "--calibration", type=click.Path(), metavar="DATA",
-    help="Sample inputs: .npy, .npz, a folder of images, file.py:function.",
+    help="A few hundred sample inputs: .npy, .npz, a folder of images, file.py:function.",
 )  # fmt: skip
 @click.option(
     "--coding", type=click.Choice(list(CODINGS)), default="css", show_default=True,
@@ -82,7 +82,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 )  # fmt: skip
 @click.option(
     "--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
-    help="default: the best that was measured; paper: the paper's method to the letter.",
+    help="default: the settings that measured best; paper: exactly the paper's method.",
 )  # fmt: skip
 @click.option(
     "--method", type=click.Choice(["auto", "percentile", "max", "mse", "entropy"]),
@@ -90,26 +90,27 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 )  # fmt: skip
 @click.option("--percentile", type=number, metavar="FLOAT", help="For --method percentile.  [default: 99.99]")
 @click.option("--per-channel/--per-layer", default=None, help="One amplitude a channel, or one a layer.")
-@click.option("--equalise/--no-equalise", default=None, help="Like ranges in neighbouring layers; for --per-layer.")
+@click.option("--equalise/--no-equalise", default=None, help="Bring layers to similar ranges, for --per-layer.")
 @click.option("--bias-on-first-step/--bias-spread", default=None, help="Add biases on the first step, or in T parts.")
 @click.option("--negative/--no-negative", default=None, help="Negative spikes; off only for the paper's ablation.")
 @click.option("--signed-input/--positive-input", default=None, help="Encoder for any inputs, or for inputs >= 0.")
-@click.option("--bursts/--no-bursts", default=None, help="Up to two spikes a step, where that halves rounding errors.")
+@click.option("--bursts/--no-bursts", default=None, help="Allow two spikes a step where that halves rounding errors.")
 @click.option(
     "--split/--no-split", default=None,
-    help="Inputs as two trains, where one has few levels.  [default: if the first layer is a small part of the work]",
+    help="Send inputs as two spike trains where one has few levels.  [default: if the first layer is a small part of "
+    "the work]",
 )  # fmt: skip
-@click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (A.3).")
-@click.option("--correct-bias/--no-correct-bias", default=None, help="Shift biases to the ANN's mean, layer by layer.")
+@click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (paper, A.3).")
+@click.option("--correct-bias/--no-correct-bias", default=None, help="Bring mean pre-activations to those of the ANN.")
 @click.option(
     "--max-drop", type=number, metavar="FLOAT",
-    help="Points of accuracy that may be lost, by a cautious estimate from the calibration samples; exit code 1 and "
-    "the layers that cost most, if it is more.",
+    help="Points of accuracy that may be lost, by a cautious estimate from the calibration samples. If more is lost: "
+    "exit code 1, and a list of the layers that cost most.",
 )  # fmt: skip
-@click.option("--allow-analog", is_flag=True, help="With --max-drop: leave as few layers analog as it takes.")
-@click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Of the file. {FORMS}")
+@click.option("--allow-analog", is_flag=True, help="With --max-drop: leave layers analog, as few as needed.")
+@click.option("--form", type=click.Choice(NAMES), default=AUTO, show_default=True, help=f"Form of the file. {FORMS}")
 @click.option("--samples", "calibration_samples", type=int, help="Use at most so many samples.  [default: 512]")
-@click.option("--seed", type=click.IntRange(min=0), help="Of synthetic inputs, without --calibration.  [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of synthetic inputs (no --calibration).  [default: 0]")
 @input_shape_option
 @image_options
 @click.option("--dump-ir", type=click.Path(file_okay=False), help="Write the network after every pass to this folder.")
@@ -137,8 +138,8 @@ def compile_command(
     csscc compile model.onnx --calibration x.npy -o snn.onnx
     csscc compile model.onnx --calibration images/ --image-size 224 --preprocess imagenet -o snn.onnx
 
-    A few hundred sample inputs, prepared as for the network, set the amplitudes. Without them csscc uses what
-    BatchNormalization layers remember, or synthetic inputs, and warns.
+    A few hundred sample inputs, prepared as the network expects them, set the amplitudes. Without them csscc makes up
+    inputs, to the statistics of BatchNormalization layers if there are any, and warns.
     """  # noqa: D301 (click wants the character itself)
     from csscc import api
     from csscc.cli.within import compiled_within, facts, loss_text, show_costs, warn_of_loss
@@ -260,7 +261,7 @@ def _show_notes(events: Sequence[Event]) -> None:
     if raised:
         out.print(f"Amplitudes of {raised} layer(s) were raised, since their residuals were too large.")
     for note in grouped(notes):
-        out.print(f"Note, {note}")
+        out.print(f"Note on {note}")
 
 
 def grouped(events: Iterable[Event]) -> list[str]:

@@ -41,8 +41,8 @@ BARS = " ▁▂▃▄▅▆▇█"
 def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """Find out why the spiking network SNN differs from the ANN it came from, and what to change.
 
-    Every layer's activations are compared: what error it adds by itself, and whether that comes from values beyond its
-    range, from spikes that came too late, or from a theta too coarse. The first layer that goes wrong is named.
+    The activations of each layer are compared: how large an error it adds by itself, and whether that comes from values
+    beyond its range, from spikes that arrive too late, or from rounding. The first layer that goes wrong is named.
     """
     from csscc.errors import NotMetError
     from csscc.measure.diagnose import diagnose

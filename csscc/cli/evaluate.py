@@ -138,6 +138,8 @@ def show(result: Evaluation) -> None:
         )
     out = console()
     out.print(result.headline, layers, rows)
+    if result.unlabelled:
+        out.print("The data has no labels (y), so there is no accuracy.")
     if result.energy is not None:
         _show_energy(result.energy)
     if result.native:

@@ -26,7 +26,10 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 @click.command("inspect", short_help="Show what would become of every node, or what a file holds.")
 @model_argument
 @click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
-@click.option("--beta", type=number, metavar="FLOAT", help="[default: 1.5; of a quantised network 2]")
+@click.option(
+    "--beta", type=number, metavar="FLOAT",
+    help="The weight of a spike divided by that of the next one, for the costs.  [default: 1.5; quantised 2]",
+)  # fmt: skip
 @click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @input_shape_option
 @json_option

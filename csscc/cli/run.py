@@ -28,7 +28,10 @@ from csscc.cli.progress import progress
     help=".npy, .npz, a folder of images, file.py:function.",
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
-@click.option("--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True)
+@click.option(
+    "--runtime", type=click.Choice(["onnxruntime", "numpy"]), default="onnxruntime", show_default=True,
+    help="numpy: the reference, which is slow.",
+)  # fmt: skip
 @click.option("--batch", type=click.IntRange(min=1), help="Samples at a time.  [default: 32, fewer of large images]")
 @native_option
 @image_options

@@ -42,11 +42,14 @@ SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
 @click.option("--calibration", type=click.Path(), metavar="DATA", help="Sample inputs that set the amplitudes.")
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for results and plots.")
 @click.option("--T", "T", default="4,6,8,12", show_default=True, callback=numbers(int), help="Coding steps.")
-@click.option("--beta", default="1.5,2", show_default=True, callback=numbers(float), help="Amplifications.")
+@click.option(
+    "--beta", default="1.5,2", show_default=True, callback=numbers(float),
+    help="The weight of a spike divided by that of the next one.",
+)  # fmt: skip
 @click.option("--silent", default="0,1,2", show_default=True, callback=numbers(int), help="Silent steps a layer.")
 @click.option("--negative", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Negative spikes.")
 @click.option(
-    "--adjust", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Amplitude adjustment (A.3)."
+    "--adjust", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Amplitude adjustment."
 )
 @click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
 @click.option("--samples", type=click.IntRange(min=1), help="Calibrate with at most so many.  [default: 512]")

@@ -53,7 +53,7 @@ def _axes(context: click.Context, parameter: click.Parameter, text: str | None) 
 @click.option("-o", "--output", required=True, type=click.Path(), help="The spiking network to write.")
 @click.option(
     "--calibration", required=True, type=click.Path(), metavar="DATA",
-    help="Samples that choose everything, best with labels.",
+    help="Samples on which settings are chosen, best with labels.",
 )  # fmt: skip
 @click.option("--max-loss", type=budget, metavar="FLOAT", required=True, help="Points of accuracy that may be lost.")
 @click.option(
@@ -203,7 +203,8 @@ def _show(result: Tuning, output: str) -> None:
     """The chosen setting, and a line for each of the front."""
     chosen, (x, y) = result.chosen, result.axes
     columns = ("T", "β", "L", "latency", "interval", "passes", "spikes", "loss", "error", "")
-    rows = table(f"Not beaten in {x} and {y}: cautious losses in {result.quantity}, error in %", *columns)
+    units = f"loss: cautious, in {result.quantity}; error in %"
+    rows = table(f"Settings that no other beats in {x} and {y}; {units}", *columns)
     rows.padding = (0, 1, 0, 0)  # many columns, one terminal
     for candidate in result.front or (chosen,):
         rows.add_row(*_cells(candidate), "chosen" if candidate == chosen else "")

@@ -61,7 +61,7 @@ def facts(found: Within) -> dict[str, Any]:
 
 def loss_text(found: Within) -> str:
     """The loss beside what is allowed."""
-    return f"loses at most {found.loss:.2f} {found.quantity} (cautious estimate; {found.allowed:g} allowed)"
+    return f"loss at most {found.loss:.2f} ({found.quantity}, cautious estimate; {found.allowed:g} allowed)"
 
 
 def show_costs(found: Within) -> None:

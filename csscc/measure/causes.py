@@ -84,18 +84,18 @@ def _nothing_wrong(layers: Sequence[LayerDiagnosis]) -> tuple[str, str]:
     }
     return (
         f"No layer goes wrong by itself: the largest own error is {layer.own:.2%} of the signal, in '{layer.name}', "
-        f"mostly by {main_part(layer)}; what errors there are add up from layer to layer.",
+        f"mostly from {main_part(layer)}; the errors of all layers add up.",
         f"If that is too much, {advice[main_part(layer)]} is the first thing to try.",
     )
 
 
 def _reason(layer: LayerDiagnosis) -> str:
     own = f"which adds an error of {layer.own:.1%} of its signal by itself"
-    jump = f"which wants to send values that are {layer.inherited:.1%} off, though the layers before it are right"
+    jump = f"whose target values are {layer.inherited:.1%} off, though the layers before it are right"
     reasons: dict[Cause, str] = {
         "range": f"{own}: {layer.saturated:.2%} of the ANN's values lie beyond the largest it can send, up to "
         f"{layer.peak:.2f} times",
-        "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes came too late to be answered",
+        "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes of its input arrived too late",
         "rounding": f"{own}: theta, its smallest spike, is too coarse",
         "headroom": f"{own}: the ANN's values use {layer.peak:.1%} of its range, so theta is too coarse",
         "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.peak:.1%} of its range",
@@ -128,7 +128,7 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
         "rounding": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['rounding']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
-        "dead": "Change: the calibration; its samples make this layer larger than these do.",
+        "dead": "Change: the calibration; on its samples this layer has larger values than on these.",
         "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",
         "foreign": "Change: compile this ANN again; the weights in the file are not those of the ANN, or operators in "
         "front of the layer magnify small errors; against the latter, a larger T helps.",

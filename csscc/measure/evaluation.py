@@ -74,6 +74,11 @@ class Evaluation(Tabular):
         found += [f"latency {self.latency} time steps, {self.spikes_per_neuron:.2f} spikes a neuron"]
         return f"{self.samples} samples: {'; '.join(found)}"
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether only labels are missing for accuracies: the networks name classes."""
+        return self.ann_accuracy is None and self.agreement is not None
+
     def rows(self) -> list[dict[str, Any]]:
         """The layers."""
         return [asdict(layer) for layer in self.layers]

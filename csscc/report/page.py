@@ -123,6 +123,8 @@ def _summary(findings: Findings) -> list[str]:
         )
     if e.agreement is not None:
         sentences.append(f"Both name the same class for {e.agreement:.2f} %.")
+    if e.unlabelled:
+        sentences.append("The data has no labels (y), so accuracies are not known.")
     bursts = ", up to two spikes in each" if any(layer.bursts for layer in findings.trains) else ""
     sentences.append(
         f"A neuron sends a value in {e.steps} coding steps{bursts}, with {e.spikes_per_neuron:.2f} spikes on average. "

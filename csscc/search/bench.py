@@ -56,7 +56,7 @@ class Bench:
         self._cases: list[Case] = [(f, session.run(f, self._outputs)) for f in ann.source.batches(at_once)]
         self._plain = self._compared(outputs for _, outputs in self._cases)
         self._shapes = sized_shapes(ann.network)
-        classes = "points of accuracy" if ann.source.labels is not None else "percent of other classes"
+        classes = "points of accuracy" if ann.source.labels is not None else "percent of samples that change class"
         self.quantity = classes if self._plain.classes else "percent of output error"
 
     def outline(self) -> Outline:

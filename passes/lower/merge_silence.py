@@ -60,7 +60,7 @@ class MergeSilence(BasePass):
             beta = network.coding.beta
             reason = f"sums of spikes are exact in few bits for beta = 1.5, 2, 2.5 or 3, not for {beta:g}"
             if network.coding.neuron().merged != EVERY_STEP.merged:
-                reason = "a constant is added at every step, or their sums are not exact, or leave no room for that"
+                reason = "operators in front add a constant at every step, or merged sums would not be exact in float32"
             count = f"{len(apart)} of {len(layers)} layers"
             text = f"the silent steps of {count} are not merged, which costs time: {reason}"
             network.report(self.name, apart[0].name, text)

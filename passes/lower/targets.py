@@ -48,7 +48,7 @@ TARGETS = (
     Target("stepwise", "unrolled", "blocks", "a tensor a step", True, "the fastest for images in stock onnxruntime"),
     Target("unrolled", "unrolled", "plain", "folded into the batch", True, "the fastest for everything else"),
     Target("scan", "a Scan over time", "plain", "folded into the batch", False, "files that do not grow with T"),
-    Target("stream", "a step a run", "plain", "a tensor", False, "one time step a run, for what keeps time itself"),
+    Target("stream", "a step a run", "plain", "a tensor", False, "one time step a run, for runtimes that keep time"),
 )
 NAMES = (AUTO, *(target.name for target in TARGETS))
 

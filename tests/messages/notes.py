@@ -123,8 +123,8 @@ NOTES: Notes = {
         compiled(SIZED, np.ones((4, 3, 4, 4), np.float32), input_shape={"x": (1, 3, 4, 4)}),
     "merge-silence: one: the silent steps of 2 of 2 layers are not merged, which costs time: sums of spikes are exact "
     "in few bits for beta = 1.5, 2, 2.5 or 3, not for 1.7": lambda: compiled(beta=1.7),
-    "merge-silence: two: the silent steps of 1 of 2 layers are not merged, which costs time: a constant is added at "
-    "every step, or their sums are not exact, or leave no room for that": lambda:
+    "merge-silence: two: the silent steps of 1 of 2 layers are not merged, which costs time: operators in "
+    "front add a constant at every step, or merged sums would not be exact in float32": lambda:
         compiled(beta=1.5, bias_on_first_step=False),
     "recognise-quantisers: d: a quantiser (DequantizeLinear) whose whole numbers no QuantizeLinear makes": lambda:
         quantiser("q = Cast <to = 2> (a) [d] d = DequantizeLinear(q, s, z)"),
