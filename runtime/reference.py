@@ -7,7 +7,8 @@ operators are `csscc.coding.oracle`, not the model's functions, so that a compar
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.model import copy_of, refuse_other_version
 from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, operator_of, view_of
+from csscc.errors import RefusedError
 from csscc.runtime.foreign import foreign_operators
 from csscc.runtime.numpy_ops import FAST_OPS
 
 Arrays = Mapping[str, NDArray[Any]]
 Carried = Callable[[str, NDArray[Any]], NDArray[Any]]
+# What NumPy and onnx's operators raise where shapes, types or attributes do not fit; they check nothing beforehand.
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -65,13 +69,14 @@ class ReferenceRuntime:
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)
-        proto = _without_csscc_functions(proto)
+        proto = _in_the_usual_domain(_without_csscc_functions(proto))
         self._trace = Trace()
         self._carried: Carried | None = None
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
         own = frozenset({DOMAIN, *(f.domain for f in proto.functions)})
         operators = [*FAST_OPS, *_csscc_operators(names, self), *foreign_operators(proto, own, self.dtype)]
-        self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
+        with _misfits_refused():
+            self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self.input_names: list[str] = list(self._evaluator.input_names)
         self.output_names: list[str] = list(self._evaluator.output_names)
 
@@ -86,10 +91,14 @@ class ReferenceRuntime:
             feeds: arrays by input name.
             carried: of a node's name and the spikes ``[T, B, ...]`` that it sends, those that reach its readers; its
                 own without.
+
+        Raises:
+            RefusedError: a node does not fit what it reads, which onnxruntime may not mind.
         """
         self._trace, self._carried = Trace(), carried
         cast = {n: a.astype(self.dtype) if a.dtype.kind == "f" else a for n, a in feeds.items()}
-        values: Any = self._evaluator.run(None, cast)
+        with _misfits_refused():
+            values: Any = self._evaluator.run(None, cast)
         self._trace.outputs = dict(zip(self.output_names, values, strict=True))
         return self._trace
 
@@ -100,6 +109,30 @@ class ReferenceRuntime:
             self._trace.potentials[node] = firing.potentials
             self._trace.residuals[node] = firing.residual
         return _folded(self._carried(node, spikes) if self._carried is not None else spikes)
+
+
+@contextmanager
+def _misfits_refused() -> Iterator[None]:
+    try:
+        yield
+    except _MISFITS as error:
+        cause = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise RefusedError(
+            f"the NumPy reference cannot run the network ({cause}); its nodes do not fit together: compile or export "
+            "it again"
+        ) from error
+
+
+def _in_the_usual_domain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The evaluator knows standard operators by the empty domain; its other name is ``ai.onnx``."""
+    named = [*model.opset_import, *(o for f in model.functions for o in f.opset_import), *model.graph.node]
+    if all(each.domain != "ai.onnx" for each in named):
+        return model
+    copy = copy_of(model)
+    for each in (*copy.opset_import, *(o for f in copy.functions for o in f.opset_import), *copy.graph.node):
+        if each.domain == "ai.onnx":
+            each.domain = ""
+    return copy
 
 
 def _without_csscc_functions(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,6 +25,7 @@ from csscc.io.weights import fits, without_weights
 from csscc.runtime import native
 
 PROVIDERS = ["CPUExecutionProvider"]
+LONGEST = 400  # characters of a message of onnxruntime that are shown: it may list every node of a function
 
 _threads = 0
 
@@ -234,6 +235,6 @@ def numpy_type(kind: str) -> np.dtype[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """The message of onnxruntime, in one line, without the place in its own source."""
-    text = " ".join(str(error).split())
-    return re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", text) or type(error).__name__
+    """The message of onnxruntime, in one line, without the place in its own source, and cut where it is endless."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) )?", "", " ".join(str(error).split()))
+    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}...") or type(error).__name__

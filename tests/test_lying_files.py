@@ -166,6 +166,11 @@ LIES: dict[str, Callable[[onnx.ModelProto], tuple[str, str]]] = {
     "layer amplitude nan": lambda m: ("layers", layers_with(m, 1, amplitude=float("nan"))),
     "layer amplitude text": lambda m: ("layers", layers_with(m, 1, amplitude="1.0")),
     "clipping range of a layer": lambda m: ("layers", layers_with(m, 1, clipping_range=1e9)),
+    "source of numbers": lambda m: ("source", '{"name": 1, "sha256": {}}'),
+    "shape to which no input was fixed": lambda m: ("source", json.dumps({"fixed": '{"q": [1, 2]}'})),
+    "shape to which the input was not fixed": lambda m: ("source", json.dumps({"fixed": '{"x": [1, 2]}'})),
+    "fixed to no size": lambda m: ("source", json.dumps({"fixed": '{"x": [0, 4, 8, 8]}'})),
+    "fixed to a part of a size": lambda m: ("source", json.dumps({"fixed": '{"x": [1, 4, 8.5, 8]}'})),
 }
 
 
@@ -274,6 +279,46 @@ def test_amplitudes_that_do_not_fit_their_values_are_refused(files: dict[str, on
             theta.float_data[:] = values
         with pytest.raises(RefusedError, match=r"positive number|damaged|contradicts"):
             verify(lying)
+        for other in (np.zeros(0, np.float32), np.ones(1, np.complex64), np.ones(1), np.ones(1, np.int32)):
+            theta.CopyFrom(onnx.numpy_helper.from_array(other, theta.name))
+            with pytest.raises(RefusedError, match="is not a positive number"):
+                verify(lying)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_standard_operators_may_be_called_by_the_other_name_of_their_domain(
+    form: str, files: dict[str, onnx.ModelProto]
+) -> None:
+    renamed = copy_of(files[form])
+    next(o for o in renamed.opset_import if o.domain == "").domain = "ai.onnx"
+    assert verify(renamed).different == 0
+
+
+def test_layers_without_names_of_their_own_are_refused(files: dict[str, onnx.ModelProto]) -> None:
+    """They are what spikes are counted and compared by."""
+    for name in ("", "one"):
+        lying = copy_of(files["unrolled"])
+        for node in lying.graph.node:
+            node.name = name
+        layers = [layer | {"name": name} for layer in json.loads(properties(lying)["layers"])]
+        with pytest.raises(RefusedError, match=r"its layers have no names of their own|two nodes with same node name"):
+            verify(with_property(lying, "layers", json.dumps(layers)))
+
+
+def test_what_onnxruntime_adds_up_and_numpy_does_not_is_refused() -> None:
+    """A bias of more axes than its current: in blocks of channels it is a convolution's, and its axes are no matter."""
+    model = parse(
+        "g (float[N,1,4,4] x) => (float[N,2,4,4] y) <float[16,1,3,3] k, float[2,16,1,1] l>"
+        "{ a = Conv <pads = [1,1,1,1]> (x, k) r = Relu(a) y = Conv(r, l) }"
+    )
+    x = np.ones((2, 1, 4, 4), np.float32)
+    lying = csscc.compile(model, x, T=4, form="stepwise", check_samples=0).file
+    node = next(n for n in lying.graph.node if any(a.name == "channels" for a in n.attribute))
+    bias = next(t for t in lying.graph.initializer if t.name in node.input and t.name.startswith(f"{node.name}_bias"))
+    bias.dims[:] = [1] * 6 + list(bias.dims)
+    assert np.isfinite(run(lying, {"x": x})["y"]).all()
+    with pytest.raises(RefusedError, match="the NumPy reference cannot run the network"):
+        verify(lying)
 
 
 def test_a_convolution_that_counts_its_weights_among_its_steps_is_refused(files: dict[str, onnx.ModelProto]) -> None:

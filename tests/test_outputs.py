@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,20 @@ def test_the_command_line_writes_them_as_arrays(tmp_path: Path, monkeypatch: pyt
     out = np.load("out.npz")
     assert out["probability"].shape == (20, 3)
     assert set(out["label"]) <= {3, 5, 8}
+
+
+def test_outputs_that_have_no_samples_in_front_are_run_at_once(command: Callable[..., tuple[int, str]]) -> None:
+    """In batches of 2, rows of a transposed output would be put below those of other samples."""
+    x = np.arange(20, dtype=np.float32).reshape(5, 4)
+    np.save("x.npy", x)
+    cases = (("y = Transpose(x)", x.T), ("y = ReduceMax <keepdims = 1> (x)", [[19.0]]), ("y = Neg(x)", -x))
+    for nodes, wanted in cases:
+        onnx.save(parse(f"g (float[N,4] x) => (float[A,B] y) {{ {nodes} }}"), "m.onnx")
+        run_it = ("run", "m.onnx", "--input", "x.npy", "-o", "out.npz", "-q")
+        code, err = command(*run_it, "--batch", 2)
+        assert (code, "with --batch 5" in err) == ((0, False) if "Neg" in nodes else (3, True)), err
+        assert command(*run_it, "--batch", 5) == (0, "")
+        np.testing.assert_array_equal(np.load("out.npz")["y"], wanted)
 
 
 def test_as_arrays() -> None:

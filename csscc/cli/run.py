@@ -49,7 +49,6 @@ def run_command(
     **options: Any,
 ) -> None:
     """Run the network MODEL, spiking or not, on DATA and write its outputs."""
-    import numpy as np
     import onnx
 
     from csscc.dialect.macs import samples_at_once
@@ -73,18 +72,17 @@ def run_command(
     whole = by_layer(proto) if other_version(proto) is None or runtime == "numpy" else onnx.ModelProto()
     runner: Any = session if runtime == "onnxruntime" else ReferenceRuntime(whole)
     at_once = session.fixed_batch or batch or samples_at_once(whole, _steps(whole))
-    parts: dict[str, list[Any]] = {}
+    parts, sizes = dict[str, list[Any]](), list[int]()
     started = time.perf_counter()
-    samples = 0
     with progress(quiet or as_json) as advance:
         for feeds in source.batches(at_once):
             size = len(next(iter(feeds.values())))
-            samples += size
+            sizes.append(size)
             for name, value in as_arrays(runner.run(feeds)).items():
                 parts.setdefault(name, []).append(value)
             advance("running", size, source.size)
     seconds = time.perf_counter() - started
-    outputs = {n: np.concatenate(v) if v[0].ndim else np.stack(v) for n, v in parts.items()}
+    samples, outputs = sum(sizes), {name: _joined(name, values, sizes) for name, values in parts.items()}
     if output is not None:
         with replacing(output) as temporary, temporary.open("wb") as handle:
             write_arrays(handle, outputs)
@@ -98,6 +96,25 @@ def run_command(
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
         console().print(f"{samples} samples in {seconds:.2f} s ({how}): {shown}{where}")
+
+
+def _joined(name: str, parts: list[Any], sizes: list[int]) -> Any:
+    """An output of batches of these sizes as one; outputs without a batch axis are stacked.
+
+    Raises:
+        RefusedError: it does not have the samples in front.
+    """
+    from csscc.errors import RefusedError
+    from csscc.runtime.batches import joined
+
+    whole = all(not part.ndim or len(part) % size == 0 for part, size in zip(parts, sizes, strict=False))
+    alike = len({part.shape[1:] for part in parts}) == 1 and len(parts) == len(sizes)
+    if len(sizes) > 1 and not (whole and alike):
+        raise RefusedError(
+            f"output '{name}' of shape {list(parts[0].shape)} does not have the samples in front, {sizes[0]} here, so "
+            f"that batches cannot be joined; run all at once, with --batch {sum(sizes)}"
+        )
+    return joined(parts)
 
 
 def _read(path: str) -> Any:

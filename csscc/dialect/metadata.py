@@ -109,7 +109,8 @@ def layers_in(
         if view.theta not in constants:
             raise RefusedError(f"the amplitude of '{view.name}' is no constant; compile the network again")
         values = numpy_helper.to_array(constants[view.theta])
-        if not (np.isfinite(values) & (values > 0)).all():
+        floats = values.size > 0 and values.dtype == np.float32
+        if not floats or not (np.isfinite(values) & (values > 0)).all():
             raise RefusedError(f"an amplitude of '{view.name}' is not a positive number; compile the network again")
         return values
 
@@ -197,6 +198,8 @@ def read(metadata: Mapping[str, str], where: str = "the file") -> Facts:
         source, options = _strict(facts["source"]), _strict(facts["options"])
         if not isinstance(source, dict) or not isinstance(options, dict):
             raise TypeError("its source and its options are no mappings")
+        if other := [key for key, value in source.items() if not isinstance(value, str)]:
+            raise TypeError(f"of its source, {', '.join(other)} is no text")
         latency = int(facts["latency"])
         if not re.fullmatch(r"\d[\w.+!-]*", facts["version"]):
             raise ValueError(f"{facts['version']!r} is no version")

@@ -114,9 +114,28 @@ def decoded(text: str) -> dict[str, tuple[int, ...]]:
         RefusedError: they are damaged.
     """
     try:
-        return {str(name): tuple(int(d) for d in shape) for name, shape in json.loads(text).items()}
+        given = {str(name): tuple(shape) for name, shape in json.loads(text).items()}
+        if any(type(size) is not int for shape in given.values() for size in shape):
+            raise TypeError("a size is no whole number")
+        return given
     except (ValueError, TypeError, AttributeError) as error:
         raise RefusedError(f"the file's csscc metadata is damaged ({error}); compile it again") from error
+
+
+def misfits(model: onnx.ModelProto, sizes: Sizes) -> list[str]:
+    """Inputs of `sizes` that a model lacks, or declares with another shape; batches may differ."""
+    inputs = {i.name: i.type.tensor_type for i in model.graph.input}
+    return [name for name, shape in sizes.items() if name not in inputs or not _fits(inputs[name], shape)]
+
+
+def _fits(declared: onnx.TypeProto.Tensor, shape: tuple[int, ...]) -> bool:
+    if min(shape, default=1) < 1:
+        return False
+    if not declared.HasField("shape"):
+        return True
+    pairs = list(zip(declared.shape.dim, shape, strict=False))[1:]
+    alike = all(dim.dim_value == size for dim, size in pairs if dim.HasField("dim_value"))
+    return len(declared.shape.dim) == len(shape) and alike
 
 
 def written(sizes: Sizes) -> dict[str, str]:

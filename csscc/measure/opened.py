@@ -7,6 +7,7 @@ refused where it is opened, before a number of either is believed.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts, Layer, layers_in
 from csscc.dialect.metadata import read as read_facts
 from csscc.dialect.model import in_stream, refuse_other_version
+from csscc.dialect.sizes import misfits
 from csscc.dialect.spiking import Spiking, numbers, spiking, spiking_nodes
 from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import not_finite
@@ -118,6 +120,10 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
     layers = by_layer(light)
     onnx.checker.check_model(layers)  # nodes in steps are none of those that the checker knows, folded they are
     views = [view for _, view in spiking_nodes(layers.graph) if not view.is_merge]
+    names = Counter(view.name for view in views)
+    if shared := [name for name, number in names.items() if number > 1 or not name]:
+        yield f"its layers have no names of their own: {len(views)} have {len(names)}, '{shared[0]}' among them"
+        return
     coding = facts.coding
     steps = {view.schedule.T for view in views}
     if steps != {coding.T}:
@@ -125,6 +131,8 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
         return
     yield from islice((text for view in views if (text := _other_coding(view, facts))), 1)
     yield from _other_form(model, facts.options.get("form"))
+    for name in misfits(model, {**facts.sizes, **facts.fixed}):
+        yield f"its metadata state sizes of an input '{name}', which it lacks, or which has other sizes"
     values = {node.name for node in layers.graph.node if spiking(node) is None}
     missing = sorted({*facts.options.get("analog", ())} - values)
     yield from (f"its metadata state '{name}' as left analog, its nodes have no such activation" for name in missing)

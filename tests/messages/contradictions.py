@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 
 import csscc
+from csscc.passes.lower.targets import by_layer
+from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.streaming import Streaming
 from tests.helpers import parse
-from tests.messages.given import Messages, attribute, compiled, opens, run, stated
+from tests.messages.given import Messages, ann, attribute, compiled, opens, run, stated
 
 IMAGE = """g (float[N,1,4,4] x) => (float[N,2,4,4] y) <float[16,1,3,3] k, float[2,16,1,1] l>
 { a = Conv <pads = [1,1,1,1]> (x, k) r = Relu(a) y = Conv(r, l) }"""
@@ -68,6 +70,14 @@ def unknown(name: str) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def unfitting() -> onnx.ModelProto:
+    """A spiking network whose neurons have the biases of five."""
+    model = onnx.load("snn.onnx")
+    tensor = next(t for t in model.graph.initializer if t.name == "Relu_1_bias.1")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(5, np.float32), tensor.name))
+    return by_layer(model)
+
+
 MESSAGES: Messages = {
     "'Relu_1_bias.1' of 'Relu_1' is not a number; compile the network again": lambda p: opens(unknown("Relu_1_bias.1")),
     "m.onnx: contradicts itself: its metadata state T=5, its spikes come in 4 steps; compile it again": lambda p:
@@ -106,6 +116,21 @@ MESSAGES: Messages = {
         opens(changes(attribute("TSARelu", "burst", 1), attribute("TSARelu", "negative", 0))),
     "node 'x_encode' (Encode) states the same value at each step, and sums of steps; compile the network "
     "again": lambda p: opens(attribute("Encode", "constant", 1)),
+    "m.onnx: contradicts itself: its metadata state sizes of an input 'z', which it lacks, or which has other sizes; "
+    "compile it again": lambda p: opens(lambda m: m.metadata_props.add(key="csscc.sizes", value='{"z": [1, 2]}')),
+    "m.onnx: its csscc metadata is damaged (of its source, name is no text); compile it again": lambda p:
+        opens(stated("source", '{"name": 1}')),
+    "the file's csscc metadata is damaged (a size is no whole number); compile it again": lambda p:
+        opens(lambda m: m.metadata_props.add(key="csscc.sizes", value='{"x": [1, 2.5]}')),
+    "the NumPy reference cannot run the network (ValueError: ...); its nodes do not fit together: compile or export it "
+    "again": lambda p: ReferenceRuntime(unfitting()).run({"x": np.ones((2, 2), np.float32)}),
+    "output 'y' of shape [2, 4] does not have the samples in front, 4 here, so that batches cannot be joined; run all "
+    "at once, with --batch 8": lambda p: (
+        onnx.save(ann("y = Transpose(x)"), "m.onnx"),
+        run("csscc run m.onnx --input x.npy --batch 4 -q"),
+    ),
+    "m.onnx: contradicts itself: its layers have no names of their own: 3 have 1, '' among them; compile it again":
+        lambda p: opens(lambda m: [n.ClearField("name") for n in m.graph.node]),
     "m.onnx: its nodes are damaged (ValueError: spikes come in 3, 4 steps); compile it again": lambda p:
         run_without_metadata(fewer_steps),
     "Decode 'y_decode' does not state its depth and the weights of its spikes; compile the network again": lambda p:
