@@ -41,7 +41,7 @@ def cli() -> None:
       csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
 
     \b
-    Exit codes: 0 done; 1 what was asked for does not hold; 2 wrong usage; 3 the model or data is refused.
+    Exit codes: 0 done; 1 a check failed; 2 wrong usage; 3 the model or data is refused.
     """  # noqa: D301 (click wants the character itself)
 
 
