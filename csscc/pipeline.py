@@ -26,6 +26,7 @@ from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
 from csscc.passes.canonical.batch_first import BatchFirst
+from csscc.passes.canonical.broadcast_constants import BroadcastConstants
 from csscc.passes.canonical.carry_known import CarryKnown
 from csscc.passes.canonical.constants_out_of_concat import ConstantsOutOfConcat
 from csscc.passes.canonical.einsum_to_matmul import EinsumToMatMul
@@ -47,6 +48,7 @@ from csscc.passes.canonical.recognise_activations import RecogniseActivations
 from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizations
 from csscc.passes.canonical.recognise_quantisers import RecogniseQuantisers
 from csscc.passes.canonical.remove_identities import RemoveIdentities
+from csscc.passes.canonical.repeated_constants import RepeatedConstants
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.convert.averages_as_sums import AveragesAsSums
@@ -92,7 +94,9 @@ def canonical_passes() -> tuple[Pass, ...]:
         RemoveIdentities(),
         MergeSoftmax(),
         EinsumToMatMul(),
+        RepeatedConstants(),
         BatchFirst(),
+        BroadcastConstants(),
         ConstantsOutOfConcat(),
         PadWithZeros(),
         FreeBatch(),

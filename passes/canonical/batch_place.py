@@ -227,7 +227,9 @@ class Fronts:
             replaced = tensor.inputs and id(tensor.inputs[0]) in self._replaced
             read = any(id(n) not in self._replaced for n in tensor.outputs) or is_output(self.graph, tensor)
             if replaced and read:
-                backs.append((tensor, self._back(tensor, counterpart)))
+                place = self.place(tensor)
+                assert place is not None
+                backs.append((tensor, self.moved_back(tensor, counterpart, place)))
         for tensor, back in backs:
             replace_readers(tensor, back)
             if is_output(self.graph, tensor):
@@ -243,16 +245,22 @@ class Fronts:
         new.name, tensor.name = tensor.name, new.name
         self.graph.outputs[next(i for i, t in enumerate(self.graph.outputs) if t is tensor)] = new
 
-    def _back(self, tensor: gs.Tensor, counterpart: gs.Tensor) -> gs.Tensor:
-        place, shape = self.place(tensor), self.shape(tensor)
-        assert place is not None
+    def moved_back(self, tensor: gs.Tensor, counterpart: gs.Tensor, place: Place) -> gs.Tensor:
+        """What a tensor is that has the batch in a place, made of its counterpart.
+
+        Raises:
+            UnfitError: its shape is not known, or cannot be stated.
+        """
+        shape = self.shape(tensor)
         if place == FRONT:
             return counterpart
         order = []
         for axis, axes in enumerate(place.after_batch(len(shape))):
             own = [0] if axis == place.axis else []
             order += own + axes if place.outer == ONE or not own else [axes[0], *own, *axes[1:]]
-        back = self.node("Transpose", f"{tensor.name}_back", [counterpart], perm=order)
+        back = counterpart
+        if order != sorted(order):
+            back = self.node("Transpose", f"{tensor.name}_back", [counterpart], perm=order)
         if not place.rest:
             return back
         numbers = [d if axis != place.axis else (-1,) * len(ONE) for axis, d in enumerate(shape)]
