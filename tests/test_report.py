@@ -243,6 +243,14 @@ def test_spikes_of_one_sign_have_one_colour(text: str) -> None:
         assert not any("color" in trace.get("marker", {}) for trace in drawn[name]["figure"]["data"])
 
 
+def test_layers_have_ticks_at_whole_numbers(text: str, findings: Findings) -> None:
+    drawn = {p["name"]: p["figure"] for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}
+    sizes = {"errors": len(findings.diagnosis.layers), "synapses": len(findings.evaluation.energy.synapses)}
+    for name, number in {**sizes, "residuals": sizes["errors"]}.items():
+        axis = drawn[name]["layout"]["xaxis"]
+        assert (axis["tick0"], axis["dtick"], axis["range"]) == (1, 1, [0.5, number + 0.5]), name
+
+
 def test_no_zero_is_negative(findings: Findings) -> None:
     layers = [replace(layer, bias=-1e-9) for layer in findings.diagnosis.layers]
     evaluation = replace(findings.evaluation, snn_accuracy=findings.evaluation.ann_accuracy + 1e-9, loss=-1e-9)

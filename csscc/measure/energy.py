@@ -120,7 +120,7 @@ def _sentences(made: EnergyEstimate, coding: Coding) -> tuple[str, ...]:
     if coding.beta > 1 and not coding.linear:
         sparsity = (
             f"CSS coding is not sparse by design: a neuron sends its value as digits, {spikes:.2f} spikes in "
-            f"{coding.T} steps on average. It saves energy where additions replace multiplications, not by silence."
+            f"{coding.T} steps on average. It saves energy where additions replace multiplications, not by sparsity."
         )
     return (
         sparsity,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,20 @@ import plotly.graph_objects as go
 from csscc.measure.causes import parts_of
 from csscc.measure.layers import Cause, LayerDiagnosis
 from csscc.report.findings import Findings
-from csscc.report.picture import DASHED, DOTTED, SOLID, Picture, figure, line, plain, short, shorts, time_ticks, variant
+from csscc.report.picture import (
+    DASHED,
+    DOTTED,
+    SOLID,
+    Picture,
+    figure,
+    layer_axis,
+    line,
+    plain,
+    short,
+    shorts,
+    time_ticks,
+    variant,
+)
 from csscc.report.trains import EDGES
 
 CAUSES: tuple[tuple[Cause, str, str], ...] = (
@@ -19,19 +31,12 @@ CAUSES: tuple[tuple[Cause, str, str], ...] = (
     ("timing", "timing: spikes came too late", "x"),
     ("rounding", "rounding to theta", ""),
 )
-TICKS = 20
 
 
 def _axis(findings: Findings) -> tuple[list[int], list[str]]:
     """Numbers of the layers, from 1, and their names, as pictures show them."""
     layers = findings.diagnosis.layers
     return list(range(1, len(layers) + 1)), [plain(f"{layer.name} ({layer.kind})") for layer in layers]
-
-
-def _ticks(numbers: list[int]) -> dict[str, Any]:
-    """An axis of layers has ticks at whole numbers, at most `TICKS` of them."""
-    space = math.ceil(len(numbers) / TICKS)
-    return {"xaxis_tick0": 1, "xaxis_dtick": space, "xaxis_range": [0.5, len(numbers) + 0.5]}
 
 
 def errors(findings: Findings) -> Iterator[Picture]:
@@ -60,7 +65,7 @@ def errors(findings: Findings) -> Iterator[Picture]:
         "Error of each layer, and its causes",
         "RMS, in percent of the layer's signal. A bar is the error that the layer adds by itself, divided among its "
         "causes by their squares. The solid line is the layer's whole error, what earlier layers pass on included.",
-        figure(traces, "layer", "error, % of the signal", barmode="stack", **_ticks(numbers)),
+        figure(traces, "layer", "error, % of the signal", barmode="stack", **layer_axis(len(numbers))),
     )
 
 
@@ -95,7 +100,7 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         "Residuals and saturation",
         "The residual u is what a neuron had left to send after its last step, in units of theta, its smallest spike. "
         "Rounding leaves up to 1/2. Saturated values are larger than the largest value that a layer can send.",
-        figure(traces, "layer", "% of the neurons", barmode="group", **_ticks(numbers)),
+        figure(traces, "layer", "% of the neurons", barmode="group", **layer_axis(len(numbers))),
     )
 
 

@@ -16,6 +16,7 @@ from csscc.report.picture import (
     SOLID,
     Picture,
     figure,
+    layer_axis,
     line,
     plain,
     short,
@@ -149,8 +150,15 @@ def synapses(findings: Findings) -> Iterator[Picture]:
     traces.append(go.Scatter(**ends, name="as much as the ANN", mode="lines", line={"dash": DASHED}))
     yield Picture(
         "synapses",
-        "Where synapses win, and where they lose",
+        "Energy of synapses against the ANN's",
         "Energy of synaptic operations of each node with weights, in units of that of the ANN's multiply-accumulates "
-        "in the same precision. Below the dashed line the SNN computes for less. Memory is not in it.",
-        figure(traces, "node with weights", "times the ANN's", yaxis_type="log", yaxis_tickvals=RATIOS),
+        "in the same precision. Below the dashed line the SNN needs less. Memory is not included.",
+        figure(
+            traces,
+            "node with weights",
+            "times the ANN's",
+            yaxis_type="log",
+            yaxis_tickvals=RATIOS,
+            **layer_axis(len(numbers)),
+        ),
     )

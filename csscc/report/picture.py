@@ -18,6 +18,7 @@ MARKS: tuple[tuple[int, str, Mapping[str, Any]], ...] = (  # spikes at one step,
     (2, "burst of 2 spikes", {"symbol": "hexagram", "size": 12}),
 )
 TIMES = 12  # of an axis of time steps, at most
+LAYERS = 20  # ticks of an axis of layers, at most
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def time_ticks(steps: int) -> int:
     """How many time steps lie between two ticks of an axis of so many: 1, 2 or 5 times a power of ten."""
     spaces = (factor * int(10**power) for power in range(9) for factor in (1, 2, 5))
     return next(space for space in spaces if space * TIMES >= steps)
+
+
+def layer_axis(layers: int) -> dict[str, Any]:
+    """Layout of a horizontal axis of so many layers or nodes: ticks at whole numbers only."""
+    space = math.ceil(layers / LAYERS)
+    return {"xaxis_tick0": 1, "xaxis_dtick": space, "xaxis_range": [0.5, layers + 0.5]}
 
 
 def figure(traces: Sequence[Any], x: str, y: str, height: int = HEIGHT, **layout: Any) -> dict[str, Any]:
