@@ -8,7 +8,7 @@ from csscc.cli.common import json_option, print_json
 from csscc.cli.streams import echo
 
 
-@click.group("native", short_help="Build native kernels, with which files run faster.")
+@click.group("native", short_help="Build native kernels, which run files faster.")
 def native_command() -> None:
     """Native kernels: a library, compiled on this machine, that runs the spiking operators faster."""
 

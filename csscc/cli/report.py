@@ -50,9 +50,9 @@ def report_command(
 ) -> None:
     """Write a report on the spiking network SNN beside the ANN it came from: one HTML file, for a browser.
 
-    It shows what evaluate, diagnose and inspect print, and more: the output read at each time step, spikes of single
-    neurons and the values that they build up, activations against activations, classes mistaken, and an estimate of
-    energy. The file needs nothing beside itself. To make it: pip install 'csscc[report]'
+    It shows what evaluate, diagnose and inspect print, and more: the output at each time step, spikes of single neurons
+    and the values that they build up, values sent against the ANN's activations, the confusion matrix, and an estimate
+    of energy. The file is self-contained. It needs: pip install 'csscc[report]'
     """
     from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs

@@ -22,7 +22,7 @@ from csscc.measure.running import running_total
 
 @click.command("verify", short_help="Check onnxruntime against NumPy, spike by spike.")
 @model_argument
-@click.option("--data", type=click.Path(), metavar="DATA", help="Sample inputs; seeded random ones without.")
+@click.option("--data", type=click.Path(), metavar="DATA", help="Sample inputs.  [default: random, from a fixed seed]")
 @click.option(
     "--samples", "limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use at most so many."
 )
@@ -32,8 +32,7 @@ from csscc.measure.running import running_total
 def verify_command(model: str, data: str | None, limit: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """Check the spiking network MODEL: onnxruntime against the NumPy reference, spike by spike.
 
-    Holds, with exit code 0, if spikes differ only where rounding decides them and the decoded outputs agree; else exit
-    code 1.
+    The exit code is 0 if spikes differ only where rounding decides them and the decoded outputs agree; else it is 1.
     """
     from csscc.errors import NotMetError
     from csscc.measure.verify import verify
