@@ -10,6 +10,7 @@ STEPS = 64  # T; silent steps are at most T
 STEPS_OF_EQUAL_WEIGHT = 512  # T of rate coding
 NODES = 100_000  # of a network, with all its functions put in place
 SPIKING_NODES = 2_000_000  # of a spiking network, whose functions hold every step
+AXES = 48  # of a tensor: NumPy has 64, and csscc needs some for time, parts of channels and the like
 CALLS = 64  # functions that call one another
 MADE_UP = 2**28  # numbers of one input that csscc makes up, all samples together: 1 GiB
 ARRAY_BYTES = 8 * 2**30  # of one array that is read from a file

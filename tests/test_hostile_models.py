@@ -102,6 +102,36 @@ def no_samples(m: onnx.ModelProto) -> None:
     m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
 
 
+def constant(values: object, name: str) -> Change:
+    return lambda m: m.graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+
+
+def shadowed(m: onnx.ModelProto) -> None:
+    """A function that negates, called as Relu is; onnx puts it in place, onnxruntime does not."""
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    m.functions.append(helper.make_function("", "Relu", ["a"], ["b"], body, [helper.make_opsetid("", 20)]))
+
+
+def shadowed_weights(m: onnx.ModelProto) -> None:
+    """A branch with other weights of the name that those outside have."""
+    m.CopyFrom(network(BEHIND % BRANCH))
+    weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    next(n for n in m.graph.node if n.op_type == "If").attribute[0].g.initializer.append(weights)
+
+
+def leaky(alpha: float) -> onnx.ModelProto:
+    return changed(lambda m: m.graph.node[1].attribute.append(helper.make_attribute("alpha", alpha)), LEAKY)
+
+
+def quantised(scale: float) -> onnx.ModelProto:
+    return changed(constant(scale, "s"), QUANTISED)
+
+
+BRANCH = """t = Constant <value = bool {1}> () y = If <then_branch = p () => (float[N,4] c) { c = MatMul(h, w) },
+else_branch = q () => (float[N,4] d) { d = Neg(h) }> (t)"""
+LEAKY = "g (float[N,4] x) => (float[N,4] y) { a = MatMul(x, w) b = LeakyRelu(a) y = MatMul(b, w) }"
+QUANTISED = """g (float[N,4] x) => (float[N,4] y) <uint8 z = {0}> { a = MatMul(x, w) b = Relu(a)
+q = QuantizeLinear(b, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, w) }"""
 FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 4])
 OPTIONAL = helper.make_optional_type_proto(FLOATS)
 MAP = helper.make_map_type_proto(TensorProto.INT64, FLOATS)
@@ -124,6 +154,15 @@ MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
     "a name that no attribute has": (changed(odd_name), "has a name that no attribute can have"),
     "an input of no samples": (changed(no_samples), "takes no data"),
     "an attribute without a type": (changed(attribute(1)), "has no type"),
+    "two constants of one name": (changed(constant(np.ones((4, 4)), "w")), "two of its constants are called 'w'"),
+    "a branch's weights of a name outside": (changed(shadowed_weights), "two of its constants are called 'w'"),
+    "a value of the only input": (changed(constant(np.ones((1, 4)), "x")), "all its inputs have values of their own"),
+    "a function called as Relu is": (changed(shadowed), "function 'Relu' has the name of a standard operator"),
+    "a slope of NaN": (leaky(float("nan")), "attribute 'alpha' of LeakyRelu '' is NaN or infinite"),
+    "an infinite slope": (leaky(float("inf")), "attribute 'alpha' of LeakyRelu '' is NaN or infinite"),
+    "a scale of 0": (quantised(0), "scale 's' of QuantizeLinear '' is not a positive number"),
+    "a negative scale": (quantised(-0.1), "scale 's' of QuantizeLinear '' is not a positive number"),
+    "a scale of NaN": (quantised(float("nan")), "scale 's' of QuantizeLinear '' is not a positive number"),
 }
 
 
@@ -145,6 +184,31 @@ def test_what_is_malformed_or_too_much_is_refused_by_name(run: Run, name: str) -
         assert (code, told in err) == (3, True), err
     with pytest.raises(RefusedError, match="the model: "):
         refuse_hostile(model, "the model", tried=False)
+
+
+@pytest.mark.parametrize("axes", [40, 64, 200])
+def test_more_axes_than_numpy_has_are_refused(run: Run, axes: int) -> None:
+    ones = ",".join(["1"] * (axes - 2))
+    text = f"s = Constant <value_ints = [-1,{ones},4]> () r = Reshape(h, s) k = Relu(r) f = Flatten(k) y = MatMul(f, w)"
+    onnx.save(network(BEHIND % text), "m.onnx")
+    for command in COMMANDS[:2]:
+        code, err = run(*command)
+        assert (code, f"has {axes} axes; csscc takes up to 48" in err) == ((0, False) if axes == 40 else (3, True)), err
+
+
+def test_a_constant_that_is_a_sequence_is_refused_with_its_readers(run: Run) -> None:
+    """The graph library would take it for an array."""
+    text = "s = SequenceEmpty() t = SequenceInsert(s, h) y = ConcatFromSequence <axis = 0> (t)"
+    onnx.save(network(BEHIND % text), "m.onnx")
+    for command in COMMANDS[:2]:
+        code, _ = run(*command)
+        assert code in (0, 3)
+
+
+def test_remarks_of_numpy_are_not_shown(run: Run) -> None:
+    onnx.save(changed(constant([0.0], "z"), BEHIND % "r = Relu(h) q = Div(r, z) y = MatMul(q, w)"), "m.onnx")
+    code, err = run(*COMPILE)
+    assert (code, "RuntimeWarning" in err) == (0, False), err
 
 
 def hostile_gather() -> onnx.ModelProto:

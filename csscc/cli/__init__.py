@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import click
 
@@ -63,6 +64,8 @@ for command in (
 
 def main() -> None:
     """Run the command line; every failure is one clear message and an exit code, never a traceback."""
+    # What overflows is looked at where it matters; the remarks of libraries on it are no words for a user.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"(csscc|numpy|onnx)\.")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that a terminal's encoding lacks

@@ -12,6 +12,7 @@ from onnx import AttributeProto, TensorProto, helper
 
 from csscc import limits
 from csscc.errors import RefusedError
+from csscc.io.ambiguous import refuse_ambiguous
 from csscc.io.trial import try_out
 
 _ELEMENTS = {  # fields in which a tensor of each type may hold its values, where not in raw_data
@@ -55,6 +56,7 @@ def refuse_hostile(model: onnx.ModelProto, where: str, *, tried: bool) -> None:
                 _refuse_attribute(attribute, node)
                 for graph in (attribute.g, *attribute.graphs):
                     _refuse_weights(graph)
+        refuse_ambiguous(model)
         if tried:
             try_out(model, runs=not spiking)
     except RefusedError as error:

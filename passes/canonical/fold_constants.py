@@ -17,9 +17,11 @@ from typing import ClassVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from csscc import limits
 from csscc.dialect.adapter import infer_shapes, name_uniquely
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import Shape, attribute, producer, sizes_after_batch
+from csscc.errors import RefusedError
 from csscc.io import weights
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.inline_branches import inline_branches
@@ -32,7 +34,11 @@ class FoldConstants(BasePass):
     name: ClassVar[str] = "fold-constants"
 
     def apply(self, network: Network) -> int:
-        """Fold to a fixed point; return how many nodes went, targets became constant and branches were put in place."""
+        """Fold to a fixed point; return how many nodes went, targets became constant and branches were put in place.
+
+        Raises:
+            RefusedError: a tensor has more axes than NumPy could take beside those of time.
+        """
         before = len(network.graph.nodes)
         targets = 0
         while True:
@@ -43,6 +49,7 @@ class FoldConstants(BasePass):
                     recurse_subgraphs=True,
                     flatten_subgraphs=False,
                     partitioning=_partitioning(network.graph),
+                    should_exclude_node=_makes_a_sequence,
                 )
             now = inline_branches(network.graph)
             network.graph.cleanup().toposort()
@@ -53,7 +60,16 @@ class FoldConstants(BasePass):
                 break
         network.graph.cleanup()
         infer_shapes(network)
+        _refuse_many_axes(network.graph)
         return before - len(network.graph.nodes) + targets
+
+
+def _refuse_many_axes(graph: gs.Graph) -> None:
+    for name, tensor in graph.tensors().items():
+        if len(tensor.shape or ()) > limits.AXES:
+            raise RefusedError(
+                f"tensor '{name}' of the network has {len(tensor.shape or ())} axes; csscc takes up to {limits.AXES}"
+            )
 
 
 @contextlib.contextmanager
@@ -66,6 +82,11 @@ def _quiet_onnxruntime() -> Iterator[None]:
         yield
     finally:
         ort.set_default_logger_severity(2)
+
+
+def _makes_a_sequence(node: gs.Node) -> bool:
+    """Whether what a node makes is no tensor, so that the graph library cannot hold it as a constant."""
+    return node.op.startswith(("Sequence", "SplitToSequence", "Optional")) and node.op not in _OF_SEQUENCES
 
 
 def _partitioning(graph: gs.Graph) -> str | None:
@@ -113,6 +134,7 @@ def _holds_batch_alone(sizes: gs.Tensor, shape: Shape) -> bool:
     return all(_holds_batch_alone(t, shape) for t in node.inputs)
 
 
+_OF_SEQUENCES = ("SequenceAt", "SequenceLength", "OptionalHasElement")
 _LAYOUT = ("Concat", "Slice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Cast")
 
 

@@ -217,6 +217,18 @@ MESSAGES: Messages = {
         opens(attribute("TSARelu", "thresholds", [1.0])),
     "m.onnx: its nodes are damaged (IndexError: ...); compile it again": lambda p:
         opens(lambda m: next(n for n in m.graph.node if n.op_type == "TSARelu").ClearField("input")),
+    "m.onnx: two of its constants are called 'w'; give each a name of its own": lambda p:
+        compiles(lambda m: m.graph.initializer.append(m.graph.initializer[0])),
+    "m.onnx: all its inputs have values of their own, so that it takes no data; export it with an input": lambda p:
+        compiles(lambda m: m.graph.initializer.add(name="x", data_type=1, dims=[1], raw_data=bytes(4))),
+    "m.onnx: its function 'Relu' has the name of a standard operator; call it otherwise": lambda p:
+        compiles(lambda m: m.functions.add(name="Relu")),
+    "m.onnx: attribute 'axis' of Relu '' is NaN or infinite; train or export it again": lambda p:
+        added(type=AttributeProto.FLOAT, f=float("inf")),
+    "m.onnx: the scale 'w' of QuantizeLinear '' is not a positive number; export it again": lambda p:
+        compiles(lambda m: setattr(m.graph.node[0], "op_type", "QuantizeLinear")),
+    "tensor 'b' of the network has 50 axes; csscc takes up to 48": lambda p:
+        made(f"s = Constant <value_ints = [{'1,' * 48}-1,2]> () b = Reshape(x, s) y = Flatten(b)"),
     "an amplitude of 'Relu_1' is not a positive number; compile the network again": lambda p: opens(amplitude(-1.0)),
     "m.onnx: its nodes are damaged (ValidationError: ...); compile it again": lambda p:
         opens(lambda m: next(n for n in m.graph.node if n.op_type == "TSARelu").input.__setitem__(2, "nowhere")),

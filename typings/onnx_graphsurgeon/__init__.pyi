@@ -1,6 +1,6 @@
 """What csscc uses of onnx-graphsurgeon, which has no types of its own; its defaults are left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ class Graph:
         recurse_subgraphs: bool = ...,
         flatten_subgraphs: bool = ...,
         partitioning: str | None = ...,
+        should_exclude_node: Callable[[Node], bool] | None = ...,
     ) -> Graph: ...
 
 def import_onnx(onnx_model: onnx.ModelProto) -> Graph: ...
