@@ -62,8 +62,8 @@ def test_run_takes_numbers_of_any_type_and_refuses_other_shapes(snn: csscc.SNN, 
     expected = snn.run(x[:2], runtime=runtime)
     np.testing.assert_array_equal(snn.run(x[:2].astype(np.float64), runtime=runtime), expected)
     np.testing.assert_array_equal(snn.run({"x": x[:2]}, runtime=runtime), expected)
-    told = r"the samples given: input 'image' takes arrays of shape \[\?, 1, 8, 8\], .*; pass model-ready samples"
-    with pytest.raises(RefusedError, match=told):
+    reported = r"the samples given: input 'image' takes arrays of shape \[\?, 1, 8, 8\], .*; pass model-ready samples"
+    with pytest.raises(RefusedError, match=reported):
         snn.run(x[:2].reshape(2, 64), runtime=runtime)
 
 
@@ -205,20 +205,20 @@ def test_every_node_in_the_way_is_listed() -> None:
 
 
 def test_dump_writes_a_valid_model_behind_every_pass(x: np.ndarray, tmp_path: Path) -> None:
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     snn = csscc.compile(
         digits_model(),
         calibration=x,
         T=4,
         dump_ir=tmp_path / "ir",
-        progress=lambda stage, n, total: told.append((stage, n)),
+        progress=lambda stage, n, total: reported.append((stage, n)),
     )
     files = sorted((tmp_path / "ir").iterdir())
     assert len(files) >= 10
     for file in files:
         onnx.checker.check_model(str(file), full_check=True)
     assert any("insert-neurons" in f.name for f in files)
-    assert sum(n for stage, n in told if stage == "calibrating") == 64
+    assert sum(n for stage, n in reported if stage == "calibrating") == 64
     assert set(snn.report.seconds) >= {"calibrate", "insert-neurons", "rescale"}
 
 
@@ -240,7 +240,7 @@ def test_codings_to_compare_with(coding: str, T: int, latency: int) -> None:
     assert all(set(np.unique(s)) <= {-1.0, 0.0, 1.0, *([2.0] if n in snn.bursts else [])} for n, s in trains.items())
 
 
-def test_every_public_name_is_what_it_says_whatever_was_imported_before() -> None:
+def test_every_public_name_is_what_it_names_whatever_was_imported_before() -> None:
     for _, name, _ in pkgutil.walk_packages(csscc.__path__, "csscc."):
         if not name.startswith(("csscc.models.", "csscc.__main__")):
             importlib.import_module(name)

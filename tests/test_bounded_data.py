@@ -77,13 +77,13 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_says_more_than_it_holds_is_refused(run: Run, name: str) -> None:
-    make, told = FILES[name]
+def test_a_file_that_states_more_than_it_holds_is_refused(run: Run, name: str) -> None:
+    make, reported = FILES[name]
     make(Path(name))
     compiled = ("compile", "m.onnx", "--calibration", name, "-q", "-o", "o.onnx")
     for command in (compiled, ("run", "m.onnx", "--input", name)):
         code, err = run(*command)
-        assert (code, told in err, name in err) == (3, True, True), err
+        assert (code, reported in err, name in err) == (3, True, True), err
 
 
 def test_members_that_are_not_needed_are_not_unpacked(tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ def test_members_that_are_not_needed_are_not_unpacked(tmp_path: Path) -> None:
 ENDLESS = "import numpy as np\ndef f():\n    while True:\n        yield {{'x': np.zeros(({}, 4), np.float32)}}\n"
 
 
-@pytest.mark.parametrize(("size", "told"), [(512, "more than 2,000 samples"), (0, "in a row without a sample")])
+@pytest.mark.parametrize(("size", "reported"), [(512, "more than 2,000 samples"), (0, "in a row without a sample")])
 def test_a_generator_without_end_ends_with_a_message(
-    run: Run, monkeypatch: pytest.MonkeyPatch, size: int, told: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, size: int, reported: str
 ) -> None:
     monkeypatch.setattr(limits, "GENERATED", 2000)
     Path("gen.py").write_text(ENDLESS.format(size))
     code, err = run("run", "m.onnx", "--input", "gen.py:f", "-q")
-    assert (code, told in err) == (3, True), err
+    assert (code, reported in err) == (3, True), err
     code, err = run("compile", "m.onnx", "--calibration", "gen.py:f", "--T", 3, "-q", "-o", "o.onnx")
     assert code == (0 if size else 3), err  # calibration takes no more than it needs
 

@@ -81,10 +81,10 @@ def test_collect_sees_every_activation_of_every_batch() -> None:
     { a = Relu(x) b = Mul(a, two) y = Neg(b) }
     """
     x = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
-    told: list[int] = []
+    reported: list[int] = []
     batches = [{"x": x[:4]}, {"x": x[4:9]}, {"x": x[9:]}]
-    result = collect(onnx.parser.parse_model(text), {"x": None, "a": 1, "b": 2}, batches, progress=told.append)
-    assert (result.samples, told) == (10, [4, 5, 1])
+    result = collect(onnx.parser.parse_model(text), {"x": None, "a": 1, "b": 2}, batches, progress=reported.append)
+    assert (result.samples, reported) == (10, [4, 5, 1])
     a = np.maximum(x, 0)
     np.testing.assert_array_equal(result.histograms["x"].largest, [np.abs(x).max()])
     np.testing.assert_array_equal(result.histograms["a"].largest, a.max(axis=(0, 2)))

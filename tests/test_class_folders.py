@@ -93,8 +93,8 @@ def test_folders_must_be_the_networks_classes(tmp_path: Path) -> None:
     source = open_source(data, (InputSpec("x", (None, 4, 8, 8), "float32"),))
     np.testing.assert_array_equal(labels, data["y"])
     source.classes = names
-    told = r"number 6 folders, class0 = 0 to class5 = 5, but output 'y' has 5 classes; .* labels\.csv"
-    with pytest.raises(RefusedError, match=told):
+    reported = r"number 6 folders, class0 = 0 to class5 = 5, but output 'y' has 5 classes; .* labels\.csv"
+    with pytest.raises(RefusedError, match=reported):
         evaluate(model, snn, source)
     source.classes = names[:5]
     assert evaluate(model, snn, source).ann_accuracy == 100
@@ -130,8 +130,8 @@ def test_the_command_line_takes_trees_and_presets(
     onnx.save(model, tmp_path / "m.onnx")
     tree(tmp_path / "images", *(f"{c}/{i}.png" for c in "abcde" for i in range(2)))
     for preset, code in (("imagenet", 3), ("vgg", 2)):
-        told = [str(tmp_path / n) for n in ("m.onnx", "snn.onnx", "images")]
-        arguments = ["compile", told[0], "--calibration", told[2], "--preprocess", preset, "-o", told[1]]
+        reported = [str(tmp_path / n) for n in ("m.onnx", "snn.onnx", "images")]
+        arguments = ["compile", reported[0], "--calibration", reported[2], "--preprocess", preset, "-o", reported[1]]
         monkeypatch.setattr(sys, "argv", ["csscc", *arguments])
         with pytest.raises(SystemExit) as stop:
             cli.main()

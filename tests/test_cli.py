@@ -56,9 +56,9 @@ def test_compile_tells_how_far_the_outputs_are_from_the_anns(run: Run, calibrati
     assert "differs from the ANN" in out
     assert "Warning: output 'logits' differs" in err
     code, out, err = run(*command, "--T", 12, "--json")
-    told = json.loads(out)
-    assert (code, err, told["samples_compared"]) == (0, "", 16)
-    assert 0 < told["output_error"]["logits"] < 0.05
+    reported = json.loads(out)
+    assert (code, err, reported["samples_compared"]) == (0, "", 16)
+    assert 0 < reported["output_error"]["logits"] < 0.05
 
 
 def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_sweep_writes_rows_and_plots_and_goes_on_where_it_was(run: Run, tmp_path
     assert "another sweep" in err
 
 
-def test_sweep_without_matplotlib_keeps_its_rows_and_says_what_to_install(
+def test_sweep_without_matplotlib_keeps_its_rows_and_names_what_to_install(
     run: Run, tmp_path: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -180,7 +180,7 @@ def test_sweep_without_matplotlib_keeps_its_rows_and_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "told"),
+    ("arguments", "exit_code", "reported"),
     [
         (("--T", "4;6"), 2, "not a list of whole numbers"),
         (("--beta", "a"), 2, "not a list of numbers"),
@@ -191,17 +191,17 @@ def test_sweep_without_matplotlib_keeps_its_rows_and_says_what_to_install(
     ids=str,
 )
 def test_bad_sweeps_get_one_clear_message(
-    run: Run, tmp_path: Path, arguments: tuple[str, ...], exit_code: int, told: str
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], exit_code: int, reported: str
 ) -> None:
     folder = tmp_path / "sweep"
     code, out, err = run("sweep", digits_model(), "--data", digits_data(), *arguments, "-o", folder)
     assert code == exit_code
-    assert told in err
+    assert reported in err
     assert "Traceback" not in out + err
     assert not folder.exists()
 
 
-def test_an_interrupted_sweep_says_what_is_kept(
+def test_an_interrupted_sweep_states_what_is_kept(
     run: Run, tmp_path: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from csscc.search.sweep import Job
@@ -245,9 +245,9 @@ def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_p
     assert run("compile", digits_model(), *given, "-o", broken)[0] == 0
     code, out, _ = run("diagnose", digits_model(), broken, "--data", digits_data(), "--samples", 16)
     assert code == 0
-    told = " ".join(out.split())
-    assert "The first layer that goes wrong is '/1/Relu'" in told
-    assert "--silent 1" in told
+    reported = " ".join(out.split())
+    assert "The first layer that goes wrong is '/1/Relu'" in reported
+    assert "--silent 1" in reported
     code, out, _ = run("diagnose", digits_model(), snn, "--data", digits_data(), "--samples", 16, "--json")
     result = json.loads(out)
     assert code == 0
@@ -281,7 +281,7 @@ def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "told"),
+    ("arguments", "exit_code", "reported"),
     [
         (("missing.onnx",), 3, "no such file"),
         (("text.onnx",), 3, "not a readable ONNX model"),
@@ -300,7 +300,12 @@ def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) ->
     ids=str,
 )
 def test_bad_input_gets_one_clear_message(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], exit_code: int, told: str
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    exit_code: int,
+    reported: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.onnx").write_text("this is not a network")
@@ -314,7 +319,7 @@ def test_bad_input_gets_one_clear_message(
     output.write_bytes(b"an older result")
     code, out, err = run("compile", *arguments, "-o", output)
     assert code == exit_code
-    assert told in err
+    assert reported in err
     assert "Traceback" not in out + err
     assert err.startswith("Error: ")
     assert len(err.strip().splitlines()) == 1
@@ -400,7 +405,7 @@ def test_tune_writes_the_networks_the_table_and_the_plot(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--T", "a"), "not a list of whole numbers"),
         (("--front", "latency"), "'latency' is not two of steps, latency"),
@@ -412,20 +417,22 @@ def test_tune_writes_the_networks_the_table_and_the_plot(
     ],
     ids=str,
 )
-def test_wrong_usage_of_tune_is_told(run: Run, calibration: Path, tmp_path: Path, arguments: Any, told: str) -> None:
+def test_wrong_usage_of_tune_is_refused(
+    run: Run, calibration: Path, tmp_path: Path, arguments: Any, reported: str
+) -> None:
     code, _, err = run(
         "tune", digits_model(), "--calibration", calibration, "--max-loss", 2, "-o", tmp_path / "snn.onnx", *arguments
     )
     assert code == 2
-    assert told in " ".join(err.split())
+    assert reported in " ".join(err.split())
 
 
 def test_evaluate_estimates_energy_where_it_is_asked_to(run: Run, snn: Path, tmp_path: Path) -> None:
     command = ("evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 8)
     code, out, _ = run(*command, "--energy")
     assert code == 0
-    for told in ("read once a step", "read for each spike", "SNN int8", "not sparse by design", "ISSCC 2014"):
-        assert told in " ".join(out.split())
+    for reported in ("read once a step", "read for each spike", "SNN int8", "not sparse by design", "ISSCC 2014"):
+        assert reported in " ".join(out.split())
     costs = tmp_path / "costs.toml"
     costs.write_text("weight_byte = 0\nstate_byte = 0\nsource = 'ours'\n")
     code, out, _ = run(*command, "--energy-costs", costs, "--json")
@@ -448,9 +455,9 @@ def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch
     assert text.startswith("<!doctype html>")
     assert f"csscc report {digits_model()}" in text
     code, out, err = run(*command, "-o", page, "--json")
-    told = json.loads(out)
-    assert (code, err, told["report"], told["evaluation"]["samples"]) == (0, "", str(page), 8)
-    assert told["reading"]["accuracy"][-1] == told["evaluation"]["snn_accuracy"]
+    reported = json.loads(out)
+    assert (code, err, reported["report"], reported["evaluation"]["samples"]) == (0, "", str(page), 8)
+    assert reported["reading"]["accuracy"][-1] == reported["evaluation"]["snn_accuracy"]
     monkeypatch.setattr("csscc.report.find_spec", lambda name: None)
     code, _, err = run(*command, "-o", tmp_path / "other.html")
     assert (code, err) == (2, "Error: a report needs plotly and jinja2: pip install 'csscc[report]'\n")
@@ -458,10 +465,10 @@ def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch
 
 
 def test_report_refuses_before_it_measures(run: Run, snn: Path, tmp_path: Path) -> None:
-    for output, told in ((tmp_path / "none" / "r.html", "make the folder"), (snn, "would replace what is read")):
+    for output, reported in ((tmp_path / "none" / "r.html", "make the folder"), (snn, "would replace what is read")):
         code, _, err = run("report", digits_model(), snn, "--data", digits_data(), "-o", output)
         assert code in (2, 3)
-        assert told in err
+        assert reported in err
     code, _, err = run("report", digits_model(), snn, "--data", tmp_path / "none.npz", "-o", tmp_path / "r.html")
     assert code == 3
     assert "no such file or folder" in err

@@ -38,7 +38,7 @@ def test_the_report_has_the_error_on_the_first_samples_and_warns_where_it_is_lar
     assert all("'logits'" in text and "csscc diagnose" in text for text in snn.report.warnings)
 
 
-def test_a_part_that_goes_wrong_is_told(x: np.ndarray) -> None:
+def test_a_part_that_goes_wrong_is_reported(x: np.ndarray) -> None:
     """A quotient whose denominator comes near zero has no error bound."""
     ann = parse(
         """

@@ -53,7 +53,7 @@ def test_with_nothing_but_silence_one_pass_is_left() -> None:
     assert costs(SMALL_CLASSIFIER, T=4, beta=3, silent=3) == Costs(4, 1.0, interval=7, latency=4 + 3 * 3)
 
 
-def test_without_silent_steps_only_the_readout_hears_a_sum() -> None:
+def test_without_silent_steps_only_the_readout_receives_a_sum() -> None:
     expected = Costs(5, pytest.approx((5 * (FIRST + SECOND) + LAST) / ALL), interval=5, latency=5)
     assert costs(SMALL_CLASSIFIER, T=5, beta=2, silent=0) == expected
 
@@ -105,8 +105,8 @@ def test_a_bias_that_cannot_move_is_counted_in_inspect_too() -> None:
 @pytest.mark.parametrize("coding", [Coding(12, 1.5, 1), Coding(8, 2.5, 3), Coding(4, 3, 4), Coding(3, 2, 0)])
 def test_inspect_tells_the_costs_before_anything_is_compiled(text: str, coding: Coding) -> None:
     made = costs(text, T=coding.T, beta=coding.beta, silent=coding.silent)
-    told = inspected(parse(text), coding)
-    assert told == (pytest.approx(made.passes), made.interval, made.latency)
+    reported = inspected(parse(text), coding)
+    assert reported == (pytest.approx(made.passes), made.interval, made.latency)
 
 
 def test_the_ann_stays_as_it_is() -> None:

@@ -80,7 +80,7 @@ def test_every_command_uses_the_right_word(
     monkeypatch.chdir(tmp_path)
     onnx.save(model, "ann.onnx")
     np.save("x.npy", x)
-    told = {}
+    reported = {}
     for command in (
         "compile ann.onnx --calibration x.npy --T 2 --silent 1 -o snn.onnx",
         "evaluate ann.onnx snn.onnx --data x.npy",
@@ -89,11 +89,11 @@ def test_every_command_uses_the_right_word(
         with pytest.raises(SystemExit):
             cli.main()
         out = capsys.readouterr()
-        told[command.split()[0]] = " ".join((out.out + out.err).split())
-    assert f"output 'y' differs from the ANN's in {100 * by_hand['y']:.3g} % of its labels (8" in told["compile"]
-    assert f"output 'hits' differs from the ANN's by {100 * by_hand['hits']:.3g} % (RMS, 8" in told["compile"]
-    assert f"labels of 'y' that differ {by_hand['y']:.2%}" in told["evaluate"]
-    assert f"relative error of 'hits' (RMS) {by_hand['hits']:.2%}" in told["evaluate"]
+        reported[command.split()[0]] = " ".join((out.out + out.err).split())
+    assert f"output 'y' differs from the ANN's in {100 * by_hand['y']:.3g} % of its labels (8" in reported["compile"]
+    assert f"output 'hits' differs from the ANN's by {100 * by_hand['hits']:.3g} % (RMS, 8" in reported["compile"]
+    assert f"labels of 'y' that differ {by_hand['y']:.2%}" in reported["evaluate"]
+    assert f"relative error of 'hits' (RMS) {by_hand['hits']:.2%}" in reported["evaluate"]
 
 
 @pytest.mark.parametrize("depth", ["int64 depth = {3}", "int64[1] depth = {3}"])

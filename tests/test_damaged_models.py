@@ -103,13 +103,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_damaged_model_is_refused_in_one_message(run: Run, name: str) -> None:
-    change, told = REFUSED[name]
+    change, reported = REFUSED[name]
     model = plain()
     change(model)
     Path("m.onnx").write_bytes(model.SerializeToString())
     code, err = run(*ANN_COMMANDS[0])
     assert code == 3, err
-    assert any(part in err for part in told.split("|")), err
+    assert any(part in err for part in reported.split("|")), err
     assert not Path("o.onnx").exists()
     for command in COMMANDS[1:]:
         assert run(*command)[0] in (0, 1, 2, 3)

@@ -103,7 +103,7 @@ def test_integers_become_floats_but_not_the_other_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "values", "told"),
+    ("kind", "values", "reported"),
     [
         ("uint8", [-1, 3], "takes uint8, 0 to 255, but these are from -1 to 3"),
         ("uint8", [0, 256], "from 0 to 256"),
@@ -115,9 +115,11 @@ def test_integers_become_floats_but_not_the_other_way() -> None:
         ("float16", [0.0, 1e6], "NaN or infinite"),
     ],
 )
-def test_numbers_that_the_inputs_type_does_not_hold_are_refused_not_wrapped(kind: str, values: Any, told: str) -> None:
+def test_numbers_that_the_inputs_type_does_not_hold_are_refused_not_wrapped(
+    kind: str, values: Any, reported: str
+) -> None:
     spec = (InputSpec("x", (None,), kind),)
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=reported):
         list(open_source(np.array(values), spec).batches(2))
     np.testing.assert_array_equal(collected(open_source(np.array([0, 1]), spec))["x"], [0, 1])
 

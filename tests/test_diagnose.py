@@ -86,16 +86,16 @@ def test_a_healthy_network_has_nothing_wrong(healthy: onnx.ModelProto, x: np.nda
 
 
 @pytest.mark.parametrize(
-    ("factor", "cause", "told"),
+    ("factor", "cause", "reported"),
     [(0.2, "range", "--method max"), (60, "headroom", "outliers"), (1e4, "dead", "calibration")],
 )
 def test_a_wrong_amplitude_is_found_in_its_layer(
-    calibrated: api.Calibrated, x: np.ndarray, factor: float, cause: str, told: str
+    calibrated: api.Calibrated, x: np.ndarray, factor: float, cause: str, reported: str
 ) -> None:
     result = diagnose(digits_model(), with_amplitude(calibrated, LAYER, factor), x)
     assert (result.first, result.cause) == (LAYER, cause)
     assert LAYER in result.sentences[1]
-    assert told in result.sentences[2]
+    assert reported in result.sentences[2]
     broken = next(layer for layer in result.layers if layer.name == LAYER)
     assert (broken.saturated > 0.01) == (cause == "range")
     assert (broken.positive == 0) == (cause == "dead")
@@ -225,7 +225,7 @@ def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: 
         ({"inherited": JUMP_LIMIT * JUMP_FACTOR * 1.01}, JUMP_LIMIT, "foreign"),
     ],
 )
-def test_the_limits_are_where_they_are_said_to_be(changes: dict[str, Any], before: float, cause: str) -> None:
+def test_the_limits_are_where_they_are_stated_to_be(changes: dict[str, Any], before: float, cause: str) -> None:
     from dataclasses import replace
 
     assert judged([replace(HEALTHY, error=before), replace(HEALTHY, **changes)])[1].cause == cause
@@ -244,8 +244,8 @@ def test_networks_that_do_not_belong_together_are_refused(healthy: onnx.ModelPro
         last = next(n for n in model.graph.node if "logits" in n.output)
         last.output[0] = model.graph.output[0].name = "scores"
 
-    for change, told in ((rename_node, "no Relu '/1/Relu'"), (rename_output, "inputs or outputs")):
-        with pytest.raises(RefusedError, match=told):
+    for change, reported in ((rename_node, "no Relu '/1/Relu'"), (rename_output, "inputs or outputs")):
+        with pytest.raises(RefusedError, match=reported):
             diagnose(changed(change), healthy, x)
     with pytest.raises(RefusedError, match="not a spiking network"):
         diagnose(digits_model(), digits_model(), x)
@@ -263,10 +263,10 @@ def test_another_training_of_the_same_network_is_noticed(healthy: onnx.ModelProt
 
 def test_a_diagnosis_becomes_json(healthy: onnx.ModelProto, x: np.ndarray) -> None:
     result = diagnose(digits_model(), healthy, {"image": x}, limit=8)
-    told = json.loads(json.dumps(result.as_dict()))
-    assert told["samples"] == 8
-    assert len(told["layers"][1]["positive_by_step"]) == 12
-    assert told["first"] is None
+    reported = json.loads(json.dumps(result.as_dict()))
+    assert reported["samples"] == 8
+    assert len(reported["layers"][1]["positive_by_step"]) == 12
+    assert reported["first"] is None
 
 
 def test_fewer_samples_than_the_networks_take_at_a_time_are_refused() -> None:

@@ -61,7 +61,7 @@ def test_a_closed_pipe_hides_no_failure(folder: Path) -> None:
     assert running.returncode == 1
 
 
-def test_a_full_disk_behind_standard_output_is_told(folder: Path) -> None:
+def test_a_full_disk_under_standard_output_is_reported(folder: Path) -> None:
     with open("/dev/full", "w") as full:
         running = start("inspect", "m.onnx", "--json", folder=folder, stdout=full.fileno())
     assert "cannot be written (No space left on device)" in running.communicate()[1]
@@ -80,7 +80,7 @@ def wait_until_it_listens(running: subprocess.Popen[str]) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_at_any_moment(folder: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_command_at_any_moment(folder: Path, number: signal.Signals) -> None:
     """In imports, and in the passes of a compilation: no traceback, and nothing is left behind."""
     before = sorted(p.name for p in folder.iterdir())
     for seconds in (0, 0.2, 0.8):
@@ -94,7 +94,7 @@ def test_a_signal_is_heard_at_any_moment(folder: Path, number: signal.Signals) -
         assert sorted(p.name for p in folder.iterdir()) == before
 
 
-def test_a_signal_is_heard_within_onnxruntime(tmp_path: Path) -> None:
+def test_a_signal_ends_the_command_within_onnxruntime(tmp_path: Path) -> None:
     onnx.save(parse(SLOW), tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", np.zeros((2048, 4096), np.float32))
     running = start("run", "m.onnx", "--input", "x.npy", "--batch", 2048, "-q", folder=tmp_path)

@@ -204,7 +204,7 @@ def test_costs_come_from_a_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("int32_ad = 1", "no cost is called int32_ad; known are float32_add"),
         ("int32_add = 0", "int32_add is 0; give a number, more than 0"),
@@ -215,10 +215,10 @@ def test_costs_come_from_a_file(tmp_path: Path, name: str) -> None:
         ("int32_add 1", "neither TOML nor JSON"),
     ],
 )
-def test_a_file_of_costs_that_cannot_be_used_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_of_costs_that_cannot_be_used_is_refused(tmp_path: Path, text: str, reported: str) -> None:
     path = tmp_path / "costs.toml"
     path.write_text(text)
-    with pytest.raises(RefusedError, match=told) as refused:
+    with pytest.raises(RefusedError, match=reported) as refused:
         read_costs(path)
     assert str(path) in str(refused.value)
 

@@ -47,12 +47,12 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
 def test_every_end_has_its_exit_code_and_one_line(
     name: str, ending: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error, code, told = ENDS[name]
+    error, code, reported = ENDS[name]
     assert ending(error) == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(told)
-    assert len(err.splitlines()) == (1 if told else 0)
+    assert err.startswith(reported)
+    assert len(err.splitlines()) == (1 if reported else 0)
 
 
 def test_a_defect_shows_where_it_happened(
@@ -64,7 +64,7 @@ def test_a_defect_shows_where_it_happened(
         cli.main()
 
 
-def test_output_that_cannot_be_written_at_the_end_is_told(
+def test_output_that_cannot_be_written_at_the_end_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Full(io.StringIO):

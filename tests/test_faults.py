@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.commands import left, told
+from tests.fuzz.commands import left, reported
 from tests.fuzz.faults import FAULTS
 from tests.fuzz.same_bytes import elsewhere
 
@@ -37,6 +37,6 @@ def test_what_was_lost_or_left_is_noticed(tmp_path: Path) -> None:
     assert left(tmp_path, before, (old, new), strict=False) == ""
     (tmp_path / "m.onnx").write_bytes(b"")
     assert "what the command reads was changed" in left(tmp_path, before, (old, new), strict=False)
-    assert "exit code 70" in told(70, "csscc failed inside", (0, 3))
-    assert "without a word" in told(3, "", (0, 3))
-    assert "exit code 0" in told(0, "Traceback (most recent call last)", (0, 3))
+    assert "exit code 70" in reported(70, "csscc failed inside", (0, 3))
+    assert "without a word" in reported(3, "", (0, 3))
+    assert "exit code 0" in reported(0, "Traceback (most recent call last)", (0, 3))

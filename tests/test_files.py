@@ -90,7 +90,7 @@ def test_a_folder_of_stages_or_of_results_replaces_no_input(run: Run, tmp_path: 
     assert contents(tmp_path) == before
 
 
-def test_stages_that_cannot_be_written_are_told(run: Run) -> None:
+def test_stages_that_cannot_be_written_are_reported(run: Run) -> None:
     Path("file").write_text("")
     code, err = run(*COMPILE, "snn.onnx", "--dump-ir", "file/stages")
     assert (code, "cannot be a folder" in err) == (3, True), err

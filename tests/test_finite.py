@@ -36,8 +36,9 @@ def test_not_finite_counts() -> None:
 
 
 def test_json_knows_no_nan() -> None:
-    told = strict_json({"a": NAN, "b": [INF, 1.5, (-INF, 2)], "c": {"d": np.float64(NAN)}, "e": "NaN", "f": Path("x")})
-    assert json.loads(told) == {"a": None, "b": [None, 1.5, [None, 2]], "c": {"d": None}, "e": "NaN", "f": "x"}
+    values = {"a": NAN, "b": [INF, 1.5, (-INF, 2)], "c": {"d": np.float64(NAN)}, "e": "NaN", "f": Path("x")}
+    reported = strict_json(values)
+    assert json.loads(reported) == {"a": None, "b": [None, 1.5, [None, 2]], "c": {"d": None}, "e": "NaN", "f": "x"}
     assert finite(1.5, "it") == 1.5
     with pytest.raises(UsageError, match="it must be a finite number, not nan"):
         finite(NAN, "it")
@@ -191,7 +192,7 @@ def roots() -> tuple[onnx.ModelProto, onnx.ModelProto, np.ndarray]:
     return ann, snn.file, x
 
 
-def test_outputs_of_nan_are_told_and_fail(
+def test_outputs_of_nan_are_reported_and_fail(
     roots: tuple[onnx.ModelProto, onnx.ModelProto, np.ndarray],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -73,7 +73,7 @@ def made(index: int) -> Case:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_what_does_not_hold_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    does, told = ENDS[name]
+    does, reported = ENDS[name]
 
     def main() -> None:
         sys.exit(does())
@@ -82,7 +82,7 @@ def test_what_does_not_hold_is_noticed(name: str, monkeypatch: pytest.MonkeyPatc
     results = list(outcomes(made, [0, 1], tmp_path, seconds=1.0))
     assert [r.index for r in results] == [0, 1]
     for result in results:
-        with pytest.raises(AssertionError, match=told):
+        with pytest.raises(AssertionError, match=reported):
             assert_holds(result)
 
 

@@ -73,12 +73,12 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(WRONG))
-def test_what_is_said_of_what_it_may_not_make(kind: str) -> None:
-    make, told = WRONG[kind]
+def test_what_is_stated_of_what_it_may_not_make(kind: str) -> None:
+    make, reported = WRONG[kind]
     with pytest.raises(RefusedError) as caught:
         read(make)
     assert str(caught.value).startswith("the samples given: ")
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -93,7 +93,7 @@ class Odd:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reported"),
     [
         (Odd(), "Odd: fails (OSError: gone), in test_generators.py"),
         (lambda: Odd(), "given: fails (OSError: gone), in test_generators.py"),
@@ -105,10 +105,10 @@ class Odd:
         ({"x": X, "y": [1, [2]]}, "labels (y) are no array"),
     ],
 )
-def test_objects_that_are_no_data_are_refused_in_one_line(data: Any, told: str) -> None:
+def test_objects_that_are_no_data_are_refused_in_one_line(data: Any, reported: str) -> None:
     with pytest.raises(RefusedError) as caught:
         read(data)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -137,7 +137,7 @@ def test_the_users_own_line_is_shown(
     (tmp_path / "mine.py").write_text(CODE)
     (tmp_path / "torn.py").write_text("def batches(:\n    pass\n")
     (tmp_path / "deep.py").write_text("import numpy as np\n\ndef batches():\n    return np.zeros(3).reshape(7)\n")
-    for file, told in (
+    for file, reported in (
         ("mine.py", "fails (KeyError: 'missing'), in mine.py, line 4: return values[\"missing\"]"),
         ("torn.py", "torn.py: cannot be imported (SyntaxError: invalid syntax (torn.py, line 1)), in torn.py, line 1"),
         ("deep.py", "in deep.py, line 4: return np.zeros(3).reshape(7)"),
@@ -149,7 +149,7 @@ def test_the_users_own_line_is_shown(
             cli.main()
         err = capsys.readouterr().err
         assert stop.value.code == RefusedError.exit_code
-        assert told in err
+        assert reported in err
         assert "Traceback" not in err
 
 
@@ -205,10 +205,10 @@ def test_images_of_different_sizes_are_refused_with_the_option_that_helps(
     for i, size in enumerate([(6, 5), (6, 5), (7, 5)]):
         Image.new("RGB", size).save(tmp_path / f"{i}.png")
     spec = (InputSpec("x", (None, 3, None, None), "float32"),)
-    told = r"different sizes: 0.png .*\[3, 5, 6\], 2.png .*\[3, 5, 7\]; pass --image-size"
+    reported = r"different sizes: 0.png .*\[3, 5, 6\], 2.png .*\[3, 5, 7\]; pass --image-size"
     for at_once in (1, 2, 16):
         monkeypatch.setattr("csscc.io.data.IMAGES_AT_ONCE", at_once)
-        with pytest.raises(RefusedError, match=told):
+        with pytest.raises(RefusedError, match=reported):
             list(open_source(tmp_path, spec).batches(8))
     (batch,) = open_source(tmp_path, spec, images=ImageOptions(size=4)).batches(8)
     assert batch["x"].shape == (3, 3, 4, 4)

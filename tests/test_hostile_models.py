@@ -177,11 +177,11 @@ COMMANDS = (COMPILE, ("inspect", "m.onnx"), ("run", "m.onnx", "--input", "x.npy"
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_malformed_or_too_much_is_refused_by_name(run: Run, name: str) -> None:
-    model, told = MALFORMED[name]
+    model, reported = MALFORMED[name]
     Path("m.onnx").write_bytes(model.SerializeToString())
     for command in COMMANDS:
         code, err = run(*command)
-        assert (code, told in err) == (3, True), err
+        assert (code, reported in err) == (3, True), err
     with pytest.raises(RefusedError, match="the model: "):
         refuse_hostile(model, "the model", tried=False)
 

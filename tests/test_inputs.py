@@ -46,7 +46,7 @@ def trained_on(x: np.ndarray, weight: float = 1.0) -> onnx.ModelProto:
     return parse(WITH_MEMORY, w=w, mean=made.mean((0, 2, 3)), var=made.var((0, 2, 3)), gamma=[0.5, 1, 2, 1, 1, 0.1])
 
 
-def told(model: onnx.ModelProto, x: Any) -> str:
+def reported(model: onnx.ModelProto, x: Any) -> str:
     """The warning about inputs of a compilation with these samples."""
     snn = csscc.compile(model, x.astype(np.float32), T=4, check_samples=0)
     assert len(snn.report.warnings) <= 1
@@ -59,31 +59,31 @@ def imagenet() -> onnx.ModelProto:
 
 
 def test_samples_of_the_training_are_not_remarked_on(imagenet: onnx.ModelProto) -> None:
-    assert told(imagenet, normalised(pixels(1))) == ""
-    assert told(imagenet, normalised(pixels(1, 3))) == ""
-    assert told(trained_on(pixels(0) / 255), pixels(1) / 255) == ""
-    assert told(trained_on(pixels(0)), pixels(1)) == ""
+    assert reported(imagenet, normalised(pixels(1))) == ""
+    assert reported(imagenet, normalised(pixels(1, 3))) == ""
+    assert reported(trained_on(pixels(0) / 255), pixels(1) / 255) == ""
+    assert reported(trained_on(pixels(0)), pixels(1)) == ""
 
 
-def test_a_wrong_range_is_told_with_numbers_and_what_fits(imagenet: onnx.ModelProto) -> None:
+def test_a_wrong_range_is_reported_with_numbers_and_what_fits(imagenet: onnx.ModelProto) -> None:
     x = pixels(1)
-    text = told(imagenet, x)
+    text = reported(imagenet, x)
     means = ", ".join(f"{m:.3g}" for m in x.mean((0, 2, 3), dtype=np.float64))
     assert f"input 'x' runs from 0 to 255, mean {means}, and the first BatchNormalization (of 'b') gets" in text
     assert "(x / 255 - 0.485,0.456,0.406) / 0.229,0.224,0.225 (of image files: --preprocess imagenet) fits" in text
-    assert "(x - 0.485,0.456,0.406) / 0.229,0.224,0.225 (of" in told(imagenet, x / 255)
-    assert "; x / 255 (of image files: --scale 255) fits" in told(trained_on(pixels(0) / 255), x)
-    assert "; x * 255 (of image files: --scale 1) fits" in told(trained_on(pixels(0)), x / 255)
-    assert "(x / 255 - 0.5) / 0.5 (of image files: --preprocess inception) fits" in told(
+    assert "(x - 0.485,0.456,0.406) / 0.229,0.224,0.225 (of" in reported(imagenet, x / 255)
+    assert "; x / 255 (of image files: --scale 255) fits" in reported(trained_on(pixels(0) / 255), x)
+    assert "; x * 255 (of image files: --scale 1) fits" in reported(trained_on(pixels(0)), x / 255)
+    assert "(x / 255 - 0.5) / 0.5 (of image files: --preprocess inception) fits" in reported(
         trained_on(pixels(0) / 127.5 - 1), x
     )
     caffe = np.array([103.939, 116.779, 123.68]).reshape(1, 3, 1, 1)
-    text = told(trained_on((pixels(0)[:, ::-1] - caffe).astype(np.float32)), x)
+    text = reported(trained_on((pixels(0)[:, ::-1] - caffe).astype(np.float32)), x)
     assert "(x - 103.939,116.779,123.68) / 1 in BGR (of image files: --preprocess caffe) fits" in text
 
 
-def test_a_range_that_nothing_explains_is_told_without_advice_that_is_wrong(imagenet: onnx.ModelProto) -> None:
-    text = told(imagenet, 40 * normalised(pixels(1)) + 7)
+def test_a_range_that_nothing_explains_is_reported_without_wrong_advice(imagenet: onnx.ModelProto) -> None:
+    text = reported(imagenet, 40 * normalised(pixels(1)) + 7)
     assert "these are not inputs as the network was trained on: input 'x' runs from -" in text
     assert "fits better" not in text
 
@@ -92,7 +92,7 @@ def test_the_numbers_are_those_of_the_data(imagenet: onnx.ModelProto) -> None:
     """Inputs twice as far from their mean, through a linear layer: deviations double, means stay."""
     x = normalised(pixels(0))
     centre = x.mean((0, 2, 3), keepdims=True)
-    assert "gets deviations 4 times those remembered, means off by 0" in told(imagenet, 4 * (x - centre) + centre)
+    assert "gets deviations 4 times those remembered, means off by 0" in reported(imagenet, 4 * (x - centre) + centre)
 
 
 def test_distance_is_nought_only_where_nothing_differs() -> None:
@@ -100,50 +100,50 @@ def test_distance_is_nought_only_where_nothing_differs() -> None:
     assert Fit(0.3, 1.5, 0.4).distance == pytest.approx(0.5)
 
 
-def test_channels_in_reverse_order_are_told(imagenet: onnx.ModelProto) -> None:
-    text = told(imagenet, normalised(pixels(1))[:, ::-1])
+def test_channels_in_reverse_order_are_reported(imagenet: onnx.ModelProto) -> None:
+    text = reported(imagenet, normalised(pixels(1))[:, ::-1])
     assert "these are not inputs" in text
     assert "; x[:, ::-1] (of image files: --channel-order) fits better" in text
     pale = trained_on(normalised(pixels(0, 500, tint=0.0)))
-    text = told(pale, normalised(pixels(1, tint=0.0))[:, ::-1])
+    text = reported(pale, normalised(pixels(1, tint=0.0))[:, ::-1])
     assert "the channels of input 'x' may be in reverse order, RGB for BGR: as they are, the means of the first" in text
     assert "; pass x[:, ::-1] (of image files: --channel-order)" in text
-    assert told(pale, normalised(pixels(1, tint=0.0))) == ""
+    assert reported(pale, normalised(pixels(1, tint=0.0))) == ""
     grey = normalised(pixels(1))[:, :1].repeat(3, 1)
-    assert told(trained_on(grey), grey[:, ::-1]) == ""
+    assert reported(trained_on(grey), grey[:, ::-1]) == ""
 
 
 def test_networks_of_a_fixed_batch() -> None:
     model = trained_on(pixels(0) / 255)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 16
-    assert "x / 255" in told(model, pixels(1, 48))
-    assert told(model, pixels(1, 48) / 255) == ""
+    assert "x / 255" in reported(model, pixels(1, 48))
+    assert reported(model, pixels(1, 48) / 255) == ""
 
 
-def test_without_memory_the_first_layer_says_a_little() -> None:
+def test_without_memory_the_first_layer_sends_a_little() -> None:
     x = pixels(1)
     model = parse(WITHOUT, b=np.full(6, 0.3))
-    text = told(model, x)
+    text = reported(model, x)
     assert "are these pixels as the network takes them? input 'x' runs from 0 to 255, mean" in text
     assert "if it was trained on 0..1, pass x / 255 (of image files: --scale 255, --preprocess); if on 0..255" in text
-    assert "pixels are divided by 255 before a mean" in told(model, normalised(255 * x))
+    assert "pixels are divided by 255 before a mean" in reported(model, normalised(255 * x))
     for fine in (x / 255, normalised(x), x / 127.5 - 1):
-        assert told(model, fine) == ""
+        assert reported(model, fine) == ""
     raw = parse(WITHOUT, b=np.full(6, 0.3), w=np.random.default_rng(0).standard_normal((6, 3, 3, 3)) / 500)
-    assert told(raw, x) == ""
+    assert reported(raw, x) == ""
     faint = parse(WITHOUT, b=np.full(6, 0.3), w=np.random.default_rng(0).standard_normal((6, 3, 3, 3)) / 5000)
-    assert "these inputs hardly move the network: input 'x' runs from 0 to 1" in told(faint, x / 255)
-    assert "pass x * 255 (of image files: --scale 1)" in told(faint, x / 255)
+    assert "these inputs hardly move the network: input 'x' runs from 0 to 1" in reported(faint, x / 255)
+    assert "pass x * 255 (of image files: --scale 1)" in reported(faint, x / 255)
 
 
 def test_networks_that_scale_their_inputs_are_left_alone() -> None:
     scaled = "s = Constant <value = float {255.0}> () d = Div(x, s) a = Conv(d, w, b)"
     text = WITHOUT.replace("a = Conv(x, w, b)", scaled)
-    assert told(parse(text, b=np.full(6, 0.3)), pixels(1)) == ""
+    assert reported(parse(text, b=np.full(6, 0.3)), pixels(1)) == ""
 
 
-def test_without_data_it_is_said_which_inputs_are_cut_off(imagenet: onnx.ModelProto) -> None:
+def test_without_data_it_is_stated_which_inputs_are_cut_off(imagenet: onnx.ModelProto) -> None:
     (text,) = csscc.compile(parse(WITHOUT), T=4, check_samples=0).report.warnings
     limit = next(layer.clipping_range for layer in csscc.compile(parse(WITHOUT), T=4).layers if layer.kind == "encoder")
     assert f"synthetic inputs, so inputs beyond {limit:.2g}, as pixels of 0..255 are, will be cut off. Accuracy" in text

@@ -150,7 +150,7 @@ def test_a_mask_is_no_other_network(tmp_path: Path) -> None:
     assert result.cause == ""
 
 
-def test_the_fake_quantised_network_hears_no_mask() -> None:
+def test_the_fake_quantised_network_receives_no_mask() -> None:
     model, feeds = case("scores that something else reads")
     network = calibrated(model, source=open_source(feeds, _specs(feeds)))
     ann = export_model(network)

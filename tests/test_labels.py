@@ -51,8 +51,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_is_no_class_number_a_sample_is_refused(name: str) -> None:
-    labels, told = REFUSED[name]
-    with pytest.raises(RefusedError, match=f"^data.npz: .*{told}"):
+    labels, reported = REFUSED[name]
+    with pytest.raises(RefusedError, match=f"^data.npz: .*{reported}"):
         class_numbers(labels, 4, "data.npz")
 
 
@@ -63,16 +63,16 @@ def test_labels_that_the_network_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("kind", ["array", "npz"])
-def test_evaluate_refuses_them_before_it_says_an_accuracy(kind: str, tmp_path: Path) -> None:
+def test_evaluate_refuses_them_before_it_states_an_accuracy(kind: str, tmp_path: Path) -> None:
     model, data = small_classifier(8)
     snn = csscc.compile(model, {"x": data["x"]}, T=3, check_samples=0).file
     assert evaluate(model, snn, data).ann_accuracy == 100
-    for y, told in ((data["y"] + 5, "has the classes 0 to 4"), (data["y"][:1], "for each of the 8 samples")):
+    for y, reported in ((data["y"] + 5, "has the classes 0 to 4"), (data["y"][:1], "for each of the 8 samples")):
         given: Any = {"x": data["x"], "y": y}
         if kind == "npz":
             np.savez(tmp_path / "d.npz", **given)
             given = str(tmp_path / "d.npz")
-        with pytest.raises(RefusedError, match=told):
+        with pytest.raises(RefusedError, match=reported):
             evaluate(model, snn, given)
 
 
@@ -126,13 +126,13 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_tables_that_are_refused(name: str, tmp_path: Path) -> None:
-    text, told = BROKEN[name]
+    text, reported = BROKEN[name]
     path = table(tmp_path, text)
-    with pytest.raises(RefusedError, match=f"^{path}.*{told}"):
+    with pytest.raises(RefusedError, match=f"^{path}.*{reported}"):
         labels_of_images(tmp_path, [tmp_path / n for n in NAMES])
 
 
-def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_folders_are_distinguished(tmp_path: Path) -> None:
     files = [tmp_path / folder / "a.png" for folder in ("cats", "dogs")]
     for file in files:
         file.parent.mkdir()

@@ -124,8 +124,8 @@ def test_compile_from_the_command_line(
     size = sum(p.stat().st_size for p in tmp_path.iterdir())
     assert f'"bytes": {size}' in capsys.readouterr().out
     assert call(monkeypatch, *arguments) == 0
-    told = re.sub(r"\s", "", capsys.readouterr().out)  # a long name is folded
-    assert re.search(r"theweightsinsnn\.onnx\.[0-9a-f]{16}\.data", told)
+    reported = re.sub(r"\s", "", capsys.readouterr().out)  # a long name is folded
+    assert re.search(r"theweightsinsnn\.onnx\.[0-9a-f]{16}\.data", reported)
 
 
 def test_a_save_that_fails_harms_neither_file(

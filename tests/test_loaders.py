@@ -191,25 +191,25 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.mark.parametrize("kind", sorted(WRONG))
 def test_labels_are_refused_only_where_they_are_needed(kind: str) -> None:
-    make, told = WRONG[kind]
+    make, reported = WRONG[kind]
     source = open_source(make(), ONE)
     np.testing.assert_array_equal(read(source), X)
-    if not told:
+    if not reported:
         assert source.labels is None
         return
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=reported):
         print(source.labels)
 
 
-def test_channels_at_the_wrong_end_are_told() -> None:
+def test_channels_at_the_wrong_end_are_reported() -> None:
     first = (InputSpec("image", (None, 3, 5, 6), "float32"),)
     last = (InputSpec("image", (None, 5, 6, 3), "float32"),)
     sample = np.zeros((5, 6, 3), np.uint8)
-    told = r"these are \[1, 5, 6, 3\]; they have channels last: pass x.transpose\(0, 3, 1, 2\), of"
-    with pytest.raises(RefusedError, match=f"^Dataset: .* {told} image files --layout NCHW"):
+    reported = r"these are \[1, 5, 6, 3\]; they have channels last: pass x.transpose\(0, 3, 1, 2\), of"
+    with pytest.raises(RefusedError, match=f"^Dataset: .* {reported} image files --layout NCHW"):
         read(open_source(Dataset(lambda i: (sample, 0)), first))
-    told = r"channels first: pass x.transpose\(0, 2, 3, 1\), of image files --layout NHWC"
-    with pytest.raises(RefusedError, match=told):
+    reported = r"channels first: pass x.transpose\(0, 2, 3, 1\), of image files --layout NHWC"
+    with pytest.raises(RefusedError, match=reported):
         read(open_source(sample.transpose(2, 0, 1)[None], last))
     with pytest.raises(RefusedError, match="pass model-ready samples, batch first"):
         read(open_source(np.zeros((1, 5, 3, 6)), last))

@@ -88,14 +88,14 @@ CHANGES: tuple[Change, ...] = (silenced, negated_readout, reversed_weights)
 def check_measured_or_refused(ann: onnx.ModelProto, lying: onnx.ModelProto, samples: dict[str, Any]) -> bool:
     """Whether it is measured; then what is said is what onnxruntime says."""
     try:
-        told = evaluate(ann, lying, samples)
+        reported = evaluate(ann, lying, samples)
     except RefusedError:
         for measure in (evaluate, diagnose):
             with pytest.raises(RefusedError, match="was the file changed"):
                 measure(ann, lying, samples)
         return False
-    assert told.snn_accuracy == pytest.approx(accuracy(lying, samples))
-    assert diagnose(ann, lying, samples).agreement == pytest.approx(told.agreement)
+    assert reported.snn_accuracy == pytest.approx(accuracy(lying, samples))
+    assert diagnose(ann, lying, samples).agreement == pytest.approx(reported.agreement)
     return True
 
 
@@ -334,7 +334,7 @@ def test_a_convolution_that_counts_its_weights_among_its_steps_is_refused(files:
 
 
 @pytest.mark.parametrize("form", ["stepwise", "stream"])
-def test_bursts_and_two_trains_are_what_the_file_says(
+def test_bursts_and_two_trains_are_what_the_file_states(
     form: str, data: tuple[onnx.ModelProto, dict[str, Any]], tmp_path: Path
 ) -> None:
     ann, samples = data

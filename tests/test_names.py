@@ -37,8 +37,8 @@ def test_what_is_printable() -> None:
     assert printable("Größe 層 'x'") == "Größe 層 'x'"
     assert printable("\udcff") == "\\udcff"
     error = RefusedModelError([Offender(NAMES[3], "Sin", "reason\n")], 17)
-    for told in (error, pickle.loads(pickle.dumps(error))):
-        assert [SHOWN[3] in line for line in str(told).splitlines()] == [False, True]
+    for reported in (error, pickle.loads(pickle.dumps(error))):
+        assert [SHOWN[3] in line for line in str(reported).splitlines()] == [False, True]
     assert str(pickle.loads(pickle.dumps(RefusedError("a\nb")))) == "a\\nb"
 
 

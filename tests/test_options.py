@@ -31,7 +31,7 @@ def test_presets() -> None:
 
 
 @pytest.mark.parametrize(("preset", "percentile", "rms"), [("default", 99.95, 0.5), ("paper", 99.9, None)])
-def test_the_preset_says_what_residuals_raise_an_amplitude(preset: str, percentile: float, rms: float | None) -> None:
+def test_the_preset_states_what_residuals_raise_an_amplitude(preset: str, percentile: float, rms: float | None) -> None:
     source = source_of(parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), samples=1)
     repeated = [p.first for p in spiking_passes(make_options(preset), source) if isinstance(p, Repeat)]
     (adjust,) = (p for p in repeated if isinstance(p, AdjustAmplitudes))

@@ -51,8 +51,8 @@ def test_no_folder_is_in_the_file(kind: str, form: str, tmp_path: Path, monkeypa
             cli.main()
         assert not stop.value.code
         written = (folder.parent / output.name).read_bytes()
-        for told in ("secret", str(tmp_path), str(Path.home()) + "/", "someone", "/home", "/tmp"):
-            assert told.encode() not in written
+        for reported in ("secret", str(tmp_path), str(Path.home()) + "/", "someone", "/home", "/tmp"):
+            assert reported.encode() not in written
         properties = {p.key: p.value for p in onnx.load(folder.parent / output.name).metadata_props}
         shown = {"images": "samples", "function": "f.py:batches", "arrays": "x.npz"}[kind]
         assert properties["csscc.calibration"] == shown

@@ -307,22 +307,22 @@ addEventListener("load", async () => {
   const pictures = [...document.querySelectorAll(".picture")];
   const points = () => JSON.stringify(pictures.map((p) => p.data.map((t) => [t.x, t.y, t.z])));
   const colour = () => getComputedStyle(document.body).backgroundColor + pictures[0]._fullLayout.font.color;
-  const told = { drawn: document.querySelectorAll(".picture .main-svg").length, changed: {}, colours: [colour()] };
+  const reported = { drawn: document.querySelectorAll(".picture .main-svg").length, changed: {}, colours: [colour()] };
   for (const name of ["layer", "sample", "neuron", "network", "memory"]) {
     const select = document.querySelector(`select[data-chooser=${name}]`), before = points();
     select.value = [...select.options].find((o) => o.value !== select.value).value;
     select.dispatchEvent(new Event("change", { bubbles: true }));
     await new Promise((done) => setTimeout(done, 300));
-    told.changed[name] = points() !== before;
+    reported.changed[name] = points() !== before;
   }
   document.getElementById("picture-raster").emit("plotly_click", { points: [{ customdata: 2 }] });
-  told.clicked = document.querySelector("select[data-chooser=neuron]").value;
+  reported.clicked = document.querySelector("select[data-chooser=neuron]").value;
   document.getElementById("theme").click();
   await new Promise((done) => setTimeout(done, 300));
-  told.colours.push(colour());
-  told.requests = performance.getEntriesByType("resource").length;
-  told.failures = failures;
-  document.title = JSON.stringify(told);
+  reported.colours.push(colour());
+  reported.requests = performance.getEntriesByType("resource").length;
+  reported.failures = failures;
+  document.title = JSON.stringify(reported);
 });
 </script></head>"""
 
@@ -333,13 +333,13 @@ def test_a_browser_draws_it_and_the_choosers_work(text: str, tmp_path: Path) -> 
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000", "--dump-dom")
     command = [BROWSER, *options, f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/report.html"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    told = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
-    assert told["failures"] == []
-    assert told["requests"] == 0
-    assert told["drawn"] >= 10
-    assert told["changed"] == dict.fromkeys(("layer", "sample", "neuron", "network", "memory"), True)
-    assert told["clicked"] == "2"
-    before, after = (re.findall(r"\((.*?)\)|(#\w+)", colours) for colours in told["colours"])
+    reported = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    assert reported["failures"] == []
+    assert reported["requests"] == 0
+    assert reported["drawn"] >= 10
+    assert reported["changed"] == dict.fromkeys(("layer", "sample", "neuron", "network", "memory"), True)
+    assert reported["clicked"] == "2"
+    before, after = (re.findall(r"\((.*?)\)|(#\w+)", colours) for colours in reported["colours"])
     assert all(a != b for a, b in zip(before, after, strict=True))
     assert len(before) == 2  # of the page, and of the pictures
 
@@ -348,7 +348,7 @@ NOT_A_NUMBER = """g (float[N,3] x) => (float[N,2] z) <float[3,4] w1, float[4,2] 
 { [first] a = MatMul(x, w1) [one] r = Relu(a) [last] y = MatMul(r, w2) [shift] s = Sub(y, edge) [root] z = Sqrt(s) }"""
 
 
-def test_outputs_that_are_no_numbers_are_said(tmp_path: Path) -> None:
+def test_outputs_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     model = parse(NOT_A_NUMBER)
     x = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
     assert np.isnan(run(model, {"x": x})["z"]).any()

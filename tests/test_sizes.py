@@ -127,7 +127,7 @@ def test_a_batch_that_is_read_can_be_fixed_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "reported"),
     [
         ({"z": (1, 3, 8, 8)}, "no input 'z'; it has x"),
         ({"x": (1, 4, 8, 8)}, "'x' takes N,3,H,W, not 1,4,8,8"),
@@ -135,10 +135,10 @@ def test_a_batch_that_is_read_can_be_fixed_too() -> None:
         ({"x": (1, 3, 0, 8)}, "'x' takes N,3,H,W, not 1,3,0,8"),
     ],
 )
-def test_shapes_that_the_network_does_not_take(shape: dict[str, tuple[int, ...]], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_shapes_that_the_network_does_not_take(shape: dict[str, tuple[int, ...]], reported: str) -> None:
+    with pytest.raises(UsageError, match=reported):
         csscc.compile(parse(FREE), input_shape=shape)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=reported):
         inspect_ann(parse(FREE), Coding(), shape)
 
 
@@ -188,8 +188,8 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "multiply-accumulates a sample of 3x16x24 become spiking" in " ".join(capsys.readouterr().out.split())
     assert cli.main(["inspect", "m.onnx"], standalone_mode=False) == 3
     cli.main(["compile", "m.onnx", "-o", "snn.onnx", "--input-shape", "x:1,3,16,24"], standalone_mode=False)
-    told = " ".join(capsys.readouterr().out.split())
-    assert f"{by_hand(16, 24)[1]:,} for one sample of 3x16x24" in told
+    reported = " ".join(capsys.readouterr().out.split())
+    assert f"{by_hand(16, 24)[1]:,} for one sample of 3x16x24" in reported
     cli.main(["inspect", "snn.onnx"], standalone_mode=False)
     assert "one sample of 3x16x24" in capsys.readouterr().out
 

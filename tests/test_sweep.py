@@ -129,13 +129,13 @@ def test_results_of_something_else_are_refused(job: Job, tmp_path: Path, arrays:
     before = (tmp_path / JOURNAL).read_bytes()
     model = onnx.load(digits_model())
     other = corrupted(model, model.graph.initializer[0].name, lambda w: w * 1.01)
-    for changed, told in (
+    for changed, reported in (
         (Job(other, job.data, job.calibration, samples=16, limit=16), "other model"),
         (Job(job.model, {"x": arrays["x"] + 1}, job.calibration, samples=16, limit=16), "other data"),
         (Job(job.model, job.data, None, samples=16, limit=16), "other calibration"),
         (Job(job.model, job.data, job.calibration, samples=16, limit=8), "other options"),
     ):
-        with pytest.raises(RefusedError, match=told):
+        with pytest.raises(RefusedError, match=reported):
             sweep(changed, SMALL, tmp_path)
     assert (tmp_path / JOURNAL).read_bytes() == before
 

@@ -67,17 +67,17 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["compil"], "No such command 'compil'. Did you mean 'compile'?"),
         (["compile", "m.onnx", "--calibratoin", "x"], "No such option '--calibratoin'. Did you mean '--calibration'?"),
         (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],
 )
-def test_what_was_meant_is_suggested(arguments: list[str], told: str) -> None:
+def test_what_was_meant_is_suggested(arguments: list[str], reported: str) -> None:
     done = command(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert reported in done.stderr
 
 
 def test_shells_complete_commands_options_and_files() -> None:

@@ -132,10 +132,10 @@ def test_what_is_predicted_to_lose_too_much_is_not_run(tuned: Tuning) -> None:
 
 
 def test_the_front_is_json_and_names_what_was_tried(tuned: Tuning) -> None:
-    told = json.loads(json.dumps(tuned.as_dict()))
-    assert told["chosen"]["T"] == tuned.chosen.T
-    assert sum(row["front"] for row in told["candidates"]) == len(tuned.front) == 1
-    assert {row["stage"] for row in told["candidates"]} == {"tried", "confirmed"}
+    reported = json.loads(json.dumps(tuned.as_dict()))
+    assert reported["chosen"]["T"] == tuned.chosen.T
+    assert sum(row["front"] for row in reported["candidates"]) == len(tuned.front) == 1
+    assert {row["stage"] for row in reported["candidates"]} == {"tried", "confirmed"}
     assert tuned.chosen in tuned.front
 
 
@@ -149,8 +149,8 @@ def test_the_choice_is_never_worse_than_what_a_sweep_finds(
     assert result.holds
     assert result.chosen.figure(objective) == min(c.figure(objective) for c in within)
     costs = result.snn.costs
-    told = (result.chosen.T, result.chosen.passes, result.chosen.interval, result.chosen.latency)
-    assert told == (costs.steps, costs.passes, costs.interval, costs.latency)
+    reported = (result.chosen.T, result.chosen.passes, result.chosen.interval, result.chosen.latency)
+    assert reported == (costs.steps, costs.passes, costs.interval, costs.latency)
 
 
 @pytest.mark.usefixtures("shared")

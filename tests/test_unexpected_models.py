@@ -105,17 +105,17 @@ UNREADABLE: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_what_no_reader_expects_is_refused(run: Run, name: str) -> None:
-    change, told = UNREADABLE[name]
+    change, reported = UNREADABLE[name]
     Path("m.onnx").write_bytes(changed(change).SerializeToString())
     for command in COMMANDS[:2]:
         code, err = run(*command)
         assert code == 3, err
-        assert any(words in err for words in told.split("|")), err
+        assert any(words in err for words in reported.split("|")), err
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT8E4M3FN, 255])
 @pytest.mark.parametrize("inner", [False, True])
-def test_odd_types_that_are_said_of_tensors_inside_are_no_matter(run: Run, kind: int, inner: bool) -> None:
+def test_odd_types_that_are_stated_of_tensors_inside_are_no_matter(run: Run, kind: int, inner: bool) -> None:
     model = network()
     graph = branch(model) if inner else model.graph
     graph.value_info.add(name="unused").type.tensor_type.elem_type = kind

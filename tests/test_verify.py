@@ -52,7 +52,7 @@ def with_factor(model: onnx.ModelProto, op: str, factor: float) -> onnx.ModelPro
     return made
 
 
-def test_roundings_in_a_layer_are_told_and_count_once(deep: onnx.ModelProto) -> None:
+def test_roundings_in_a_layer_are_reported_and_count_once(deep: onnx.ModelProto) -> None:
     other = with_factor(deep, "LayerNormalization", 1 + 2.0**-21)
     x = {"x0": np.random.default_rng(0).standard_normal((32, 8, 32)).astype(np.float32)}
     found = verify(other, x, limit=32)
@@ -67,7 +67,7 @@ def test_roundings_in_a_layer_are_told_and_count_once(deep: onnx.ModelProto) -> 
 @pytest.mark.parametrize(
     ("op", "factor"), [("LayerNormalization", 1.001), ("Gelu", 1.001), ("Softmax", 0.9), ("Gelu", np.nan)]
 )
-def test_other_functions_than_the_neurons_are_told(op: str, factor: float, deep: onnx.ModelProto) -> None:
+def test_other_functions_than_the_neurons_are_reported(op: str, factor: float, deep: onnx.ModelProto) -> None:
     found = verify(with_factor(deep, op, factor))
     assert not found.holds
     assert found.different - found.ties > 10 * 1e-6 * found.spikes

@@ -103,22 +103,22 @@ def test_an_evaluation_finds_the_same(cluster: Any, job: Job, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("address", "error", "told"),
+    ("address", "error", "reported"),
     [("tcp://127.0.0.1:1", RefusedError, "no scheduler answers"), ("nonsense", UsageError, "is no address"),
      ("x" * 300, UsageError, "is no address"), ("", UsageError, "is no address")],
     ids=["nobody", "nonsense", "long", "empty"],
 )  # fmt: skip
 def test_an_address_without_a_scheduler_is_one_clear_line(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, error: Any, told: str
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, error: Any, reported: str
 ) -> None:
     monkeypatch.setattr("csscc.search.workers.CONNECTS", 1)
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=reported) as caught:
         sweep(job, SETTINGS, tmp_path / "out", scheduler=address)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_without_dask_the_message_says_what_to_install(
+def test_without_dask_the_message_names_what_to_install(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys

@@ -66,19 +66,19 @@ def outcomes(make: Make, indices: Sequence[int], folder: Path, seconds: float = 
 
 def _batch(make: Make, indices: Sequence[int], folder: Path, seconds: float) -> Iterator[Outcome]:
     """Outcomes of cases in one child, up to the one that ends it."""
-    told, tell = os.pipe()
+    reported, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.close(told)
+            os.close(reported)
             _work(make, indices, folder, tell)
         finally:
             os._exit(0)
     os.close(tell)
     left, text, came = list(indices), "", 0
     while left:
-        ready = select.select([told], [], [], seconds)[0]
-        piece = os.read(told, 65536).decode() if ready else ""
+        ready = select.select([reported], [], [], seconds)[0]
+        piece = os.read(reported, 65536).decode() if ready else ""
         if not piece:
             break
         text += piece
@@ -87,7 +87,7 @@ def _batch(make: Make, indices: Sequence[int], folder: Path, seconds: float) -> 
             code, spent, most, wrong = line.split("\t", 3)
             yield Outcome(left.pop(0), int(code), wrong, float(spent), int(most))
             came += 1
-    os.close(told)
+    os.close(reported)
     if left:
         os.kill(child, signal.SIGKILL) if not ready else None
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -121,7 +121,7 @@ def left(folder: Path, before: Files, versions: tuple[Files, ...], *, strict: bo
     return f"neither old nor new is there: {sorted(written)}"
 
 
-def told(code: int, err: str, codes: tuple[int, ...]) -> str:
+def reported(code: int, err: str, codes: tuple[int, ...]) -> str:
     """What is wrong with how a command ended."""
     if code not in codes or "Traceback" in err or "failed inside" in err:
         return f"exit code {code}: {err.strip()[-300:]}"

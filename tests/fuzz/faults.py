@@ -34,8 +34,8 @@ from tests.fuzz.commands import (
     left,
     made,
     place,
+    reported,
     start,
-    told,
 )
 
 
@@ -56,12 +56,12 @@ def killed(job: Job) -> Callable[[random.Random, int], str]:
             time.sleep(rng.uniform(0, 1.1) * seconds)
             running.send_signal(sent)
             code, err = ended(running)
-            wrong = told(code, err, (0, *ENDED[sent])) or left(
+            wrong = reported(code, err, (0, *ENDED[sent])) or left(
                 folder, before, (old, new), strict=sent != signal.SIGKILL
             )
             if wrong or sent != signal.SIGKILL or len(files(folder)) == len(before | old):
                 return wrong
-            again = told(*ended(start((*job.old, "-o", "out.onnx"), folder, two_files=job.two_files)), (0,))
+            again = reported(*ended(start((*job.old, "-o", "out.onnx"), folder, two_files=job.two_files)), (0,))
             return again or left(folder, before, (old,))
 
     return once
@@ -107,10 +107,10 @@ def killed_sweep() -> Callable[[random.Random, int], str]:
             time.sleep(rng.uniform(0, 1.1) * seconds)
             running.send_signal(sent)
             code, err = ended(running)
-            if wrong := told(code, err, (0, *ENDED[sent])) or _orphans(running.pid):
+            if wrong := reported(code, err, (0, *ENDED[sent])) or _orphans(running.pid):
                 return wrong
             stray = [n for n in files(folder).keys() - before.keys() if not n.startswith("sw/")]
-            if wrong := f"left: {stray}" if stray else told(*ended(start(arguments, folder)), (0,)):
+            if wrong := f"left: {stray}" if stray else reported(*ended(start(arguments, folder)), (0,)):
                 return wrong
             hidden = [n for n in files(folder) if Path(n).name.startswith(".")]
             return (
@@ -153,7 +153,7 @@ def full_disk() -> Callable[[random.Random, int], str]:
                     before = {**before, "ballast": (folder / "ballast").read_bytes()}
                 most = None if mounted else rng.randrange(0, max(map(len, new.values())))
                 code, err = ended(start((*job.new, "-o", "out.onnx"), folder, two_files=job.two_files, most=most))
-                return told(code, err, (0, 3)) or left(folder, before, (new,) if code == 0 else (old,))
+                return reported(code, err, (0, 3)) or left(folder, before, (new,) if code == 0 else (old,))
             finally:
                 if mounted:
                     subprocess.run(["umount", folder], check=True)
@@ -201,7 +201,7 @@ def read_only() -> Callable[[random.Random, int], str]:
                 else:
                     folder.chmod(0o555)
                 code, err = ended(start((*arguments, "-o", "out.onnx"), folder))
-                return told(code, err, (3,)) or left(folder, before, (old,))
+                return reported(code, err, (3,)) or left(folder, before, (old,))
             finally:
                 folder.chmod(0o755) if not mounted else subprocess.run(["umount", folder], check=True)
 
@@ -224,7 +224,7 @@ def two_writers() -> Callable[[random.Random, int], str]:
                 running.append(start((*arguments, "-o", "out.onnx"), folder, two_files=job.two_files))
                 time.sleep(rng.choice((0, 0, rng.uniform(0, 0.3))))
             ends = [ended(each) for each in running]
-            return next(filter(None, (told(*end, (0,)) for end in ends)), "") or left(folder, before, (old, new))
+            return next(filter(None, (reported(*end, (0,)) for end in ends)), "") or left(folder, before, (old, new))
 
     return once
 
@@ -242,7 +242,7 @@ def vanished() -> Callable[[random.Random, int], str]:
             running = start((*job.new, "-o", "sub/out.onnx"), folder, two_files=job.two_files)
             time.sleep(rng.uniform(0, 1.2) * seconds)
             shutil.rmtree(folder / "sub", ignore_errors=True)
-            return told(*ended(running), (0, 3)) or left(folder, before, ({},), strict=False)
+            return reported(*ended(running), (0, 3)) or left(folder, before, ({},), strict=False)
 
     return once
 

@@ -237,7 +237,7 @@ def of_spiking(rng: random.Random) -> Case:
     else:
         np.savez("d.npz", x=g.data["attention"])
 
-    def told(*arguments: str, number: Callable[[str], float | None]) -> Case:
+    def reported(*arguments: str, number: Callable[[str], float | None]) -> Case:
         def check(out: str) -> str:
             said, true = number(out), accuracy(content, g.samples, g.labels)
             return "" if said is not None and abs(true - said) < 1e-9 else f"says {said} %, and it is {true} %"
@@ -245,13 +245,13 @@ def of_spiking(rng: random.Random) -> Case:
         return Case(arguments, check=check if classifies else lambda out: "")
 
     both = ("m.onnx", "s.onnx", "--data", "d.npz", "--json")
-    evaluated = told("evaluate", *both, number=lambda out: json.loads(out)["snn_accuracy"])
+    evaluated = reported("evaluate", *both, number=lambda out: json.loads(out)["snn_accuracy"])
     others = (
         Case(("inspect", "s.onnx")),
         Case(("verify", "s.onnx", "--samples", "2", "-q")),
-        told("diagnose", *both, number=lambda out: json.loads(out)["agreement"]),  # labels are what the ANN answers
-        told("report", *both, "-o", "out.html", number=lambda out: json.loads(out)["evaluation"]["snn_accuracy"]),
-        told("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz", number=lambda out: _right(_ran(), g.labels)),
+        reported("diagnose", *both, number=lambda out: json.loads(out)["agreement"]),  # labels are what the ANN answers
+        reported("report", *both, "-o", "out.html", number=lambda out: json.loads(out)["evaluation"]["snn_accuracy"]),
+        reported("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz", number=lambda _: _right(_ran(), g.labels)),
     )
     return evaluated if rng.random() < 0.5 else rng.choice(others)
 

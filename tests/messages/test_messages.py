@@ -62,9 +62,9 @@ def refuse(what):
     raise RefusedError(f"{what}; give another")
 
 def f(a, b):
-    told = f"no {a} is in it" if a else "nothing is in it"
+    reported = f"no {a} is in it" if a else "nothing is in it"
     refuse(f"{b} cannot be read")
-    raise UsageError(f"{a}: {told}")
+    raise UsageError(f"{a}: {reported}")
 """
 
 

@@ -61,7 +61,7 @@ def test_other_samples_gain_too():
     assert np.abs(_mean_shift(model, network, others)).max() < before / 2
 
 
-def test_every_layer_hears_what_the_ann_hears():
+def test_every_layer_receives_what_the_ann_receives():
     """Per channel of each convolution; the measure notices a shifted layer."""
     model, network, source = _pair("Relu", BiasOnFirstStep())
     CorrectBias(source).apply(network)

@@ -49,7 +49,7 @@ def test_fires(name):
         assert_equal_outputs(run(model, feeds), run(export_model(network), feeds))
 
 
-def test_a_class_token_is_repeated_as_the_input_says():
+def test_a_class_token_is_repeated_as_the_input_states():
     model = parse(
         f"g (float[N,3,6] x) => (float[N,4,5] y) <float[6,8] W, float[8,5] U, float[1,1,8] k, int64[2] row = {{1, 8}}, {NUMBERS}> {{ h = MatMul(x, W) n = Shape(h) b = Gather(n, zero) t = Concat <axis = 0> (b, row) e = Expand(k, t) r = Concat <axis = 1> (e, h) y = MatMul(r, U) }}"
     )

@@ -41,7 +41,7 @@ def _views(network):
 
 
 @pytest.mark.parametrize("coding", MERGING, ids=str)
-def test_every_train_says_what_it_said(coding):
+def test_every_train_sends_what_it_sent(coding):
     """The tensors that carry it are the spikes of the NumPy reference, the first of them added up, bit for bit."""
     network = spiking(parse(RESIDUAL), coding, *EXACT)
     feeds = random_feeds(parse(RESIDUAL), batch=5)

@@ -69,7 +69,7 @@ def test_a_scale_for_each_channel() -> None:
     ],
     ids=["computed scale", "unlike scales", "no quantiser"],
 )
-def test_declines_and_says_why(text: str, reason: str) -> None:
+def test_declines_and_gives_the_reason(text: str, reason: str) -> None:
     network = network_of(parse(FRONT + text + BACK))
     assert RecogniseQuantisers().apply(network) == 0
     assert any(reason in e.text for e in network.events)

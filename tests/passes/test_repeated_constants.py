@@ -148,7 +148,7 @@ def test_operators_repeat_for_the_batch(body, fires):
         assert_same_network(model, network, batch=batch)
 
 
-def test_samples_that_differ_are_told_apart():
+def test_samples_that_differ_are_distinguished():
     from csscc.passes.canonical.repeated_constants import _of_one_sample
 
     same = np.arange(12.0).reshape(2, 6)

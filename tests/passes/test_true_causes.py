@@ -94,11 +94,11 @@ g (float[L,B,4] x) => (float[L,1,B,4] y)
 { [cell] y = DynamicQuantizeLSTM <hidden_size = 4> (x, W, R, bias, , , , , scale, zero, scale, zero) }"""
 
 
-def test_a_network_inside_a_branch_is_not_said_to_have_no_layers() -> None:
+def test_a_network_inside_a_branch_is_not_stated_to_have_no_layers() -> None:
     assert "MatMul 'dense'" in offender(parse(WHOLE_IN_BRANCH), "branch").reason
 
 
-def test_a_quantised_network_is_not_said_to_have_no_layers() -> None:
+def test_a_quantised_network_is_not_stated_to_have_no_layers() -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 20, "com.microsoft": 1]>' + QUANTISED.replace("DynamicQ", "com.microsoft.DynamicQ")
     )

@@ -92,13 +92,13 @@ def test_again_it_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (lambda p: p.value.replace('"first"', '"third"'), "state 'third' as left analog, its nodes have no such"),
         (lambda p: p.value.replace('["first"]', "[]"), "sends other spikes than the coding in its metadata"),
     ],
 )
-def test_a_file_that_lies_about_it_is_refused(tmp_path: Path, change: Any, told: str) -> None:
+def test_a_file_that_lies_about_it_is_refused(tmp_path: Path, change: Any, reported: str) -> None:
     compiled("first").save(tmp_path / "s.onnx")
     model = onnx.load(tmp_path / "s.onnx")
     entry = next(p for p in model.metadata_props if p.key == "csscc.options")
@@ -106,5 +106,5 @@ def test_a_file_that_lies_about_it_is_refused(tmp_path: Path, change: Any, told:
     assert changed != entry.value
     entry.value = changed
     onnx.save(model, tmp_path / "s.onnx")
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(RefusedError, match=reported):
         csscc.load(tmp_path / "s.onnx")

@@ -353,15 +353,15 @@ def test_the_switch(kernels: frozenset[str], digits: csscc.SNN, monkeypatch: pyt
     assert open_session(digits.model).native == frozenset()
 
 
-def test_an_onnxruntime_without_the_interface_is_told_so(kernels: frozenset[str]) -> None:
+def test_an_onnxruntime_without_the_interface_is_reported(kernels: frozenset[str]) -> None:
     """The library's entry, called as an old onnxruntime would: it knows version 1 of the interface only."""
-    told: list[str] = []
+    reported: list[str] = []
     get_api_type = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
     status_type = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
     version_type = ctypes.CFUNCTYPE(ctypes.c_void_p)
 
     def create_status(code: int, message: bytes) -> int:
-        told.append(message.decode())
+        reported.append(message.decode())
         return 42
 
     status = status_type(create_status)
@@ -373,7 +373,7 @@ def test_an_onnxruntime_without_the_interface_is_told_so(kernels: frozenset[str]
     entry = ctypes.CDLL(native.library()).RegisterCustomOps
     entry.restype, entry.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_void_p]
     assert entry(None, ctypes.addressof(base)) == 42
-    assert told == ["csscc's kernels need onnxruntime 1.18 or newer, not 1.2.3"]
+    assert reported == ["csscc's kernels need onnxruntime 1.18 or newer, not 1.2.3"]
 
 
 def test_commands_say_what_ran(kernels: frozenset[str], digits: csscc.SNN, tmp_path: Path) -> None:

@@ -37,13 +37,13 @@ def by_hand(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("axis", [None, 1])
 def test_histograms_are_those_of_the_residuals(axis: int | None) -> None:
     x = (np.random.default_rng(0).integers(-7, 8, (12, 2, 4)) * 0.25).astype(np.float32)
-    told: list[int] = []
+    reported: list[int] = []
     batches = [{"x": x[:5]}, {"x": x[5:]}]
-    result = residual_histograms(model(), batches, {"n": axis}, progress=told.append)
+    result = residual_histograms(model(), batches, {"n": axis}, progress=reported.append)
     expected = by_hand(x)
     rows = expected.reshape(1, -1) if axis is None else expected.transpose(1, 0, 2).reshape(2, -1)
     assert list(result) == ["n"]
-    assert told == [5, 7]
+    assert reported == [5, 7]
     np.testing.assert_allclose(result["n"].largest, rows.max(axis=1), atol=1e-6)
     np.testing.assert_allclose(result["n"].counts.sum(axis=1), rows.shape[1])
     assert result["n"].seen == rows.shape[1]

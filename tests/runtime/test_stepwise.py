@@ -496,7 +496,7 @@ def test_kernels_run_the_same_operators_in_both_forms(kernels: frozenset[str], s
     assert used - {"Merge"} == open_session(snn.model).native
 
 
-def test_a_kernel_says_what_is_wrong_with_its_inputs(kernels: frozenset[str]) -> None:
+def test_a_kernel_reports_what_is_wrong_with_its_inputs(kernels: frozenset[str]) -> None:
     snn = compiled(NETWORKS["residual"])
     node = next(n for n in snn.file.graph.node if n.op_type == "TSARelu")
     slabs = CODINGS[0].T - 1

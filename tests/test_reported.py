@@ -37,17 +37,17 @@ def compiled(run: Run) -> Run:
 def test_inspect_states_the_metadata_of_the_file(compiled: Run) -> None:
     stated = {p.key: p.value for p in onnx.load("s.onnx").metadata_props}
     code, out, _ = compiled("inspect", "s.onnx", "--json")
-    told = json.loads(out)
-    assert (code, told["coding"]["T"], told["latency"]) == (0, 5, int(stated["csscc.latency"]))
-    assert [layer["name"] for layer in told["layers"]] == [v["name"] for v in json.loads(stated["csscc.layers"])]
+    reported = json.loads(out)
+    assert (code, reported["coding"]["T"], reported["latency"]) == (0, 5, int(stated["csscc.latency"]))
+    assert [layer["name"] for layer in reported["layers"]] == [v["name"] for v in json.loads(stated["csscc.layers"])]
 
 
 def test_run_states_the_samples_and_what_it_wrote(compiled: Run) -> None:
     code, out, _ = compiled("run", "s.onnx", "--input", "x.npy", "-o", "y.npz", "--json")
-    told = json.loads(out)
-    assert (code, told["samples"], told["runtime"], told["written"]) == (0, 6, "onnxruntime", "y.npz")
+    reported = json.loads(out)
+    assert (code, reported["samples"], reported["runtime"], reported["written"]) == (0, 6, "onnxruntime", "y.npz")
     expected = session(onnx.load("s.onnx")).run(None, {"x": np.load("x.npy")})[0]
-    assert told["outputs"] == {"y": list(expected.shape)}
+    assert reported["outputs"] == {"y": list(expected.shape)}
     np.testing.assert_array_equal(np.load("y.npz")["y"], expected)
 
 
@@ -67,10 +67,11 @@ def test_a_loss_that_nobody_can_state_is_no_loss_within_a_budget(run: Run) -> No
 
 def test_more_threads_in_separate_processes_find_the_same(compiled: Run) -> None:
     pytest.importorskip("distributed")
-    told = [json.loads(compiled("evaluate", "m.onnx", "s.onnx", "--data", "x.npy", "--json", *jobs)[1]) for jobs in
+    reported = [json.loads(compiled("evaluate", "m.onnx", "s.onnx", "--data", "x.npy", "--json", *jobs)[1]) for jobs in
             ((), ("--jobs", 2))]  # fmt: skip
-    times = {key for key in told[0] if "seconds" in key or "time" in key}
-    assert {k: v for k, v in told[0].items() if k not in times} == {k: v for k, v in told[1].items() if k not in times}
+    times = {key for key in reported[0] if "seconds" in key or "time" in key}
+    first, second = ({k: v for k, v in r.items() if k not in times} for r in reported)
+    assert first == second
 
 
 def test_what_is_known_of_the_kernels(
@@ -80,8 +81,8 @@ def test_what_is_known_of_the_kernels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, out, _ = run("native", "status", "--json")
-    told = json.loads(out)
-    assert (code, told["available"], told["reason"], "TSARelu" in told["operators"]) == (0, True, "", True)
+    reported = json.loads(out)
+    assert (code, reported["available"], reported["reason"], "TSARelu" in reported["operators"]) == (0, True, "", True)
     code, out, _ = run("native", "build", "--json")
     assert (code, Path(json.loads(out)["library"]).parent) == (0, cache_with_kernels / "csscc")
     assert run("native", "build")[1].split() == [json.loads(out)["library"]]
@@ -91,11 +92,11 @@ def test_what_is_known_of_the_kernels(
 
 
 def test_options_that_cannot_be_meant(run: Run) -> None:
-    for arguments, told in (
+    for arguments, reported in (
         (("compile", "m.onnx", "--input-shape", "4,4"), "is not of the form"),
         (("tune", "m.onnx", "--calibration", "x.npy", "--max-loss", "-1", "-o", "s.onnx"), "is less than 0"),
         (("compile", "m.onnx", "--calibration", "x.npy", "-o", "none/s.onnx"), "/none first"),
     ):
         code, _, err = run(*arguments)
         assert code in (2, 3)
-        assert told in err.replace("\n", " "), err
+        assert reported in err.replace("\n", " "), err
