@@ -146,8 +146,9 @@ class Session:
         """
         rng, known = np.random.default_rng(seed), sizes or read_sizes(self.metadata)
         shapes = {i.name: [*i.shape[:1], *known.get(i.name, i.shape)[1:]] for i in self.inputs}
-        for name, shape in shapes.items():
-            refuse_to_make_up(name, [d if isinstance(d, int) and d > 0 else batch for d in shape])
+        for i in self.inputs:
+            sizes_made_up = [d if isinstance(d, int) and d > 0 else batch for d in shapes[i.name]]
+            refuse_to_make_up(i.name, sizes_made_up, numpy_type(i.type).name)
         return {i.name: random_input(i.type, shapes[i.name], batch, rng) for i in self.inputs}
 
 

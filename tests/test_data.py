@@ -138,7 +138,7 @@ BAD_ARRAYS: dict[str, tuple[Callable[[], np.ndarray], str]] = {
         r"takes arrays of shape \[\?, 3, 4\], but these are \[\d, 3, 5\]",
     ),
     "type": (lambda: np.ones((5, 3, 4), np.complex64), "'image' takes float32, but these are complex64"),
-    "text": (lambda: np.full((5, 3, 4), "a"), "'image' takes float32, but these are <U1|str"),
+    "text": (lambda: np.full((5, 3, 4), "a"), "'image' takes float32, but these are text"),
     "nan": (
         lambda: np.where(np.arange(12).reshape(3, 4) < 2, np.nan, samples()),
         r"holds \d+ value\(s\) that are NaN or infinite; remove",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import time
@@ -13,7 +14,7 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions
 
 from csscc import limits
 from csscc.errors import RefusedError
@@ -259,6 +260,25 @@ def test_a_trial_may_wait_for_a_machine_that_others_use(monkeypatch: pytest.Monk
     monkeypatch.setattr(limits, "TRIAL_SECONDS", 0.5)
     monkeypatch.setattr(onnx.checker, "check_model", lambda model: time.sleep(1))
     trial.try_out(network(), runs=True)
+
+
+def test_a_trial_frees_no_session_of_this_process(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    """It would wait for the session's threads, which a fork does not have, and the model would be refused."""
+    options = SessionOptions()
+    options.intra_op_num_threads = 2
+    monkeypatch.setattr(trial, "_opened", {})
+    kept = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        cycle: list[object] = [InferenceSession(network().SerializeToString(), options)]
+        cycle.append(cycle)
+        del cycle  # only the garbage collector frees the session now
+        time.sleep(0.3)  # and its threads wait for work
+        monkeypatch.setattr(onnx.checker, "check_model", lambda model: (gc.set_threshold(1), [[] for _ in range(1000)]))
+        trial.try_out(network(), runs=True)
+    finally:
+        gc.set_threshold(*kept)
+    assert gc.isenabled()
 
 
 def test_what_onnxruntime_refuses_is_tried_as_it_is_read(run: Run, impatient: None) -> None:

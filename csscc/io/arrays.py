@@ -103,12 +103,14 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
                 npy.write_array(member, array.astype(str) if array.dtype == object else array, allow_pickle=False)
 
 
-def refuse_to_make_up(name: str, shape: Sequence[int]) -> None:
-    """Refuse to make up an input that is too large.
+def refuse_to_make_up(name: str, shape: Sequence[int], dtype: str) -> None:
+    """Refuse to make up an input that is text, or too large.
 
     Raises:
-        RefusedError: it has more than `csscc.limits.MADE_UP` numbers.
+        RefusedError: it is, or it has more than `csscc.limits.MADE_UP` numbers.
     """
+    if np.dtype(dtype).kind == "O":
+        raise RefusedError(f"input '{name}' takes text, which csscc does not make up; pass data, such as --calibration")
     number = math.prod(shape)
     if number > limits.MADE_UP:
         raise RefusedError(

@@ -142,8 +142,13 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
             f"{_layout(array.shape, spec) or 'pass model-ready samples, batch first'}"
         )
     target = np.dtype(spec.dtype)
-    if array.dtype.kind not in "biuf" or (target.kind in "iub" and array.dtype.kind == "f"):
-        reason = f"takes {target.name}, but these are {array.dtype.name}; convert them"
+    if target.kind == "O" and _is_text(array):
+        return array.astype(target)
+    numbers = target.kind != "O" and array.dtype.kind in "biuf"
+    if not numbers or (target.kind in "iub" and array.dtype.kind == "f"):
+        takes = "text" if target.kind == "O" else target.name
+        found = {"U": "text", "O": "objects"}.get(array.dtype.kind, array.dtype.name)
+        reason = f"takes {takes}, but these are {found}; convert them"
         raise RefusedError(f"{where}: input '{spec.name}' {reason}")
     if target.kind in "iub" and array.size:  # a cast would wrap around, or take any number for true
         low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
@@ -157,6 +162,10 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
     if bad := not_finite(array):
         raise RefusedError(f"{where}: input '{spec.name}' holds {bad} value(s) that are NaN or infinite; remove them")
     return array
+
+
+def _is_text(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(v, str) for v in array.flat))
 
 
 def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:

@@ -10,6 +10,7 @@ Where onnxruntime refuses what is in the file, `load` has the network tried agai
 from __future__ import annotations
 
 import faulthandler
+import gc
 import hashlib
 import math
 import os
@@ -97,14 +98,20 @@ def _as_inputs(model: onnx.ModelProto, given: list[tuple[str, int, tuple[int, ..
 def _in_child(action: Callable[[], int]) -> int | None:
     """Exit code of a fork that runs `action`, negative for a signal; None where it did not come back in time."""
     ended, end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            _prepare()
-            code = action()
-        finally:
-            os._exit(code)
+    collects = gc.isenabled()
+    gc.disable()  # a child that frees a session of this process waits for its threads, which a fork does not have
+    try:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                _prepare()
+                code = action()
+            finally:
+                os._exit(code)
+    finally:
+        if collects:
+            gc.enable()
     os.close(end)
     in_time = bool(select.select([ended], [], [], PATIENCE * limits.TRIAL_SECONDS)[0])
     os.close(ended)

@@ -131,7 +131,7 @@ def _contents(data: Any, samples: int | None) -> Iterator[bytes]:
         yield from _of_folder(Path(data)) if Path(data).is_dir() else _of_file(Path(data))
     elif isinstance(data, np.ndarray):
         yield f"{data.dtype} {data.shape}".encode()
-        yield np.ascontiguousarray(data).tobytes()
+        yield np.ascontiguousarray(data.astype(str) if data.dtype == object else data).tobytes()  # text, no pointers
     elif isinstance(data, Mapping):
         for name in sorted(data):
             yield name.encode()

@@ -52,8 +52,8 @@ def synthetic_source(network: Network, specs: tuple[InputSpec, ...], seed: int) 
     samples = min(SAMPLES, max(FEWEST, NUMBERS // max(1, largest)))
     number = fixed if isinstance(fixed, int) else samples
     shapes = {name: (number, *shape) for name, shape in after.items()}
-    for name, shape in shapes.items():
-        refuse_to_make_up(name, [d for d in shape if isinstance(d, int)])
+    for spec in specs:
+        refuse_to_make_up(spec.name, [d for d in shapes[spec.name] if isinstance(d, int)], spec.dtype)
 
     def chunks() -> Iterator[Arrays]:
         rng = np.random.default_rng(seed)

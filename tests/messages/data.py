@@ -33,6 +33,12 @@ def bytes_net() -> onnx.ModelProto:
     return unchecked("g (uint8[N,2] x) => (float[N,2] y) { f = Cast <to = 1> (x) " + LAYERS.replace("x,", "f,") + " }")
 
 
+def text_net() -> onnx.ModelProto:
+    """A network that takes text beside numbers."""
+    text = "g (string[N,1] t, float[N,2] x) => (float[N,2] y, string[N,1] s) { s = Identity(t) "
+    return unchecked(text + LAYERS + " }")
+
+
 def encrypted(archive: bytes) -> bytes:
     """An archive whose only member claims to be encrypted."""
     marked = bytearray(archive)
@@ -126,6 +132,8 @@ MESSAGES: Messages = {
     "the samples given: input 'x' takes uint8, but these are float32; convert them": lambda p:
         csscc.compile(bytes_net(), X),
     "output '../y' cannot be an array's name in an .npz file; rename it in the model": lambda p: refuse_names(["../y"]),
+    "input 't' takes text, which csscc does not make up; pass data, such as --calibration": lambda p:
+        csscc.compile(text_net()),
     "input 'x' of shape [8, 2] has 16 numbers; csscc makes up 2 at most: pass data": lambda p:
         (p.setattr("csscc.limits.MADE_UP", 2), Session(ann()).random_inputs(8)),
     "i: no images in it (.bmp, .jpeg, .jpg, .png, .webp); give another folder": lambda p:
