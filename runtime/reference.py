@@ -22,7 +22,7 @@ from onnx.reference.op_run import OpRun
 
 from csscc.coding import oracle
 from csscc.coding.activations import ACTIVATIONS
-from csscc.dialect.model import copy_of, refuse_other_version
+from csscc.dialect.model import copy_of, in_the_usual_domain, refuse_other_version
 from csscc.dialect.spiking import ATTRIBUTES, DOMAIN, activation_of, operator_of, view_of
 from csscc.errors import RefusedError
 from csscc.runtime.foreign import foreign_operators
@@ -69,7 +69,7 @@ class ReferenceRuntime:
         self.dtype = np.dtype(dtype)
         if self.dtype == np.float64:
             proto = in_float64(proto)
-        proto = _in_the_usual_domain(_without_csscc_functions(proto))
+        proto = in_the_usual_domain(_without_csscc_functions(proto))
         self._trace = Trace()
         self._carried: Carried | None = None
         names = {n.op_type for n in proto.graph.node if n.domain == DOMAIN}
@@ -121,18 +121,6 @@ def _misfits_refused() -> Iterator[None]:
             f"the NumPy reference cannot run the network ({cause}); its nodes do not fit together: compile or export "
             "it again"
         ) from error
-
-
-def _in_the_usual_domain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The evaluator knows standard operators by the empty domain; its other name is ``ai.onnx``."""
-    named = [*model.opset_import, *(o for f in model.functions for o in f.opset_import), *model.graph.node]
-    if all(each.domain != "ai.onnx" for each in named):
-        return model
-    copy = copy_of(model)
-    for each in (*copy.opset_import, *(o for f in copy.functions for o in f.opset_import), *copy.graph.node):
-        if each.domain == "ai.onnx":
-            each.domain = ""
-    return copy
 
 
 def _without_csscc_functions(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -185,6 +185,21 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def in_the_usual_domain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model whose standard operators are of the empty domain.
+
+    Its other name is ``ai.onnx``, which onnx's evaluator and, before version 1.23, its checker do not take for it.
+    """
+    named = [*model.opset_import, *(o for f in model.functions for o in f.opset_import), *model.graph.node]
+    if all(each.domain != "ai.onnx" for each in named):
+        return model
+    copy = copy_of(model)
+    for each in (*copy.opset_import, *(o for f in copy.functions for o in f.opset_import), *copy.graph.node):
+        if each.domain == "ai.onnx":
+            each.domain = ""
+    return copy
+
+
 def with_metadata(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
     """The model with these metadata properties in place of its own (in place)."""
     helper.set_model_props(model, dict(properties))

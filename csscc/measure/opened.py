@@ -22,7 +22,7 @@ from onnx import numpy_helper
 from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts, Layer, layers_in
 from csscc.dialect.metadata import read as read_facts
-from csscc.dialect.model import in_stream, refuse_other_version
+from csscc.dialect.model import in_stream, in_the_usual_domain, refuse_other_version
 from csscc.dialect.sizes import misfits
 from csscc.dialect.spiking import Spiking, numbers, spiking, spiking_nodes
 from csscc.errors import RefusedError, UsageError
@@ -62,7 +62,7 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
     with _damage_refused(where):
-        onnx.checker.check_model(without_weights(model)[0])
+        onnx.checker.check_model(in_the_usual_domain(without_weights(model)[0]))
         found = list(contradictions(model, facts))
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -117,7 +117,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
         yield f"of its metadata, {error}"
         return
     light, weights = without_weights(model)
-    layers = by_layer(light)
+    layers = in_the_usual_domain(by_layer(light))
     onnx.checker.check_model(layers)  # nodes in steps are none of those that the checker knows, folded they are
     views = [view for _, view in spiking_nodes(layers.graph) if not view.is_merge]
     names = Counter(view.name for view in views)
