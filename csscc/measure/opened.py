@@ -62,8 +62,9 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
     facts = read_facts({p.key: p.value for p in model.metadata_props}, where)
     refuse_other_version(model)
     with _damage_refused(where):
-        onnx.checker.check_model(in_the_usual_domain(without_weights(model)[0]))
-        found = list(contradictions(model, facts))
+        usual = in_the_usual_domain(model)
+        onnx.checker.check_model(without_weights(usual)[0])
+        found = list(contradictions(usual, facts))
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise RefusedError(f"{where}: contradicts itself: {'; '.join(found[:SHOWN])}{more}; compile it again")
@@ -117,7 +118,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
         yield f"of its metadata, {error}"
         return
     light, weights = without_weights(model)
-    layers = in_the_usual_domain(by_layer(light))
+    layers = by_layer(light)
     onnx.checker.check_model(layers)  # nodes in steps are none of those that the checker knows, folded they are
     views = [view for _, view in spiking_nodes(layers.graph) if not view.is_merge]
     names = Counter(view.name for view in views)
