@@ -27,6 +27,7 @@ from csscc.passes.base import BasePass
 from csscc.passes.canonical.batch_place import Fronts, Place, UnfitError
 from csscc.passes.canonical.known_sizes import from_inputs
 from csscc.passes.canonical.sizes import Sizes, divided, is_constant, sizes_of
+from csscc.passes.canonical.true_causes import RANDOM
 from csscc.passes.linear.core import read_tensors
 from csscc.runtime.session import Session
 
@@ -71,9 +72,8 @@ def _computed_alike(graph: gs.Graph) -> Iterator[gs.Tensor]:
     of_data, computed = {id(t) for t in graph.inputs}, set[int]()
     for node in graph.nodes:
         read = read_tensors(node)
-        random = node.op.startswith("Random") or node.op in ("Bernoulli", "Multinomial")
         depends = node.op not in ("Shape", "Size") and any(id(t) in of_data for t in read)
-        if depends or random or node.domain or any(True for _ in subgraphs(node)):
+        if depends or node.op in RANDOM or node.domain or any(True for _ in subgraphs(node)):
             of_data.update(id(t) for t in node.outputs)
         elif node.op not in MOVES or any(id(t) in computed for t in read):
             computed.update(id(t) for t in node.outputs if t.dtype is not None and np.dtype(t.dtype).kind == "f")
