@@ -54,6 +54,18 @@ class Depthwise:
         filters = self._body.once("filters", f"Reshape({self._each(constant)}, {self._filter})")
         return self._body.add("y", f"{_CONV} ({x}, {filters})")
 
+    def every(self, x: str, rows: int, columns: int) -> str:
+        """Every n-th row and column."""
+        ones = self._spread(1.0, self._filter)
+        return self._body.add("y", f"{_CONV[:-1]}, strides = [{rows}, {columns}]> ({x}, {ones})")
+
+    def placed(self, x: str, before: int, channels: int) -> str:
+        """An image's channels after `before` others of zeros, `channels` in all."""
+        rows = self._body.once("row", f"Concat <axis = 0> ({self._body.integers(channels)}, {self._count})")
+        ones = self._body.once("ones", f"EyeLike <dtype = 1, k = {-before}> ({self._spread(0.0, rows)})")
+        filters = self._body.once("filters", f"Unsqueeze({ones}, {self._body.integers(-2, -1)})")
+        return self._body.add("y", f"Conv <kernel_shape = [1, 1]> ({x}, {filters})")
+
     def affine(self, x: str, factor: float, offset: float | str | None = None) -> str:
         """``factor * x + offset``, the product rounded before the sum."""
         given = [x, self._spread(factor, self._filter)]

@@ -21,7 +21,9 @@ from csscc.dialect.functions import encoded
 from csscc.dialect.plain import NeuronSignature, Plain
 from csscc.dialect.spiking import STEPS_DOMAIN, Spiking, attributes
 from csscc.dialect.text import Body, parse, parts, split
+from csscc.passes.lower import powers_of_two
 from csscc.passes.lower.blocks import Blocks, Depthwise
+from csscc.passes.lower.convolved import Convolved
 
 Given = Literal["stepped", "plain", "absent"]
 
@@ -45,9 +47,6 @@ class StepsSignature:
 
 def operator_in_steps(signature: StepsSignature, slabs: int, opset: int) -> onnx.FunctionProto:
     """A standard operator on each slab."""
-    inputs: list[str] = []
-    for i, given in enumerate(signature.inputs):
-        inputs += parts(f"x{i}", slabs) if given == "stepped" else [f"x{i}"] if given == "plain" else []
     outputs = [parts(f"y{i}", slabs) for i in range(signature.outputs)]
     nodes = []
     for t in range(slabs):
@@ -60,7 +59,7 @@ def operator_in_steps(signature: StepsSignature, slabs: int, opset: int) -> onnx
     return helper.make_function(
         STEPS_DOMAIN,
         signature.op,
-        inputs,
+        _inputs(signature, slabs),
         [name for train in outputs for name in train],
         nodes,
         [helper.make_opsetid("", opset)],
@@ -68,13 +67,22 @@ def operator_in_steps(signature: StepsSignature, slabs: int, opset: int) -> onnx
     )
 
 
-def scale_in_steps(factor: int, slabs: int, opset: int) -> onnx.FunctionProto:
-    """A product with one number, or one a channel, input `factor` of two, for the layout of convolutions."""
-    body, x = Body(), parts("x", slabs)
+def convolved_in_steps(
+    signature: StepsSignature, slabs: int, opset: int, convolved: Convolved
+) -> onnx.FunctionProto:
+    """A standard operator of one image in steps, on each slab, for the layout of convolutions."""
+    body = Body()
     convolve = Depthwise(body)
-    scaled = [convolve.scaled(name, "factor") for name in x]
-    inputs = ["factor", *x] if factor == 0 else [*x, "factor"]
-    return _define("Mul", inputs, body, scaled, ["slabs", "stepped", "channels"], opset)
+    made = [convolved.write(convolve, x) for x in parts(f"x{signature.inputs.index('stepped')}", slabs)]
+    names = ["slabs", "stepped", "channels", *(name for name, _ in signature.attributes)]
+    return _define(signature.op, _inputs(signature, slabs), body, made, names, opset)
+
+
+def _inputs(signature: StepsSignature, slabs: int) -> list[str]:
+    inputs: list[str] = []
+    for i, given in enumerate(signature.inputs):
+        inputs += parts(f"x{i}", slabs) if given == "stepped" else [f"x{i}"] if given == "plain" else []
+    return inputs
 
 
 def stack_function(slabs: int, opset: int) -> onnx.FunctionProto:
@@ -119,7 +127,8 @@ def neuron_in_steps(node: Spiking[str], signature: NeuronSignature, opset: int, 
     inputs = [n for z, bias in zip(given, signature.biases, strict=True) for n in (*z, bias)]
     names = {*attributes(s, node.op), *(name for name, _ in signature.attributes), *(["channels"] if blocks else [])}
     if blocks:
-        ops = Blocks(body, s, node.sends, signature)
+        algebra = powers_of_two.PowersOfTwo if powers_of_two.applies(s) else Blocks
+        ops = algebra(body, s, node.sends, signature)
         slabs, _ = neuron(ops, s, node.sends, given, [ops.bias(b) for b in signature.biases], reads=node.reads)
     else:
         currents = [_apart(body, z) for z in given]

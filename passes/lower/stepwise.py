@@ -33,16 +33,16 @@ from csscc.dialect.model import (
     slabs_of,
 )
 from csscc.dialect.spiking import ENCODE, STEPS_DOMAIN, Spiking, neuron_inputs, neurons, operator_of, spiking
-from csscc.passes.lower.blocks import LANES
+from csscc.passes.lower.convolved import Images
 from csscc.passes.lower.folded import PER_SLAB, declared, folded
 from csscc.passes.lower.step_functions import (
     Given,
     StepsSignature,
+    convolved_in_steps,
     encoder_in_steps,
     merge_in_steps,
     neuron_in_steps,
     operator_in_steps,
-    scale_in_steps,
     stack_function,
     unstack_function,
 )
@@ -90,9 +90,10 @@ class _Lowering:
     def __post_init__(self) -> None:
         graph = self.model.graph
         self.known = {v.name: v for v in (*graph.input, *graph.output, *graph.value_info)}
-        self.shapes = {t.name: list(t.dims) for t in graph.initializer}
         self.opset = opset_of(self.model)
         self.slabs = slabs_of(graph)
+        sizes = {n: [d.dim_value for d in self._dims(n)[1:]] for n in self.known if len(self._dims(n)) == IMAGE_RANK}
+        self.images = Images({t.name: t for t in graph.initializer}, sizes)
         self.steps = self._images()
         self.mark = "@"
         taken = {name for node in graph.node for name in node.output} | set(self.known)
@@ -154,15 +155,15 @@ class _Lowering:
             return
         trains = [self._at_steps(current) for current in view.current]
         inputs = neuron_inputs(trains, view.biases, view.theta, view.parameters)
-        channels, blocks = self._channels(view.current[0]), self.in_blocks(view)
+        channels, blocks = self.images.channels(view.current[0]), self.in_blocks(view)
         make = partial(neuron_in_steps, view, signature, self.opset, blocks=blocks)
         name = self._function((*key, signature, blocks), make)
         self._node(node, inputs, name, {"channels": channels} if blocks else {})
 
     def in_blocks(self, view: Spiking[str]) -> bool:
         """Whether a neuron can be written for the layout of onnxruntime's convolutions."""
-        channels = self._channels(view.current[0])
-        return view.activation.blocks and channels > 0 and self._one_a_channel(view.biases[0], channels)
+        channels = self.images.channels(view.current[0])
+        return view.activation.blocks and channels > 0 and self.images.one_a_channel(view.biases[0], channels)
 
     def size(self, name: str) -> int:
         """Elements of one sample at one step; an axis whose size is not known counts once."""
@@ -177,11 +178,12 @@ class _Lowering:
         signature = StepsSignature(node.op_type, tuple(given), len(node.output), attributes)
         key: tuple[object, ...] = (node.op_type, signature, slabs)
         make = partial(operator_in_steps, signature, slabs, self.opset)
-        if node.op_type == "Mul" and sorted(given) == ["plain", "stepped"]:
-            channels = self._channels(node.input[given.index("stepped")])
-            if channels and self._one_a_channel(node.input[given.index("plain")], channels):
-                key, more["channels"] = (*key, "blocks"), channels
-                make = partial(scale_in_steps, given.index("plain"), slabs, self.opset)
+        if given.count("stepped") == 1 == len(node.output):
+            data = given.index("stepped")
+            convolved = self.images.convolved(node, data)
+            if convolved is not None:
+                key, more["channels"] = (*key, convolved), self.images.channels(node.input[data])
+                make = partial(convolved_in_steps, signature, slabs, self.opset, convolved)
         self._node(node, inputs, self._function(key, make), more)
 
     def _node(
@@ -249,14 +251,3 @@ class _Lowering:
 
     def _dims(self, name: str) -> list[onnx.TensorShapeProto.Dimension]:
         return list(self.known[name].type.tensor_type.shape.dim)
-
-    def _channels(self, name: str) -> int:
-        """Channels of an image where they fill whole blocks, else 0."""
-        dims = self._dims(name) if name in self.known else []
-        channels = dims[1].dim_value if len(dims) == IMAGE_RANK else 0
-        return channels if channels % LANES == 0 else 0
-
-    def _one_a_channel(self, name: str, channels: int) -> bool:
-        """Whether a constant is one number, or one a channel of an image."""
-        shape = self.shapes.get(name)
-        return shape is not None and (prod(shape) == 1 or shape in ([channels, 1, 1], [1, channels, 1, 1]))
