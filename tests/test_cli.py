@@ -241,7 +241,7 @@ def test_the_table_of_a_sweep_fits_a_terminal() -> None:
 
 def test_diagnose_names_what_is_wrong_and_prints_json(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
     broken = tmp_path / "broken.onnx"
-    given = ("--calibration", calibration, "--silent", 0, "--method", "mse", "--no-adjust", "-q")
+    given = ("--calibration", calibration, "--silent", 0, "--no-bursts", "--method", "mse", "--no-adjust", "-q")
     assert run("compile", digits_model(), *given, "-o", broken)[0] == 0
     code, out, _ = run("diagnose", digits_model(), broken, "--data", digits_data(), "--samples", 16)
     assert code == 0

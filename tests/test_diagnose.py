@@ -121,7 +121,7 @@ def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarra
 
 
 def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
-    snn = csscc.compile(calibrated, silent=0, method="mse", correct_bias=True, adjust=False)
+    snn = csscc.compile(calibrated, silent=0, bursts=False, method="mse", correct_bias=True, adjust=False)
     result = diagnose(digits_model(), snn.model, x)
     assert result.cause == "timing"
     assert result.first == "/1/Relu"
@@ -147,8 +147,9 @@ def test_a_layer_whose_inputs_cancel_goes_wrong_before_one_that_passes_spikes_on
         w2=signs + 0.2 * rng.standard_normal((16, 16)),
         w3=one,
     )
+    plain: dict[str, Any] = {"bursts": False, "adjust": False, "method": "max"}
     found = {
-        silent: diagnose(model, csscc.compile(model, x, silent=silent, adjust=False, method="max").model, x)
+        silent: diagnose(model, csscc.compile(model, x, silent=silent, **plain).model, x)
         for silent in (0, 2)
     }
     assert (found[0].first, found[0].cause) == ("cancel", "timing")
@@ -184,7 +185,7 @@ def test_missing_negative_spikes_and_a_positive_encoder_are_named(calibrated: ap
 
 def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: np.ndarray) -> None:
     """Activations by onnxruntime on the source file, spikes by the NumPy reference in float64."""
-    snn = csscc.compile(calibrated, T=5, silent=0, adjust=False)
+    snn = csscc.compile(calibrated, T=5, silent=0, bursts=False, adjust=False)
     source = onnx.load(digits_model())
     tensor = node(source, "/1/Relu").output[0]
     source.graph.output.append(onnx.ValueInfoProto(name=tensor))

@@ -208,13 +208,14 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
     """Three steps with one that is silent: neurons send bursts, and the input is sent as two trains."""
     assert {layer.spikes.max() for layer in findings.trains} == {1, 2}
     drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["raster"]
-    assert [trace["name"] for trace in drawn["figure"]["data"]] == ["spike of +1", "spike of -1", "burst of 2 spikes"]
+    marks = ["spike of +1", "spike of -1", "burst of +2", "burst of -2"]
+    assert [trace["name"] for trace in drawn["figure"]["data"]] == marks
     assert "a star stands for a burst of two spikes" in drawn["caption"]
     for i, layer in enumerate(findings.trains):
         assert layer.bursts == (layer.kind != "encoder")
         shown = drawn["variants"][f"{i}|0"]
         again = np.zeros_like(layer.spikes[0])
-        for number, trace in zip((1, -1, 2), shown["traces"], strict=True):
+        for number, trace in zip((1, -1, 2, -2), shown["traces"], strict=True):
             again[np.array(trace["y"], int) - 1, np.array(trace["x"], int) - layer.depth - 1] = number
         assert again.tolist() == layer.spikes[0].tolist()
         assert f"{again.clip(0).sum()} positive" in shown["note"]
@@ -223,11 +224,11 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
         assert ("2 trains send one value" in shown["note"]) == (layer.kind == "encoder")
     value = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["value"]
     names = [trace["name"] for trace in value["figure"]["data"]]
-    assert names == ["spike of +1", "spike of -1", "burst of 2 spikes", "sent so far", "ANN's activation"]
+    assert names == [*marks, "sent so far", "ANN's activation"]
     layer = findings.trains[1]
-    *marks, sent, _ = value["variants"]["1|0|0"]["traces"]
+    *drawn_marks, sent, _ = value["variants"]["1|0|0"]["traces"]
     assert sent["y"] == pytest.approx([0, *layer.values[0, 0]], rel=1e-4)
-    marked = sorted(x for mark in marks for x in mark["x"])
+    marked = sorted(x for mark in drawn_marks for x in mark["x"])
     assert marked == (layer.depth + 1 + layer.spikes[0, 0].nonzero()[0]).tolist()
     options = re.findall(r"<option[^>]*>([^<]*)</option>", text)
     assert f"1: {findings.trains[0].name} (encoder, 2 trains)" in options

@@ -86,7 +86,7 @@ def test_a_calibrated_network_refuses_another_calibration(arrays: dict[str, np.n
 
 def test_a_row_is_what_compile_and_evaluate_say(job: Job, tmp_path: Path) -> None:
     (row,) = sweep(job, [Setting(T=4, beta=2.0, adjust=False)], tmp_path)
-    snn = csscc.compile(digits_model(), job.calibration, T=4, beta=2.0, adjust=False, calibration_samples=16)
+    snn = csscc.compile(digits_model(), job.calibration, T=4, beta=2.0, silent=1, adjust=False, calibration_samples=16)
     expected = evaluate(digits_model(), snn.model, job.data, limit=16)
     assert (row.latency, row.samples, row.error) == (snn.latency, 16, "")
     assert row.snn_accuracy == expected.snn_accuracy

@@ -130,7 +130,7 @@ def test_ties_by_hand(differ: list[int], off: list[float], ties: int) -> None:
         assert Ties(onnx.ModelProto()).count(view, np.array(differ, bool)[:, None], potentials[:, None]) == ties
 
 
-def test_bursts_have_a_threshold_more_and_neurons_without_negative_spikes_one_less() -> None:
+def test_bursts_have_a_threshold_more_of_each_sign_and_neurons_without_negative_spikes_one_less() -> None:
     differ = np.array([[True], [False]])
 
     def at(potential: float, **stated: Any) -> int:
@@ -138,7 +138,7 @@ def test_bursts_have_a_threshold_more_and_neurons_without_negative_spikes_one_le
         return Ties(onnx.ModelProto()).count(view, differ, np.array([[potential], [9]], np.float32))
 
     assert [at(p) for p in (-1.5, -0.5, 0.5, 1.5)] == [0, 1, 1, 0]
-    assert [at(p, burst=True) for p in (-1.5, -0.5, 0.5, 1.5)] == [0, 1, 1, 1]
+    assert [at(p, burst=True) for p in (-1.5, -0.5, 0.5, 1.5)] == [1, 1, 1, 1]
     assert [at(p, negative=False) for p in (-1.5, -0.5, 0.5, 1.5)] == [0, 0, 1, 0]
 
 

@@ -30,6 +30,7 @@ EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its le
 NEARLY = 0.01  # as good as a uniform quantiser of theta
 FEW = 128  # levels: with the sign, fewer than those of 8 bits
 AMPLE = 512  # levels, where twice as many make little difference
+FINEST = 4096  # levels, where twice as many would make none
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,14 @@ class Coding:
 
     @property
     def sends_bursts(self) -> bool:
-        """Whether values that are never negative are sent as bursts: -1, 0, 1 or 2 spikes a step.
+        """Whether values that are never negative are sent as bursts: up to two spikes of either sign a step.
 
         Of what a train of spikes of either sign can send, such values need only half. With two spikes at a step, a
-        train sends twice as much, so theta halves. A spike of -1 is still there to take back what was sent too early;
-        it takes back half as much, which is why neurons that fire at once, without a silent step, send no bursts.
+        train sends twice as much, so theta halves. And twice as much can be added later, or taken back, of what was
+        not known when a spike was decided: larger betas and fewer silent steps do.
         """
-        waits = self.silent >= min(1, self.T - 1) and self.beta > 1 and not self.linear
-        return self.bursts and self.negative and waits and self.levels < AMPLE
+        falls = self.beta > 1 and not self.linear
+        return self.bursts and self.negative and falls and self.levels < FINEST
 
     @property
     def splits_inputs(self) -> bool:

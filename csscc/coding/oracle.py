@@ -51,11 +51,11 @@ def fire(potential: FloatArray, threshold: float | np.floating, *, negative: boo
 def decided(potential: FloatArray, schedule: Schedule, k: int) -> FloatArray:
     """Spike number k, from 1, that a potential in units of theta causes: ``fire(o, c[k])``.
 
-    A burst is the whole number nearest to ``o * (1 / 2c[k])``, halves to even, of -1, 0, 1 and 2.
+    A burst is the whole number nearest to ``o * (1 / 2c[k])``, halves to even, from -2 to 2.
     """
     dtype, threshold = potential.dtype.type, schedule.thresholds[k - 1]
     if schedule.burst:
-        return np.clip(np.rint(potential * (dtype(1) / dtype(2 * threshold))), -1, 2)
+        return np.clip(np.rint(potential * (dtype(1) / dtype(2 * threshold))), -2, 2)
     return fire(potential, threshold, negative=schedule.negative)
 
 

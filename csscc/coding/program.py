@@ -180,7 +180,8 @@ class _Sender(Generic[Value]):
         tail: list[Value] = []
         for _ in range(T - merged):
             most = (most - self._s.counts[1]) / 3
-            higher = ops.nearest(rounded, 3.0, -math.inf, most if self._s.burst else math.inf)
+            bounds = (-most, most) if self._s.burst else (-math.inf, math.inf)
+            higher = ops.nearest(rounded, 3.0, *bounds)
             tail.append(ops.left(rounded, higher, 3.0))
             rounded = higher
         self.slabs += [self._head(weights[merged - 1], rounded), *reversed(tail)]

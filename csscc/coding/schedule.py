@@ -29,7 +29,7 @@ class Schedule:
             they send what is left, rounded to a whole number, halves to even. (Without it they do so as
             well, but for halves, which go either way.)
         negative: whether spikes of -1 are sent.
-        burst: whether two spikes may be sent at a step, besides one of either sign or none: as many as are nearest to
+        burst: whether two spikes of either sign may be sent at a step, besides one or none: as many as are nearest to
             the product of the potential and the reciprocal of twice the threshold, halves to even.
         thresholds: the potential above which each spike is sent, in units of theta; T numbers; half of
             `weights` if left out.
@@ -76,7 +76,8 @@ class Schedule:
     @property
     def counts(self) -> tuple[float, float]:
         """The least and the largest number of spikes at a step, by which the weight of one is multiplied."""
-        return (-1.0 if self.negative else 0.0, 2.0 if self.burst else 1.0)
+        most = 2.0 if self.burst else 1.0
+        return (-most if self.negative else 0.0, most)
 
     @property
     def decides(self) -> tuple[float, ...]:

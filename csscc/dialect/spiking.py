@@ -30,11 +30,11 @@ from csscc.dialect.possible import possible
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-DOMAIN_VERSION = 7  # of files: 6 knew bursts of another kind, 5 neither bursts nor inputs of several trains
+DOMAIN_VERSION = 8  # of files: 6 and 7 knew bursts of other kinds, 5 neither bursts nor inputs of several trains
 STEPS_DOMAIN = "csscc.steps"
-STEPS_DOMAIN_VERSION = 6
+STEPS_DOMAIN_VERSION = 7
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
-STREAM_DOMAIN_VERSION = 5
+STREAM_DOMAIN_VERSION = 6
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that are several nodes in ONNX, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"

@@ -15,7 +15,8 @@ SOLID, DASHED, DOTTED = "solid", "dash", "dot"
 MARKS: tuple[tuple[int, str, Mapping[str, Any]], ...] = (  # spikes at one step, their name, and how they are drawn
     (1, "spike of +1", {"symbol": "triangle-up", "size": 9}),
     (-1, "spike of -1", {"symbol": "triangle-down-open", "size": 9}),  # second, as in all pictures: its colour
-    (2, "burst of 2 spikes", {"symbol": "hexagram", "size": 12}),
+    (2, "burst of +2", {"symbol": "hexagram", "size": 12}),
+    (-2, "burst of -2", {"symbol": "hexagram-open", "size": 12}),
 )
 TIMES = 12  # of an axis of time steps, at most
 LAYERS = 20  # ticks of an axis of layers, at most

@@ -87,11 +87,11 @@ def _spikes(layer: LayerTrains, sample: int) -> dict[str, Any]:
             }
         )
     up, down = (int(abs(spikes[spikes * sign > 0]).sum()) for sign in (1, -1))
-    two = f", {np.count_nonzero(spikes == 2)} times two at once," if layer.bursts else ""
+    two = f", {np.count_nonzero(np.abs(spikes) == 2)} times two at once" if layer.bursts else ""
     steps, neurons = spikes.shape[1], len(layer.neurons)
     return variant(
         *traces,
-        note=f"{neurons} neurons: {up} positive{two} and {down} negative spikes.{_digits(layer)}",
+        note=f"{neurons} neurons: {up} positive and {down} negative spikes{two}.{_digits(layer)}",
         axes={
             "xaxis": {"range": [layer.depth + 0.5, layer.depth + steps + 0.5]},
             "yaxis": {"range": [neurons + 0.5, 0.5]},

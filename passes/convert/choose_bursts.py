@@ -1,7 +1,7 @@
 """Choose the neurons that send bursts: those whose values are never negative, where the coding allows bursts.
 
     before:  Relu, values 0 .. p, sends S = -1, 0 or 1 a step        theta = p / levels
-    after:   Relu, values 0 .. p, sends S = -1, 0, 1 or 2 a step     theta = p / (2 * levels)
+    after:   Relu, values 0 .. p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
 
 See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is.
 """

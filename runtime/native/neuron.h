@@ -46,10 +46,11 @@ float first(Holds holds) {
 struct Spike {
   float q = 0;
   float highest = 0;  // the potential from which on it is 1
-  float lowest = 0;   // the potential down from which it is `below`, as it is for NaN: so the functions have it
+  float lowest = 0;   // the potential down from which it is `below`
   float below = 0;    // -1, or 0 without negative spikes
-  float two = std::numeric_limits<float>::infinity();  // the potential from which on it is `most`
+  float two = std::numeric_limits<float>::infinity();  // the potential from which on it is `most`, and minus that `least`
   float most = 1;     // or 2 of a burst
+  float least = 0;    // `below`, or -2 of a burst; for NaN as well: so the functions have it
   float weight = 1;   // how often it counts in its slab
   int slab = 0;
   bool begins = true;  // whether it is the first of its slab
@@ -59,7 +60,7 @@ struct Spike {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     highest = std::nextafter(threshold, infinity);  // above it
     lowest = negative ? -highest : -infinity;
-    below = negative ? -1.0f : 0.0f;
+    below = least = negative ? -1.0f : 0.0f;
   }
 
   // A burst: the number of spikes nearest to the potential's product with the reciprocal of twice the threshold.
@@ -69,11 +70,13 @@ struct Spike {
     lowest = -highest;
     two = first([=](float x) { return x * per >= 1.5f; });
     most = 2.0f;
+    least = -2.0f;
   }
 
   float fire(float potential) const {
     const float up = potential >= highest ? 1.0f : 0.0f, more = potential >= two ? most : up;
-    return potential > lowest ? more : below;
+    const float down = potential > -two ? below : least;
+    return potential > lowest ? more : down;
   }
 };
 
@@ -319,7 +322,7 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
                  float* const* slabs, std::size_t at) {
   constexpr float shift = 12582912.0f;  // 1.5 * 2^23: what is added to it becomes a whole number, halves an even one
   constexpr float third = 1.0f / 3;
-  const float each = coding.bursts ? 2.0f : 1.0f, top = each * coding.top, bottom = -coding.top;
+  const float each = coding.bursts ? 2.0f : 1.0f, top = each * coding.top, bottom = -top;
   float* head = slabs[0] + at;
   float number[kChunk];
   for (std::size_t j = 0; j < size; j += kChunk) {
@@ -336,7 +339,8 @@ void fire_number(const Coding& coding, const float* value, const float* sent, bo
       most = (most - each) / 3;
 #pragma omp simd
       for (std::size_t i = 0; i < here; ++i) {
-        const float nearest = (number[i] * third + shift) - shift, higher = nearest > most ? most : nearest;
+        const float nearest = (number[i] * third + shift) - shift, raised = nearest < -most ? -most : nearest;
+        const float higher = raised > most ? most : raised;
         digit[i] = number[i] - 3.0f * higher;
         number[i] = higher;
       }

@@ -19,6 +19,7 @@ import csscc
 from csscc.cli import cli
 from csscc.coding.coding import Coding
 from csscc.dialect.model import copy_of, define_operators, spike_sources, with_outputs, with_residuals
+from csscc.dialect.spiking import DOMAIN_VERSION
 from csscc.errors import RefusedError
 from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
@@ -110,12 +111,13 @@ def test_spikes_next_to_a_threshold(kernels: frozenset[str], signed: bool) -> No
         assert_same(neuron_model(Case("Relu"), coding), {"z0": z, "b0": x, "theta": scalar(1)})
 
 
-def test_a_file_of_another_version_keeps_its_functions(kernels: frozenset[str]) -> None:
+@pytest.mark.parametrize("version", [1, DOMAIN_VERSION - 1])
+def test_a_file_of_another_version_keeps_its_functions(kernels: frozenset[str], version: int) -> None:
     """A kernel would take its currents for what they are not."""
     model = neuron_model(CASES[0], CODING)
     feeds = feeds_for(CASES[0], CODING, 2, 0)
     expected = Session(model).run(feeds)["spikes"]
-    next(o for o in model.opset_import if o.domain == "csscc").version = 1
+    next(o for o in model.opset_import if o.domain == "csscc").version = version
     wrong = neuron_model(CASES[0], Coding(5, 3.0, 1)).functions[0]
     for function in (model.functions[0], wrong):
         model.functions[0].CopyFrom(function)

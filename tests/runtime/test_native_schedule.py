@@ -19,7 +19,7 @@ from csscc.runtime import native
 
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
-VERSIONS = {"csscc": 7, "csscc.steps": 6}
+VERSIONS = {"csscc": 8, "csscc.steps": 7}
 F32 = np.float32
 
 
@@ -71,7 +71,7 @@ class Schedule:
 
 def fire(o: Array, q: np.float32, schedule: Schedule) -> Array:
     if schedule.burst:
-        return np.clip(np.rint(o * (F32(1) / F32(2 * q * F32(schedule.fires)))), F32(-1), F32(2))
+        return np.clip(np.rint(o * (F32(1) / F32(2 * q * F32(schedule.fires)))), F32(-2), F32(2))
     if schedule.whole:
         return (o >= q).astype(F32)
     least = q * F32(schedule.fires)
@@ -385,4 +385,4 @@ def test_where_bursts_turn(weight: float) -> None:
     feeds = {"z": np.zeros_like(x), "b": x, "theta": np.array(F32(1))}
     (train,) = run("TSALinear", feeds, ["s"], {"weights": [float(q)], "burst": 1})
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(train, np.clip(np.rint(x * (F32(1) / q)), -1, 2))
+        np.testing.assert_array_equal(train, np.clip(np.rint(x * (F32(1) / q)), -2, 2))

@@ -370,8 +370,8 @@ def test_an_input_that_is_called_as_a_step() -> None:
 
 def test_another_version_is_refused() -> None:
     model = compiled(NETWORKS["residual"]).file
-    next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 7
-    with pytest.raises(RefusedError, match=r"version 7 of the domain csscc\.steps"):
+    next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 8
+    with pytest.raises(RefusedError, match=r"version 8 of the domain csscc\.steps"):
         by_layer(model)
 
 
