@@ -11,7 +11,8 @@ subtracts what was sent, and rounds. ::
 
 Only the second line rounds. It rounds ``f(h) - p[k-1]`` once, where `csscc.coding.oracle` rounds it to a float32 before
 it decides. Both decide alike: p is a multiple of ``2 * q[k]``, so that difference is a float32, or of more than
-``q[k]`` with the sign of ``-p``, for which any such number sends the same spike.
+``q[k]`` with the sign of ``-p``, for which any such number sends the same spike. A burst may be of one or of two spikes
+there: where p is ``2 * q[k]`` and f(h) the float32 above half of q[k], the oracle sends two, and this would send one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def applies(schedule: Schedule) -> bool:
     """Whether neurons of a schedule can be written so."""
     weights = schedule.weights
     halved = all(math.frexp(w)[0] == 0.5 for w in weights) and all(a >= 2 * b for a, b in pairwise(weights))
-    usual = schedule.thresholds == halves(weights) and not schedule.rounded
+    usual = schedule.thresholds == halves(weights) and not schedule.rounded and not schedule.burst
     return halved and usual and schedule.levels <= LARGEST * weights[-1]
 
 
