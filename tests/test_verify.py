@@ -73,8 +73,9 @@ def test_other_functions_than_the_neurons_are_reported(op: str, factor: float, d
     assert found.different - found.ties > 10 * 1e-6 * found.spikes
     changed = {name for name, number in found.layers.items() if number > 1e-4 * found.spikes}
     kinds = {n.name: n.op_type for n in deep.graph.node}
-    assert changed  # only the layers that were changed, since those after them read what they sent
-    assert all(op in kinds[name] for name in changed)
+    assert op in kinds[next(name for name in found.layers if name in changed)]
+    if np.isfinite(factor):  # only the layers that were changed, since those after them read what they sent
+        assert all(op in kinds[name] for name in changed)
 
 
 def test_exact_activations_leave_nothing_to_rounding() -> None:

@@ -30,7 +30,7 @@ class Activation:
             none; until it is finite, the neuron sends nothing.
         blocks: onnxruntime knows it in the layout of its convolutions (see `csscc.passes.lower.blocks`); one input,
             homogeneous.
-        positive: it is never negative; its neurons may send bursts, see `csscc.coding.coding.Coding.sends_bursts`.
+        positive: it is never negative.
         exact: each of its operations is exact or correctly rounded, so that all runtimes send the same spikes where
             their sums are exact.
         computed: its parameters may be computed, if they are known before time starts.

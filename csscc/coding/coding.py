@@ -88,11 +88,10 @@ class Coding:
 
     @property
     def sends_bursts(self) -> bool:
-        """Whether values that are never negative are sent as bursts: up to two spikes of either sign a step.
+        """Whether neurons send bursts: up to two spikes of either sign a step.
 
-        Of what a train of spikes of either sign can send, such values need only half. With two spikes at a step, a
-        train sends twice as much, so theta halves. And twice as much can be added later, or taken back, of what was
-        not known when a spike was decided: larger betas and fewer silent steps do.
+        With two spikes at a step, a train sends twice as much, so theta halves. And twice as much can be added later,
+        or taken back, of what was not known when a spike was decided: larger betas and fewer silent steps do.
         """
         falls = self.beta > 1 and not self.linear
         return self.bursts and self.negative and falls and self.levels < FINEST

@@ -165,7 +165,7 @@ class LayerSums:
         d = pair.theta * np.tensordot(self._weights, spikes.astype(np.float64), axes=1)
         own = pair.theta * got[pair.residual].reshape(a.shape).astype(np.float64) if pair.residual else a - d
         high = pair.theta * pair.schedule.levels
-        low = -high if pair.signed and not pair.schedule.burst else 0.0 * high
+        low = -high if pair.signed else 0.0 * high
         wanted, slack = d + own, pair.rounding * pair.theta
         beyond = (wanted > high + slack) | (wanted < low - slack)
         u = np.abs(own / pair.theta)

@@ -1,7 +1,7 @@
-"""Choose the neurons that send bursts: those whose values are never negative, where the coding allows bursts.
+"""Choose the neurons that send bursts: all of them, where the coding allows bursts.
 
-    before:  Relu, values 0 .. p, sends S = -1, 0 or 1 a step        theta = p / levels
-    after:   Relu, values 0 .. p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
+    before:  values up to p, sends S = -1, 0 or 1 a step        theta = p / levels
+    after:   values up to p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
 
 See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is.
 """
@@ -11,11 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import onnx_graphsurgeon as gs
-
-from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant
 from csscc.passes.base import BasePass
 from csscc.passes.convert.known_amplitudes import known_grids
 
@@ -32,12 +28,7 @@ class ChooseBursts(BasePass):
         before, chosen = network.bursts, frozenset[str]()
         if network.coding.sends_bursts:
             nodes = network.regions.nodes(network.graph, "neuron")
-            chosen = frozenset(n.outputs[0].name for n in nodes if _never_negative(n)) - known_grids(network).keys()
+            chosen = frozenset(n.outputs[0].name for n in nodes) - known_grids(network).keys()
         network.bursts = chosen
         return len(chosen - before)
 
-
-def _never_negative(node: gs.Node) -> bool:
-    """Whether an activation sends no value below zero."""
-    low = constant(node, 1) if node.op in ("Clip", "AtLeast") else None
-    return ACTIVATIONS[node.op].positive or (low is not None and bool((low >= 0).all()))

@@ -87,7 +87,7 @@ def _quantise(
 ) -> None:
     value, levels = _after(graph, tensor), coding.uniform_levels
     unit = constant_tensor(graph, f"{tensor.name}_theta", theta * (coding.levels / levels))
-    ends = (0, 2 * levels) if burst else (-levels, levels)
-    bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in ends]
+    most = 2 * levels if burst else levels
+    bounds = [constant_tensor(graph, f"{tensor.name}_bound", np.float32(b)) for b in (-most, most)]
     steps = _add(graph, "Clip", [_add(graph, "Round", [_add(graph, "Div", [tensor, unit])]), *bounds])
     _add(graph, "Mul", [steps, unit], value)

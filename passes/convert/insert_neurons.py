@@ -61,7 +61,7 @@ class InsertNeurons(BasePass):
         network.ann = network.ann or network.graph
         graph = network.graph = network.ann.copy()
         regions, coding = network.regions, network.coding
-        neurons = [(n, network.amplitudes[n.outputs[0].name]) for n in regions.nodes(graph, "neuron")]
+        neurons = {n.outputs[0].name: n for n in regions.nodes(graph, "neuron")}  # before decoders take these names
         linear = regions.nodes(graph, "linear", "weighted")
         for node in linear:
             for index in LINEAR[node.op].additive(node) if node.name not in regions.known else ():
@@ -74,9 +74,9 @@ class InsertNeurons(BasePass):
         tensors = graph.tensors()
         for name in regions.encoded:
             _encode(graph, tensors[name], network.amplitudes[name], regions, coding, network.trains.get(name, 1))
-        for node, theta in neurons:
-            burst = node.outputs[0].name in network.bursts
-            _neuron(graph, node, theta, regions, coding.neuron(network.silent.get(node.name), burst=burst))
+        for name, node in neurons.items():
+            schedule = coding.neuron(network.silent.get(node.name), burst=name in network.bursts)
+            _neuron(graph, node, network.amplitudes[name], regions, schedule)
         graph.cleanup()
         for number, part in enumerate(core_parts(graph), 1):
             first = TIME_AND_BATCH if number == 1 else f"{TIME_AND_BATCH}_{number}"
