@@ -1,7 +1,7 @@
 """csscc: compile ONNX networks into spiking neural networks that stock onnxruntime runs.
 
 import csscc
-snn = csscc.compile("model.onnx", calibration=x, T=12, beta=1.5)
+snn = csscc.compile("model.onnx", calibration=x, T=8)
 y = snn.run(x)
 snn.save("snn.onnx")
 """

@@ -121,7 +121,7 @@ def compile(
         check_samples: run the result and the ANN on so many calibration samples, and warn where they are far apart;
             a network that `calibrate` has seen is not compared.
         progress: called with the stage, the samples or layers newly done in it, and how many there are, if known.
-        **options: fields of `csscc.options.Options` and of `csscc.coding.coding.Coding`, such as ``T=12, beta=1.5``.
+        **options: fields of `csscc.options.Options` and of `csscc.coding.coding.Coding`, such as ``T=6, silent=1``.
 
     Raises:
         UsageError: an option has a value that cannot be used.

@@ -16,6 +16,9 @@ Method = Literal["auto", "percentile", "max", "mse", "entropy"]
 CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 
+USUAL = Coding(T=8, beta=3.0)
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of `csscc.compile`, with the defaults of the preset ``default``.
@@ -41,7 +44,7 @@ class Options:
         stated: fields of the coding that were asked for; of the others, a quantised network knows better values.
     """
 
-    coding: Coding = field(default_factory=Coding)
+    coding: Coding = USUAL
     equalise: bool = False
     per_channel: bool = True
     method: Method = "auto"
@@ -136,6 +139,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if scheme.waits:
         numbers = replace(numbers, silent=numbers.T if silent is None else silent)
     check_coding(numbers)
+    if "beta" not in stated and preset == "default":
+        numbers = replace(numbers, beta=numbers.usual_beta)
     options = base.with_(coding=numbers, stated=frozenset(stated), **given)
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
@@ -153,7 +158,7 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
 def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
     if not 1 <= coding.beta <= limits.BETA:
-        raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 is usual")
+        raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 to 3 are usual")
     most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")

@@ -44,12 +44,12 @@ def calibrated() -> api.Calibrated:
 
 @pytest.fixture(scope="module")
 def healthy(calibrated: api.Calibrated) -> onnx.ModelProto:
-    return csscc.compile(calibrated, adjust=False).model
+    return csscc.compile(calibrated, T=12, beta=1.5, adjust=False).model
 
 
 def with_amplitude(calibrated: api.Calibrated, layer: str, factor: float) -> onnx.ModelProto:
     """The network with one layer's amplitude multiplied, and weights that fit it."""
-    options = make_options(adjust=False)
+    options = make_options(T=12, beta=1.5, adjust=False)
     network = calibrated.copy_for(options)
     network.coding = options.coding
     passes = spiking_passes(options, calibrated.source)
@@ -102,12 +102,13 @@ def test_a_wrong_amplitude_is_found_in_its_layer(
 
 
 def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
-    result = diagnose(digits_model(), csscc.compile(calibrated, T=3, adjust=False).model, x)
+    result = diagnose(digits_model(), csscc.compile(calibrated, T=3, beta=1.5, adjust=False).model, x)
     assert (result.first, result.cause) == ("image_encode", "rounding")
     assert all(layer.cause == "rounding" for layer in result.layers)
     advised = int(result.sentences[2].split("--T ")[1].split()[0])
     assert advised < 12
-    better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, adjust=False).model, x)
+    assert f"--T {advised} --beta 1.5 " in result.sentences[2]
+    better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, beta=1.5, adjust=False).model, x)
     assert all(layer.rounding < LIMITS["rounding"] for layer in better.layers)
 
 
@@ -185,7 +186,7 @@ def test_missing_negative_spikes_and_a_positive_encoder_are_named(calibrated: ap
 
 def test_the_numbers_are_those_of_other_runtimes(calibrated: api.Calibrated, x: np.ndarray) -> None:
     """Activations by onnxruntime on the source file, spikes by the NumPy reference in float64."""
-    snn = csscc.compile(calibrated, T=5, silent=0, bursts=False, adjust=False)
+    snn = csscc.compile(calibrated, T=5, beta=1.5, silent=0, bursts=False, adjust=False)
     source = onnx.load(digits_model())
     tensor = node(source, "/1/Relu").output[0]
     source.graph.output.append(onnx.ValueInfoProto(name=tensor))

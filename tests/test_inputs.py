@@ -164,7 +164,7 @@ def test_evaluate_tells_samples_of_another_range_than_the_calibrations(
 ) -> None:
     with np.load(digits_data()) as data:
         x, y, calibration = data["x"][:20], data["y"][:20], data["x_calib"][:50]
-    snn = csscc.compile(digits_model(), calibration, T=4, check_samples=0)
+    snn = csscc.compile(digits_model(), calibration, T=4, beta=1.5, check_samples=0)
     assert evaluate(digits_model(), snn.file, {"x": x, "y": y}).warnings == ()
     share = np.mean(255 * x > 1.1 * snn.layers[0].clipping_range)
     (text,) = evaluate(digits_model(), snn.file, {"x": 255 * x}).warnings

@@ -83,7 +83,7 @@ def test_error_falls_with_more_steps(name: str) -> None:
     expected = run(model, feeds)
     errors = []
     for steps in (10, 18):
-        got = answers(csscc.compile(model, feeds, T=steps, silent=3), feeds)
+        got = answers(csscc.compile(model, feeds, T=steps, beta=1.5, silent=3), feeds)
         errors.append({k: rms(got[k] - v) / rms(v) for k, v in expected.items()})
     for output, error in errors[0].items():
         assert error < 0.06

@@ -38,7 +38,7 @@ def data() -> tuple[onnx.ModelProto, dict[str, Any]]:
 def files(data: tuple[onnx.ModelProto, dict[str, Any]]) -> dict[str, onnx.ModelProto]:
     ann, samples = data
     calibrated = api.calibrate(ann, {"x": samples["x"]})
-    return {form: csscc.compile(calibrated, T=6, form=form, correct_bias=False).file for form in FORMS}
+    return {form: csscc.compile(calibrated, T=6, beta=1.5, form=form, correct_bias=False).file for form in FORMS}
 
 
 def accuracy(file: onnx.ModelProto, samples: dict[str, Any]) -> float:

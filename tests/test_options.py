@@ -19,7 +19,7 @@ from tests.helpers import parse, source_of
 def test_presets() -> None:
     default, paper = make_options(), make_options("paper")
     assert default == Options() == PRESETS["default"]
-    assert default.coding == Coding(T=12, beta=1.5, silent=1, negative=True, signed_input=True)
+    assert default.coding == Coding(T=8, beta=3, silent=1, negative=True, signed_input=True)
     assert (default.per_channel, default.bias_on_first_step, default.adjust) == (True, True, True)
     assert (paper.per_channel, paper.method, paper.percentile, paper.bias_on_first_step) == (
         False,
@@ -43,6 +43,23 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
     assert options.coding == Coding(14, 2.0, 0, negative=False, signed_input=False, halves=True, **PLAIN)
     assert (options.method, options.seed, options.per_channel) == ("mse", 3, False)
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()
+
+
+@pytest.mark.parametrize("T", [1, 4, 8, 9, 10, 12, 14, 16, 19, 20, 24, 32, 64])
+def test_beta_is_as_large_as_the_steps_allow(T: int) -> None:
+    """Up to 3, and to 2 where a neuron can take back less; what is stated is obeyed."""
+
+    def levels(beta: float) -> float:
+        return sum(beta**t for t in range(T))
+
+    for most, changes in ((3, {}), (2, {"silent": 0}), (2, {"bursts": False}), (2, {"negative": False})):
+        beta = make_options(T=T, **changes).coding.beta
+        assert levels(beta) < 16384
+        assert beta == most or levels(beta + 0.5) > 16384
+        assert beta <= most
+    assert make_options(T=T, beta=1.75).coding.beta == 1.75
+    assert make_options("paper", T=T).coding.beta == 1.5
+    assert make_options(coding="fs", T=T).coding.beta == 2
 
 
 def test_forms() -> None:
@@ -82,7 +99,7 @@ def test_options_cannot_be_changed_in_place() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"T": 1}, {"T": 64}, {"beta": 3.0}, {"beta": 1.0001}, {"silent": 0}, {"silent": 12},
+        {"T": 1}, {"T": 64}, {"beta": 3.0}, {"beta": 1.0001}, {"silent": 0}, {"silent": 8},
         {"T": 64, "silent": 64}, {"beta": 1.0}, {"coding": "rate", "T": 512},
         {"calibration_samples": 1}, {"percentile": 50}, {"percentile": 100},
     ],
@@ -103,8 +120,8 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"coding": "rate", "beta": 2.0}, "beta is 1, not 2.0"),
         ({"coding": "morse"}, "coding 'morse' is not known; choose one of css, rate, fs"),
         ({"beta": float("nan")}, "beta must be"),
-        ({"silent": -1}, "silent steps must be from 0 to 12"),
-        ({"silent": 13}, r"silent steps must be from 0 to 12 \(T\), not 13"),
+        ({"silent": -1}, "silent steps must be from 0 to 8"),
+        ({"silent": 9}, r"silent steps must be from 0 to 8 \(T\), not 9"),
         ({"calibration_samples": 0}, "calibration samples must be at least 1, not 0"),
         ({"percentile": 49.9}, "the percentile must lie between 50 and 100, not 49.9"),
         ({"percentile": 100.1}, "percentile must lie"),

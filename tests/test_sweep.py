@@ -288,9 +288,9 @@ def test_pictures_show_one_line_a_coding_and_ablation_and_the_ann(job: Job, tmp_
     axes = Figure().add_subplot()
     plots._draw(axes, rows, plots.STEPS, plots.ACCURACY)
     drawn = {line.get_label(): line for line in axes.get_lines()}
-    assert list(drawn) == ["β=1.5, L=1, not adjusted", "β=1.5, L=1, no negative spikes, not adjusted", "ANN"]
-    np.testing.assert_array_equal(drawn["β=1.5, L=1, not adjusted"].get_xdata(), [3, 4])
-    np.testing.assert_array_equal(drawn["β=1.5, L=1, not adjusted"].get_ydata(), [r.snn_accuracy for r in rows[:2]])
+    assert list(drawn) == ["β=3, L=1, not adjusted", "β=3, L=1, no negative spikes, not adjusted", "ANN"]
+    np.testing.assert_array_equal(drawn["β=3, L=1, not adjusted"].get_xdata(), [3, 4])
+    np.testing.assert_array_equal(drawn["β=3, L=1, not adjusted"].get_ydata(), [r.snn_accuracy for r in rows[:2]])
     assert drawn["ANN"].get_linestyle() == "--"
     assert set(drawn["ANN"].get_ydata()) == {rows[0].ann_accuracy}
     assert "%" in axes.get_ylabel()

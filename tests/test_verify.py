@@ -33,7 +33,7 @@ def deep() -> onnx.ModelProto:
     """A file of many layers whose activations are computed in roundings."""
     model = parse(DEEP, **{f"s{i}": np.ones(32) for i in range(BLOCKS)})
     x = np.random.default_rng(1).standard_normal((16, 8, 32)).astype(np.float32)
-    return csscc.compile(model, x, T=18, form="unrolled", check_samples=0).file
+    return csscc.compile(model, x, T=18, beta=1.5, form="unrolled", check_samples=0).file
 
 
 def with_factor(model: onnx.ModelProto, op: str, factor: float) -> onnx.ModelProto:

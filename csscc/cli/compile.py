@@ -29,8 +29,7 @@ from csscc.cli.common import (
     warn,
 )
 from csscc.cli.progress import progress
-from csscc.coding.coding import Coding
-from csscc.options import CODINGS
+from csscc.options import CODINGS, USUAL
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from csscc.snn import SNN, Report
 
 NOT_COMPARED = "not compared"
+BETAS_BY_STEPS = "as large as T allows, 3 up to T=9, 2 at T=12, 1.75 at T=16; without bursts or silent steps at most 2"
 SHOWN = 3  # nodes that a note names
 
 
@@ -47,8 +47,8 @@ def _defaults(name: str) -> str:
     own = {c: f"{s.settings[name]:g}" for c, s in CODINGS.items() if name in s.settings}
     own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
     others = "".join(f"; {coding} {value}" for coding, value in own.items())
-    usual = "auto; paper 1" if name == "silent" else f"{getattr(Coding(), name):g}"
-    return f"[default: {usual}{others}]"
+    usual = {"T": f"{USUAL.T}; paper 12", "beta": f"{BETAS_BY_STEPS}; paper 1.5", "silent": "auto; paper 1"}
+    return f"[default: {usual[name]}{others}]"
 
 
 def auto_or_number(text: str) -> str | int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from csscc.cli.common import console, json_option, print_json, table
+from csscc.options import USUAL
 
 
 @click.command("demo", short_help="Compile and measure a small network that comes with csscc.")
-@click.option("--T", "T", type=int, default=10, show_default=True, help="Coding steps.")
+@click.option("--T", "T", type=int, default=USUAL.T, show_default=True, help="Coding steps.")
 @json_option
 def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     """Compile a small residual network that reads handwritten digits, and compare it with its ANN."""
@@ -37,7 +38,7 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     meaning = "time steps for one value; signed rate coding: 32 for a ResNet-20"  # docs/results.md
     rows.add_row("coding steps", "", str(result.steps), meaning)
     rows.add_row("latency", "", str(result.latency), "time steps from the first input spike to the answer")
-    rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image, of +1 or -1")
+    rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image")
     rows.add_row(
         "operations",
         f"{result.ann_operations / 1e6:.2f} M",

@@ -25,10 +25,10 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 
 @click.command("inspect", short_help="Show what would become of every node, or what a file holds.")
 @model_argument
-@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 12]")
+@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 8]")
 @click.option(
     "--beta", type=number, metavar="FLOAT",
-    help="The weight of a spike divided by that of the next one, for the costs.  [default: 1.5; quantised 2]",
+    help="The weight of a spike divided by that of the next one, for the costs.  [default: as compile; quantised 2]",
 )  # fmt: skip
 @click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @input_shape_option
@@ -52,14 +52,12 @@ def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json
 def _show_ann(
     model: str, as_json: bool, coding: dict[str, Any], input_shape: dict[str, tuple[int, ...]]
 ) -> None:
-    from csscc.coding.coding import Coding
     from csscc.dialect.sizes import of_samples
     from csscc.measure.inspection import inspect_ann
-    from csscc.options import check_coding
+    from csscc.options import make_options
 
     stated = {name: value for name, value in coding.items() if value is not None}
-    chosen = Coding(**stated)
-    check_coding(chosen)
+    chosen = make_options(**stated).coding
     with progress(as_json):
         result = inspect_ann(model, chosen, input_shape, stated=tuple(stated))
     chosen = result.coding

@@ -30,12 +30,14 @@ EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its le
 NEARLY = 0.01  # as good as a uniform quantiser of theta
 FEW = 128  # levels: with the sign, fewer than those of 8 bits
 AMPLE = 512  # levels, where twice as many make little difference
-FINEST = 4096  # levels, where twice as many would make none
+FINEST = 16384  # levels, where twice as many would make none
+USUAL_BETAS = (3.0, 2.5, 2.0, 1.75, 1.625, 1.5, 1.375, 1.25, 1.125)  # short fractions: merged steps are exact
+LARGEST = 2.0  # beta, where a step takes back less: with one spike a step, or no silent step
 
 
 @dataclass(frozen=True)
 class Coding:
-    """Canonic Signed Spike coding.
+    """Canonic Signed Spike coding. T, beta and L are the paper's where they are left out.
 
     Attributes:
         T: coding steps.
@@ -95,6 +97,17 @@ class Coding:
         """
         falls = self.beta > 1 and not self.linear
         return self.bursts and self.negative and falls and self.levels < FINEST
+
+    @property
+    def usual_beta(self) -> float:
+        """The beta that leaves least at this T: the largest with which a train has less than 16384 levels.
+
+        The larger beta is, the more levels a train has, and the less of a value that changes can be sent later. Up to 3
+        the levels matter more where neurons send bursts and wait for a silent step, up to 2 where they do not.
+        """
+        answers = self.bursts and self.negative and self.silent > 0
+        betas = USUAL_BETAS if answers else [b for b in USUAL_BETAS if b <= LARGEST]
+        return next((b for b in betas if sum(b**t for t in range(self.T)) < FINEST), betas[-1])
 
     @property
     def splits_inputs(self) -> bool:

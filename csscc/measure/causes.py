@@ -126,7 +126,8 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
-        "rounding": f"Change: a larger T; --T {enough} should bring every layer below {LIMITS['rounding']:.0%}.",
+        "rounding": f"Change: a larger T; --T {enough} --beta {coding.beta:g} should bring every layer below "
+        f"{LIMITS['rounding']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; on its samples this layer has larger values than on these.",
         "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",

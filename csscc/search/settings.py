@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from csscc.measure.evaluation import Evaluation
+from csscc.options import USUAL
 
 
 @dataclass(frozen=True)
 class Setting:
     """One point of the grid."""
 
-    T: int = 12
-    beta: float = 1.5
+    T: int = USUAL.T
+    beta: float = USUAL.beta
     silent: int = 1
     negative: bool = True
     adjust: bool = True
@@ -40,8 +41,8 @@ class Setting:
 
 
 def grid(
-    T: Iterable[int] = (12,),  # noqa: N803
-    beta: Iterable[float] = (1.5,),
+    T: Iterable[int] = (USUAL.T,),  # noqa: N803
+    beta: Iterable[float] = (USUAL.beta,),
     silent: Iterable[int] = (1,),
     negative: Iterable[bool] = (True,),
     adjust: Iterable[bool] = (True,),

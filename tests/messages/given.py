@@ -46,7 +46,7 @@ def unchecked(text: str) -> onnx.ModelProto:
 def fill(folder: Path) -> None:
     """The files that all inputs find: a network and its spiking one, samples, labels."""
     onnx.save(ann(), folder / "ann.onnx")
-    csscc.compile(ann(), X, T=4, silent=1, bursts=False).save(folder / "snn.onnx")
+    csscc.compile(ann(), X, T=4, beta=1.5, silent=1, bursts=False).save(folder / "snn.onnx")
     np.save(folder / "x.npy", X)
     np.savez(folder / "xy.npz", x=X, y=np.arange(8) % 2)
 

@@ -45,7 +45,7 @@ def test_all_neurons() -> None:
     assert in_bursts(compiled(NETWORK)) == ["relu", "clip", "tanh", "leaky"]
 
 
-ELSEWHERE: list[dict[str, Any]] = [{"bursts": False}, {"T": 9, "silent": 8}, {"preset": "paper"}]
+ELSEWHERE: list[dict[str, Any]] = [{"bursts": False}, {"T": 10, "silent": 9}, {"preset": "paper"}]
 
 
 @pytest.mark.parametrize("options", ELSEWHERE, ids=str)

@@ -89,8 +89,8 @@ def test_where_they_are_sent() -> None:
     assert Coding(8, 2, 1).sends_bursts
     assert Coding(1, 2, 0).sends_bursts
     assert Coding(8, 2, 0).sends_bursts
-    assert Coding(10, 2, 1).sends_bursts
-    assert not Coding(13, 2, 1).sends_bursts  # has levels enough
+    assert Coding(14, 2, 1).sends_bursts
+    assert not Coding(15, 2, 1).sends_bursts  # has levels enough
     assert not Coding(4, 3, 3, bursts=False).sends_bursts
     assert not Coding(4, 3, 3, negative=False).sends_bursts
     assert not Coding(9, 1, 9).sends_bursts

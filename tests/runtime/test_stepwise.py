@@ -94,10 +94,10 @@ CODINGS = [
 ]
 
 
-def compiled(text: str, coding: Coding = CODINGS[0]) -> csscc.SNN:
+def compiled(text: str, coding: Coding = CODINGS[0], form: str = "stepwise") -> csscc.SNN:
     model = parse(text)
     numbers = {n: getattr(coding, n) for n in ("T", "beta", "silent", "negative", "bursts")}
-    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form="stepwise", **numbers)
+    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form=form, **numbers)
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
@@ -166,8 +166,7 @@ def test_outputs_in_stock_onnxruntime(snn: csscc.SNN, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_back_by_layer_it_is_the_network_it_was(name: str) -> None:
     """Which a target that merges nothing and has no steps writes as it is."""
-    model = parse(NETWORKS[name])
-    plain = csscc.compile(model, random_feeds(model, batch=16), check_samples=0, T=5, silent=1, form="scan").file
+    plain = compiled(NETWORKS[name], form="scan").file
     again = by_layer(compiled(NETWORKS[name]).file)
     assert spelled(again) == spelled(plain)
     assert again.graph.initializer == plain.graph.initializer
