@@ -107,8 +107,8 @@ class SNN(Tabular):
 
     @cached_property
     def bursts(self) -> tuple[str, ...]:
-        """Names of the layers of neurons that send up to two spikes a step, of one sign."""
-        return tuple(view.name for _, view in neurons(self.model.graph) if view.schedule.burst)
+        """Names of the encoders and layers of neurons that send up to two spikes a step, of one sign."""
+        return tuple(view.name for _, view in spiking_nodes(self.model.graph) if view.schedule.burst)
 
     @cached_property
     def trains(self) -> int:

@@ -47,7 +47,7 @@ def train(figure: Figure) -> None:
     """One value, the spikes that send it, and the sum that they build up."""
     coding = Coding(T=8, beta=1.5)
     value = 0.62 * coding.levels
-    spikes = encode(np.array(value), 1.0, coding.encoder)
+    spikes = encode(np.array(value), 1.0, coding.encoder())
     steps, sent = np.arange(1, 9), np.cumsum(coding.weights * spikes)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
     above.bar(steps, coding.weights * spikes, color=[POSITIVE if s > 0 else NEGATIVE for s in spikes], width=0.5)
@@ -75,7 +75,7 @@ def _error(coding: Coding, layers: int = 8, width: int = 128, samples: int = 16)
     rng = np.random.default_rng(0)
     wanted = rng.random((samples, width))
     theta = 1 / coding.levels
-    spikes = encode(wanted, theta, coding.encoder)
+    spikes = encode(wanted, theta, coding.encoder())
     for _ in range(layers):
         weights = rng.standard_normal((width, width)) * np.sqrt(2 / width)
         wanted = _relu(wanted @ weights)
@@ -109,7 +109,7 @@ def _misled(coding: Coding, neurons: int = 2000, inputs: int = 64) -> tuple[Floa
     x, weights = rng.random(inputs), rng.standard_normal((inputs, neurons)) / np.sqrt(inputs)
     values, theta_in = x @ weights, 1 / coding.levels
     theta = np.abs(values).max() / coding.levels
-    currents = theta_in * encode(x, theta_in, coding.encoder) @ weights / theta
+    currents = theta_in * encode(x, theta_in, coding.encoder()) @ weights / theta
     sent = np.tensordot(coding.weights, tsa([currents], _relu, coding.neuron()).spikes, 1)
     worst = int(np.argmax(np.where(values > 0, sent - values / theta, 0)))
     return currents[:, worst], values[worst] / theta

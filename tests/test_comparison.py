@@ -56,7 +56,7 @@ def test_a_part_that_goes_wrong_is_reported(x: np.ndarray) -> None:
         """
     )
     feeds = {"x": np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)}
-    snn = csscc.compile(ann, calibration=feeds, T=8, silent=1, method="mse", correct_bias=True, adjust=False)
+    snn = csscc.compile(ann, calibration=feeds, T=7, beta=1.5, silent=1, method="mse", correct_bias=True, adjust=False)
     by_hand = error_by_hand(ann, snn.model, feeds)
     assert by_hand["z"] > LIMIT > by_hand["y"]
     [warning] = snn.report.warnings

@@ -235,7 +235,8 @@ def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: s
     if snn.analog:
         rows.add_row("left analog", ", ".join(snn.analog))
     if snn.bursts:
-        rows.add_row("bursts", f"{len(snn.bursts)} of {len(spiking)} layers send up to 2 spikes a step")
+        senders = len(kinds) - kinds.count("readout")
+        rows.add_row("bursts", f"{len(snn.bursts)} of {senders} layers and encoders send up to 2 spikes a step")
     if snn.trains > 1:
         rows.add_row("input", f"{snn.trains} trains, of its high digits and its low ones")
     rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")

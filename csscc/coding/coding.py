@@ -75,22 +75,23 @@ class Coding:
     @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``; T for a beta of 1."""
-        return self.encoder.levels
+        return self.encoder().levels
 
-    @property
-    def encoder(self) -> Schedule:
-        """What an encoder does at each step.
+    def encoder(self, *, burst: bool = False) -> Schedule:
+        """What an encoder does at each step; with `burst`, in bursts.
 
         Spikes of equal weight have no order that could code a value: rate-coded networks are fed a constant current.
         """
         signed = self.signed_input or self.switched
         constant = self.beta == 1 and not self.linear
         thresholds = self._thresholds(negative=signed, full=not signed)
-        return Schedule(self._weights, negative=signed, thresholds=thresholds, constant=constant, most=self._most)
+        return Schedule(
+            self._weights, negative=signed, burst=burst, thresholds=thresholds, constant=constant, most=self._most
+        )
 
     @property
     def sends_bursts(self) -> bool:
-        """Whether neurons send bursts: up to two spikes of either sign a step.
+        """Whether neurons and encoders send bursts: up to two spikes of either sign a step.
 
         With two spikes at a step, a train sends twice as much, so theta halves. And twice as much can be added later,
         or taken back, of what was not known when a spike was decided: larger betas and fewer silent steps do.

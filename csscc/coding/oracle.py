@@ -86,7 +86,7 @@ def encode(values: FloatArray, theta: FloatArray | float, schedule: Schedule) ->
         return np.repeat((potential * dtype(1 / schedule.levels))[None], schedule.T, axis=0)
     spikes = np.empty((schedule.T, *values.shape), values.dtype)
     for t, weight in enumerate(map(dtype, schedule.weights)):
-        spikes[t] = fire(potential, schedule.thresholds[t], negative=schedule.negative)
+        spikes[t] = decided(potential, schedule, t + 1)
         potential = potential - weight * spikes[t]
     return spikes
 

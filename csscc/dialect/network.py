@@ -45,7 +45,7 @@ class Network:
         amplitudes: theta of each encoder and neuron by the name of the ANN tensor it sends, in the ANN's units.
         raised: by what factor the amplitudes of a layer were raised, by the neurons' node name.
         trains: how many trains side by side send an input, by the name of the tensor that is encoded; else one.
-        bursts: names of the ANN tensors whose neurons send bursts, see `csscc.coding.coding.Coding.sends_bursts`.
+        bursts: names of the ANN tensors that are sent in bursts, see `csscc.coding.coding.Coding.sends_bursts`.
         silent: silent steps of neurons that do not have those of the coding, by node name.
         ann: the canonical ANN graph the spiking one was made from.
         file: the lowered network, once it is.

@@ -1,6 +1,6 @@
 """The operators of a spiking network, and typed views of its nodes: the one place that knows where an input stands.
 
-    spikes = Encode <weights, negative, thresholds, constant, trains, sends> (x, theta)
+    spikes = Encode <weights, negative, burst, thresholds, constant, most, trains, sends> (x, theta)
     spikes = TSA<Op> <weights, silent, merged, rounded, negative, burst, thresholds, reads, sends>
                      (z1, bias1, ..., theta, ...)
     y      = Decode <weights, reads> (z, bias)
@@ -30,11 +30,11 @@ from csscc.dialect.possible import possible
 from csscc.errors import RefusedError
 
 DOMAIN = "csscc"
-DOMAIN_VERSION = 8  # of files: 6 and 7 knew bursts of other kinds, 5 neither bursts nor inputs of several trains
+DOMAIN_VERSION = 9  # of files: encoders of 8 sent no bursts, 6 and 7 knew others, 5 neither bursts nor several trains
 STEPS_DOMAIN = "csscc.steps"
-STEPS_DOMAIN_VERSION = 7
+STEPS_DOMAIN_VERSION = 8
 STREAM_DOMAIN = "csscc.stream"  # of nodes that do one step a run, see `csscc.passes.lower.stream`
-STREAM_DOMAIN_VERSION = 6
+STREAM_DOMAIN_VERSION = 7
 STEP, NEXT = "csscc.step", ".next"  # in a stream: the input that counts runs from 1; what a state is called afterwards
 ACTIVATION_DOMAIN = "csscc.activation"  # activations that are several nodes in ONNX, before they become neurons
 ENCODE, DECODE, MERGE, NEURON, DELAY = "Encode", "Decode", "Merge", "TSA", "Delay"
@@ -247,7 +247,7 @@ def set_sends(node: onnx.NodeProto | gs.Node, sends: Train) -> None:
 
 
 _STATED = {
-    ENCODE: ("weights", "negative", "thresholds", "constant", "most", "trains", "sends"),
+    ENCODE: ("weights", "negative", "burst", "thresholds", "constant", "most", "trains", "sends"),
     NEURON: ("weights", "silent", "merged", "rounded", "negative", "burst", "thresholds", "most", "reads", "sends"),
     DECODE: ("weights", "reads"),
     MERGE: ("weights", "merged", "reads"),

@@ -24,7 +24,7 @@ def _known_operators(network: Network) -> Iterator[str]:
 
 
 def _same_coding(network: Network) -> Iterator[str]:
-    wanted = numbers(network.coding.encoder.weights)
+    wanted = numbers(network.coding.encoder().weights)
     for _, view in spiking_nodes(network.graph):
         if view.schedule.weights != wanted:
             yield f"the spikes of '{view.name}' have the weights {view.schedule.weights}, those of the network {wanted}"
@@ -37,8 +37,8 @@ def _schedules_are_sound(network: Network) -> Iterator[str]:
             yield f"'{view.name}' receives {len(s.merged)} steps as one and fires after {s.silent + 1}"
         if view.is_neuron and not 1 <= view.reads <= len(s.merged):
             yield f"'{view.name}' reads {view.reads} steps as one, of {len(s.merged)} that it may"
-        if s.burst and not (view.is_neuron and s.negative):
-            yield f"'{view.name}' sends bursts, which only neurons with spikes of either sign may"
+        if s.burst and (s.constant or not s.negative):
+            yield f"'{view.name}' sends bursts, which only trains with spikes of either sign may"
         if not (1 <= view.sends.steps <= s.T and view.sends.merged[-1] == 1):
             yield f"'{view.name}' sends no train of {s.T} steps"
 

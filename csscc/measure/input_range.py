@@ -42,11 +42,13 @@ class InputRange:
         constants = {t.name: t for t in model.graph.initializer}
         inputs = {t.name for t in model.graph.input}
         makers = {name: node for node in model.graph.node for name in node.output}
-        encoders = [(_read(v, makers), v.theta) for _, v in spiking_nodes(model.graph) if v.is_encoder]
-        read = [name for name, _ in encoders]
+        encoders = [
+            (_read(v, makers), v.theta, v.schedule.levels) for _, v in spiking_nodes(model.graph) if v.is_encoder
+        ]
+        read = [name for name, _, _ in encoders]
         self._ranges = {
-            name: float(numpy_helper.to_array(constants[theta]).max()) * coding.levels
-            for name, theta in encoders
+            name: float(numpy_helper.to_array(constants[theta]).max()) * levels
+            for name, theta, levels in encoders
             if name in inputs and read.count(name) == 1 and theta in constants
         }
         self._largest = dict.fromkeys(self._ranges, 0.0)

@@ -149,7 +149,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
 def _other_coding(view: Spiking[str], facts: Facts) -> str:
     """What a node does otherwise than the coding that the metadata state; empty if nothing."""
     coding, schedule = facts.coding, view.schedule
-    wanted = coding.encoder if view.is_encoder else coding.neuron(schedule.silent)
+    wanted = coding.encoder() if view.is_encoder else coding.neuron(schedule.silent)
     if view.is_encoder and facts.options.get("analog"):
         wanted = replace(wanted, constant=schedule.constant)
     if schedule.weights != tuple(numbers(wanted.weights)):

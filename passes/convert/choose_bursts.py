@@ -1,9 +1,10 @@
-"""Choose the neurons that send bursts: all of them, where the coding allows bursts.
+"""Choose what sends bursts: all neurons and encoders, where the coding allows bursts.
 
     before:  values up to p, sends S = -1, 0 or 1 a step        theta = p / levels
     after:   values up to p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
 
-See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is.
+See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is, and encoders
+that send no negative spikes. `SplitInputs` takes those back that send several trains.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import ClassVar
 
 from csscc.dialect.network import Network
 from csscc.passes.base import BasePass
+from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
 
 
 @dataclass(frozen=True)
 class ChooseBursts(BasePass):
-    """Let the neurons of a network send bursts."""
+    """Let the neurons and encoders of a network send bursts."""
 
     name: ClassVar[str] = "choose-bursts"
 
@@ -27,8 +29,8 @@ class ChooseBursts(BasePass):
         assert network.regions is not None
         before, chosen = network.bursts, frozenset[str]()
         if network.coding.sends_bursts:
-            nodes = network.regions.nodes(network.graph, "neuron")
-            chosen = frozenset(n.outputs[0].name for n in nodes) - known_grids(network).keys()
+            chosen = frozenset(amplitude_names(network.graph, network.regions)) - known_grids(network).keys()
+            chosen -= network.regions.analog if network.coding.signed_input else {*network.regions.encoded}
         network.bursts = chosen
         return len(chosen - before)
 

@@ -73,7 +73,8 @@ class InsertNeurons(BasePass):
             _decode(graph, tensor, regions, coding)
         tensors = graph.tensors()
         for name in regions.encoded:
-            _encode(graph, tensors[name], network.amplitudes[name], regions, coding, network.trains.get(name, 1))
+            schedule = coding.encoder(burst=name in network.bursts)
+            _encode(graph, tensors[name], network.amplitudes[name], regions, schedule, network.trains.get(name, 1))
         for name, node in neurons.items():
             schedule = coding.neuron(network.silent.get(node.name), burst=name in network.bursts)
             _neuron(graph, node, network.amplitudes[name], regions, schedule)
@@ -91,10 +92,11 @@ def amplitude_names(graph: Any, regions: Regions) -> list[str]:
 
 
 def _encode(
-    graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, coding: Coding, trains: int
+    graph: Any, tensor: Any, theta: NDArray[np.float64], regions: Regions, schedule: Schedule, trains: int
 ) -> None:
     readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
-    schedule = replace(coding.encoder, constant=True) if tensor.name in regions.analog else coding.encoder
+    if tensor.name in regions.analog:
+        schedule = replace(schedule, constant=True, burst=False)
     theta_tensor = constant_tensor(graph, f"{tensor.name}_theta", theta)
     spikes = insert_node(
         graph,

@@ -100,7 +100,7 @@ def _split(network: Network, name: str, bits: float) -> bool:
     channels = shape_of(tensor)[axis]
     if not isinstance(channels, int) or along(theta, rank, axis) is None:
         return False
-    last = theta * coding.levels / span if grid is None else grid.scale
+    last = theta * network.levels(name) / span if grid is None else grid.scale
     steps = [last * (coding.levels + 1) ** p for p in reversed(range(parts))]
     digits = _digits(graph, tensor, steps, coding.levels)
     joined = insert_node(graph, "Concat", f"{name}_digits", digits, axis=axis)
@@ -114,6 +114,7 @@ def _split(network: Network, name: str, bits: float) -> bool:
     network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
     network.trains[joined.name] = parts
     del network.amplitudes[name]
+    network.bursts -= {name}
     network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can send: sent as {parts} trains")
     return True
 

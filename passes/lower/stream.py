@@ -20,7 +20,7 @@ from csscc.dialect.model import add_functions, copy_of, define_operators, in_str
 from csscc.dialect.plain import NeuronSignature, Plain
 from csscc.dialect.spiking import DELAY, DOMAIN, NEXT, STEP, STREAM_DOMAIN, Spiking, attributes, spiking
 from csscc.dialect.text import Body, parse
-from csscc.passes.lower.scan import MUTE, idle
+from csscc.passes.lower.scan import idle
 
 
 def down(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -122,7 +122,7 @@ def step_function(
             made = [ops.plus(None, units, now(0, *[1 / s.levels] * s.T, 0))]
         else:
             q, rest = now(0, *s.weights, 0), choose("Equal", 1, units, "rest")
-            spike = ops.fire(rest, now(MUTE, *s.thresholds, MUTE))
+            spike = ops.fire(rest, now(idle("c", s), *s.decides, idle("c", s)))
             made = [ops.step(spike), ops.left(rest, spike, q)]
     else:
         inputs, receives = signature.names, now(0, *s.merged, *s.weights[m:], *[0.0] * (L + 1))

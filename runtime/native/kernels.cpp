@@ -18,8 +18,8 @@ using Dims = std::vector<int64_t>;
 
 const ort::Api* api = nullptr;
 
-constexpr int kDomainVersion = 8;        // in which units a node's currents are, see docs/format.md
-constexpr int kStepsDomainVersion = 7;
+constexpr int kDomainVersion = 9;        // in which units a node's currents are, see docs/format.md
+constexpr int kStepsDomainVersion = 8;
 constexpr std::size_t kBlock = 512;      // elements of one recurrence
 constexpr std::size_t kTask = 16;        // blocks of one task for the thread pool
 constexpr std::size_t kStrip = 1 << 14;  // elements that come into one recurrence with windows, about

@@ -41,8 +41,26 @@ def in_bursts(snn: csscc.SNN) -> list[str]:
     return [view.name for _, view in neurons(snn.model.graph) if view.schedule.burst]
 
 
-def test_all_neurons() -> None:
-    assert in_bursts(compiled(NETWORK)) == ["relu", "clip", "tanh", "leaky"]
+def test_all_neurons_and_encoders() -> None:
+    snn = compiled(NETWORK)
+    assert in_bursts(snn) == ["relu", "clip", "tanh", "leaky"]
+    assert snn.bursts == ("x_encode", "relu", "clip", "tanh", "leaky")
+
+
+def test_no_encoder_of_positive_values_or_of_two_trains() -> None:
+    for options in ({"signed_input": False}, {"split": True}):
+        assert compiled(NETWORK, **options).bursts == ("relu", "clip", "tanh", "leaky")
+
+
+def test_an_encoder_in_bursts_errs_by_half_as_much() -> None:
+    """By hand: the nearest of 2 * 80 + 1 values, of 81 without bursts, from minus the largest input to the largest."""
+    text = "g (float[N,8] x) => (float[N,8] y) <float[8,8] eye> { y = MatMul(x, eye) }"
+    ann, x = parse(text, eye=np.eye(8)), samples(0)
+    top = np.abs(x).max()
+    for bursts, levels in ((True, 80), (False, 40)):
+        got = csscc.compile(ann, x, bursts=bursts, **SETTINGS).run(x)
+        theta = top / levels
+        np.testing.assert_allclose(got, theta * np.rint(x / theta), atol=1e-3 * theta)
 
 
 ELSEWHERE: list[dict[str, Any]] = [{"bursts": False}, {"T": 10, "silent": 9}, {"preset": "paper"}]

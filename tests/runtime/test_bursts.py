@@ -72,7 +72,7 @@ def test_what_was_sent_too_early_is_taken_back(T: int, beta: float, L: int) -> N
     rng = np.random.default_rng(2)
     coding = Coding(T, beta, L)
     levels = coding.levels
-    trains = oracle.encode(rng.normal(0, 0.2, (16, 4000)), 1 / levels, coding.encoder)
+    trains = oracle.encode(rng.normal(0, 0.2, (16, 4000)), 1 / levels, coding.encoder())
     weights = rng.normal(0, 0.2, (16, 16))
     wanted = np.maximum(weights @ value(trains, beta), 0) / levels
     currents, most = np.einsum("oi,tib->tob", weights, trains) / levels, wanted.max()
@@ -107,6 +107,6 @@ def test_what_float32_cannot_hold_is_sent_as_the_largest_value(huge: float) -> N
         [np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(burst=True), [values], theta
     ).spikes
     assert spikes.T.tolist() == [[2, 2, 2, 2], [-2, -2, -2, -2]]
-    assert oracle.encode(values, theta, coding.encoder).T.tolist() == [[1, 1, 1, 1], [-1, -1, -1, -1]]
+    assert oracle.encode(values, theta, coding.encoder()).T.tolist() == [[1, 1, 1, 1], [-1, -1, -1, -1]]
     unknown = oracle.tsa([np.zeros((4, 2), np.float32)], lambda h: h, coding.neuron(), [values], theta, partial=True)
     assert not unknown.spikes.any()

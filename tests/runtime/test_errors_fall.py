@@ -39,7 +39,7 @@ def relative_error(case: Case, T: int) -> float:
     trains = []
     for k, v in enumerate(values):
         theta = float(np.abs(v).max()) / coding.levels
-        trains.append((oracle.encode(v, theta, coding.encoder) * theta).astype(np.float64))
+        trains.append((oracle.encode(v, theta, coding.encoder()) * theta).astype(np.float64))
         values[k] = np.tensordot(coding.weights, trains[k], axes=1)
     f = function_of(case)
     exact = f(*(v.astype(np.float32) for v in values)).astype(np.float64)

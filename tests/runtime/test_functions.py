@@ -515,22 +515,23 @@ def test_one_function_serves_neurons_with_different_attributes_and_parameters(tw
             np.testing.assert_array_equal(reference, expected)
 
 
-def encode_model(coding: Coding, theta_rank: int) -> onnx.ModelProto:
-    stated = attributes(coding.encoder, ENCODE)
+def encode_model(coding: Coding, theta_rank: int, *, burst: bool = False) -> onnx.ModelProto:
+    stated = attributes(coding.encoder(burst=burst), ENCODE)
     node = helper.make_node(ENCODE, ["x", "theta"], ["spikes"], "encoder", domain=DOMAIN, **stated)
     return finished([node], [tensor("x", 4), tensor("theta", theta_rank)], [tensor("spikes", 4)], [])
 
 
-@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("sends", ["positive", "signed", "bursts"])
 @pytest.mark.parametrize("T", [1, 2, 5, 12])
 @pytest.mark.parametrize("beta", [1.3, 1.5, 2.0, 3.0])
-def test_encode(T: int, beta: float, signed: bool) -> None:
+def test_encode(T: int, beta: float, sends: str) -> None:
+    signed = sends != "positive"
     coding = Coding(T, beta, signed_input=signed)
     for batch in BATCHES:
         x = np.random.default_rng(T).uniform(-1 if signed else 0, 1, (batch, *IMAGE)).astype(np.float32)
         for theta in (scalar(1 / levels_sum(T, beta)), f32(0.1, 0.2, 0.3, 0.4).reshape(1, 4, 1, 1)):
             feeds = {"x": x, "theta": theta}
-            model = encode_model(coding, theta.ndim)
+            model = encode_model(coding, theta.ndim, burst=sends == "bursts")
             onnx.checker.check_model(model, full_check=True)
             expected = ReferenceRuntime(model).trace(feeds).outputs["spikes"]
             assert expected.shape == (T * batch, *IMAGE)
@@ -550,7 +551,7 @@ def test_encode(T: int, beta: float, signed: bool) -> None:
 def near_thresholds(coding: Coding) -> Array:
     """Numbers next to the thresholds, to half and to all of the weight of a spike, both signs, and huge ones."""
     weight = np.array([coding.beta ** (coding.T - t) for t in range(1, coding.T + 1)], np.float32)
-    stated = [*coding.neuron().thresholds, *coding.encoder.thresholds]
+    stated = [*coding.neuron().thresholds, *coding.encoder().thresholds]
     near = np.concatenate([stated, weight / 2, weight, weight * np.float32(1.5), [0.0]]).astype(np.float32)
     for _ in range(3):
         near = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))])

@@ -17,7 +17,7 @@ from csscc.errors import RefusedError
 from csscc.runtime.reference import ReferenceRuntime
 
 TEXT = """
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 8]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 9]>
 g (float[N,4] x) => (float[N,4] y)
 <float tx = {0.1}, float ty = {0.1}, float zero = {0}, float[1,4] slope = {0.1, 0.2, 0.3, 0.4}>
 {
@@ -48,7 +48,7 @@ def test_schedules_of_nodes(model: onnx.ModelProto) -> None:
     coding = Coding(4, 1.3, 2, negative=False, signed_input=False)
     stated = {"weights": numbers(coding.weights), "thresholds": numbers((2.0, 1.6, 1.2, 0.9))}
     assert neuron.schedule == replace(coding.neuron(), **stated)
-    assert encoder.schedule == replace(coding.encoder, **stated)
+    assert encoder.schedule == replace(coding.encoder(), **stated)
     assert (readout.schedule.T, readout.schedule.weights[0]) == (4, np.float32(1.3**3))
 
 
@@ -67,7 +67,7 @@ def test_define_operators_is_repeatable_and_keeps_other_functions(model: onnx.Mo
 def test_define_operators_adds_the_import_that_is_missing(model: onnx.ModelProto) -> None:
     del model.opset_import[1]
     models.define_operators(model)
-    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 8}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 20, "csscc": 9}
     onnx.checker.check_model(model, full_check=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from csscc.runtime import native
 
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
-VERSIONS = {"csscc": 8, "csscc.steps": 7}
+VERSIONS = {"csscc": 9, "csscc.steps": 8}
 F32 = np.float32
 
 
@@ -302,14 +302,14 @@ def test_channels_in_blocks() -> None:
 
 def test_encoder() -> None:
     theta = F32(0.3)
-    for schedule in (replace(s, burst=False) for s in schedules()):
+    for schedule in schedules():
         q = schedule.weights
         x = np.concatenate([near_thresholds(schedule), np.linspace(-9, 9, 700, dtype=F32)])[None, :] * theta
         o, spikes = x / theta, []
         for k in range(schedule.T):
             spikes.append(fire(o, q[k], schedule))
             o = o - q[k] * spikes[-1]
-        names = ("weights", "negative", "thresholds", "sends")
+        names = ("weights", "negative", "burst", "thresholds", "sends")
         attributes = {name: schedule.attributes[name] for name in names}
         (train,) = run("Encode", {"x": x, "theta": np.array(theta)}, ["s"], attributes)
         np.testing.assert_array_equal(train, folded(added(np.stack(spikes), schedule.head(schedule.sends))))

@@ -17,7 +17,7 @@ from csscc.runtime.reference import ReferenceRuntime, in_float64
 T, BETA, THETA_X, THETA_Y = 6, 1.5, 0.05, 0.1
 WEIGHTS = [BETA ** (T - t) for t in range(1, T + 1)]
 SNN_TEXT = f"""
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 8]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 9]>
 g (float[N,3,5,5] x) => (float[N,2,5,5] y)
 <float tx = {{{THETA_X}}}, float ty = {{{THETA_Y}}}, float zero = {{0}}>
 {{

@@ -12,7 +12,7 @@ from csscc.runtime.residuals import residual_histograms
 
 WEIGHTS = [4.0, 2.0, 1.0]
 TEXT = f"""
-<ir_version: 10, opset_import: ["" : 20, "csscc" : 8]>
+<ir_version: 10, opset_import: ["" : 20, "csscc" : 9]>
 g (float[N,2,4] x) => (float[N,2,4] y)
 <float tx = {{0.25}}, float ty = {{1}}, float zero = {{0}}, float[1,2,1] gain = {{1.0, 3.0}}>
 {{

@@ -49,7 +49,7 @@ def test_spikes_are_where_the_value_is(name: str, negative: bool) -> None:
     values = np.concatenate([VALUES, -VALUES])
     sent = values if negative else np.maximum(values, 0)
     expected = np.array([(first_spike if name == "ttfs" else switched)(v) for v in sent]).T
-    np.testing.assert_array_equal(encode(values, 1.0, css.encoder), expected)
+    np.testing.assert_array_equal(encode(values, 1.0, css.encoder()), expected)
     z = np.repeat(values[None] / css.weights.sum(), T, axis=0)
     np.testing.assert_array_equal(tsa([z], lambda h: h, css.neuron()).spikes, expected)
     assert np.abs(expected).sum(axis=0).max() == SPIKES[name]

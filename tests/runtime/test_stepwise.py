@@ -369,8 +369,8 @@ def test_an_input_that_is_called_as_a_step() -> None:
 
 def test_another_version_is_refused() -> None:
     model = compiled(NETWORKS["residual"]).file
-    next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 8
-    with pytest.raises(RefusedError, match=r"version 8 of the domain csscc\.steps"):
+    next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 9
+    with pytest.raises(RefusedError, match=r"version 9 of the domain csscc\.steps"):
         by_layer(model)
 
 
@@ -402,7 +402,7 @@ def one_neuron(op: str, coding: Coding, bias: Array) -> tuple[onnx.ModelProto, s
     channels = len(bias)
     own = {"kernel_shape": [1, 1]} if "Pool" in op else {}
     encoder, neuron, readout = (attributes(s, o) for s, o in (
-        (coding.encoder, ENCODE), (coding.neuron(), op), (coding.neuron(), DECODE)
+        (coding.encoder(), ENCODE), (coding.neuron(), op), (coding.neuron(), DECODE)
     ))  # fmt: skip
     nodes = [
         helper.make_node(ENCODE, ["x", "theta"], ["s"], "e", domain=DOMAIN, **encoder),
