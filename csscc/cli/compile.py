@@ -29,6 +29,7 @@ from csscc.cli.common import (
     warn,
 )
 from csscc.cli.progress import progress
+from csscc.coding.coding import LARGEST, Coding
 from csscc.options import CODINGS, USUAL
 from csscc.passes.lower.targets import AUTO, NAMES, TARGETS
 
@@ -38,7 +39,12 @@ if TYPE_CHECKING:
     from csscc.snn import SNN, Report
 
 NOT_COMPARED = "not compared"
-BETAS_BY_STEPS = "as large as T allows, 3 up to T=9, 2 at T=12, 1.75 at T=16; without bursts or silent steps at most 2"
+BETAS = ", ".join(f"{Coding(T).usual_beta:g} at T={T}" for T in (USUAL.T, 12, 16))
+USUALLY = {
+    "T": f"{USUAL.T}; paper 12",
+    "beta": f"as large as T allows, {BETAS}; without bursts or silent steps at most {LARGEST:g}; paper 1.5",
+    "silent": "auto; paper 1",
+}
 SHOWN = 3  # nodes that a note names
 
 
@@ -47,8 +53,7 @@ def _defaults(name: str) -> str:
     own = {c: f"{s.settings[name]:g}" for c, s in CODINGS.items() if name in s.settings}
     own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
     others = "".join(f"; {coding} {value}" for coding, value in own.items())
-    usual = {"T": f"{USUAL.T}; paper 12", "beta": f"{BETAS_BY_STEPS}; paper 1.5", "silent": "auto; paper 1"}
-    return f"[default: {usual[name]}{others}]"
+    return f"[default: {USUALLY[name]}{others}]"
 
 
 def auto_or_number(text: str) -> str | int:

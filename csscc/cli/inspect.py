@@ -25,7 +25,7 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 
 @click.command("inspect", short_help="Show what would become of every node, or what a file holds.")
 @model_argument
-@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: those of compile: 8]")
+@click.option("--T", "T", type=int, help="Coding steps, for the costs.  [default: as compile; quantised: its bits]")
 @click.option(
     "--beta", type=number, metavar="FLOAT",
     help="The weight of a spike divided by that of the next one, for the costs.  [default: as compile; quantised 2]",

@@ -15,7 +15,7 @@ layer's amplitude theta, and a train encodes ``a = theta * sum(q[t] * S[t])`` (p
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from csscc.coding.schedule import PRECISION, ROOM, Head, Schedule
@@ -75,7 +75,7 @@ class Coding:
     @property
     def levels(self) -> float:
         """Largest encodable value in units of theta, ``(beta**T - 1) / (beta - 1)``; T for a beta of 1."""
-        return self.encoder().levels
+        return min(sum(self._weights), self._most)
 
     def encoder(self, *, burst: bool = False) -> Schedule:
         """What an encoder does at each step; with `burst`, in bursts.
@@ -106,9 +106,9 @@ class Coding:
         The larger beta is, the more levels a train has, and the less of a value that changes can be sent later. Up to 3
         the levels matter more where neurons send bursts and wait for a silent step, up to 2 where they do not.
         """
-        answers = self.bursts and self.negative and self.silent > 0
-        betas = USUAL_BETAS if answers else [b for b in USUAL_BETAS if b <= LARGEST]
-        return next((b for b in betas if sum(b**t for t in range(self.T)) < FINEST), betas[-1])
+        most = USUAL_BETAS[0] if self.bursts and self.negative and self.silent else LARGEST
+        betas = [b for b in USUAL_BETAS if b <= most]
+        return next((b for b in betas if replace(self, beta=b).levels < FINEST), betas[-1])
 
     @property
     def splits_inputs(self) -> bool:

@@ -10,7 +10,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc.coding.coding import Coding
 from csscc.dialect.spiking import Spiking, spiking_nodes
 
 BEYOND = 0.01  # share of values that an encoder cuts off, at which there is a warning
@@ -35,10 +34,9 @@ class InputRange:
 
     Args:
         model: the time-folded spiking network.
-        coding: its coding.
     """
 
-    def __init__(self, model: onnx.ModelProto, coding: Coding) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         constants = {t.name: t for t in model.graph.initializer}
         inputs = {t.name for t in model.graph.input}
         makers = {name: node for node in model.graph.node for name in node.output}

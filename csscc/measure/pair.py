@@ -91,7 +91,7 @@ class Pair:
     def measured(self, source: Source, progress: Callable[[int, int | None], None] | None = None) -> Measured:
         """Run both networks on all of a source."""
         known = source.labels  # a user's code runs where they are asked for
-        compared, ranges = Agreement(known, self._counts, source.classes), InputRange(self._model, self.facts.coding)
+        compared, ranges = Agreement(known, self._counts, source.classes), InputRange(self._model)
         seconds, at_once = list[tuple[float, float]](), self._at_once
         self.meter.sums = {}
         for feeds in source.batches(self.batch):

@@ -30,7 +30,7 @@ class ChooseBursts(BasePass):
         before, chosen = network.bursts, frozenset[str]()
         if network.coding.sends_bursts:
             chosen = frozenset(amplitude_names(network.graph, network.regions)) - known_grids(network).keys()
-            chosen -= network.regions.analog if network.coding.signed_input else {*network.regions.encoded}
+            if not network.coding.signed_input:
+                chosen = chosen.difference(network.regions.encoded)
         network.bursts = chosen
         return len(chosen - before)
-
