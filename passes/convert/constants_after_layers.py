@@ -38,7 +38,6 @@ from csscc.passes.convert.find_regions import survey
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.arithmetic import Scale, operand_factor
 from csscc.passes.linear.factors import Factor
-from csscc.passes.linear.weighted import WeightedOp
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,7 @@ def _move(graph: gs.Graph, node: gs.Node, regions: Regions) -> bool:
     if index != 1 or sizes is None or is_output(graph, total) or not _of_neurons(node.inputs[0], regions):
         return False
     readers = list({id(r): r for r in total.outputs}.values())
-    rules = [LINEAR.get(r.op) for r in readers]
-    if not all(
-        isinstance(rule, WeightedOp) and rule.data_index(r) == 0 for rule, r in zip(rules, readers, strict=True)
-    ):
+    if not all(_multiplies_by_constant(reader, regions) for reader in readers):
         return False
     added = operand_factor(node, index) * (-1 if node.op == "Sub" else 1)
     for reader in readers:
@@ -77,6 +73,11 @@ def _move(graph: gs.Graph, node: gs.Node, regions: Regions) -> bool:
     for reader in readers:
         replace_input(reader, total, node.inputs[0])
     return True
+
+
+def _multiplies_by_constant(reader: gs.Node, regions: Regions) -> bool:
+    """Whether constant weights multiply the first input: not where both operands of a MatMul are computed."""
+    return regions.roles.get(reader.name) == "weighted" and regions.core_inputs[reader.name] == [0]
 
 
 def _of_neurons(tensor: gs.Tensor, regions: Regions) -> bool:

@@ -46,8 +46,9 @@ def test_the_constant_goes_behind(body):
         "h = Conv(x, W, b) r = Relu(h) n = Add(r, c) k = Conv <pads = [1,1,1,1]> (n, A) o = Mul(n, k) y = Conv(o, V)",
         "h = Conv(x, W, b) r = Relu(h) n = Add(r, h) k = Conv <pads = [1,1,1,1]> (n, A) y = Conv(k, V)",
         "h = Conv(x, W, b) k = Conv(h, V) n = Add(k, c) y = Conv <pads = [1,1,1,1]> (n, A)",
+        "h = Conv(x, W, b) r = Relu(h) n = Add(r, c) m0 = MatMul(n, r) y = Conv(m0, V)",
     ],
-    ids=["a neuron reads it", "another reader", "no constant", "of a current"],
+    ids=["a neuron reads it", "another reader", "no constant", "of a current", "a product of two"],
 )
 def test_declines(body):
     network = load(parse(f"{HEAD} {WEIGHTS} {{ {body} }}"))
