@@ -44,14 +44,14 @@ def _rewrite(graph: gs.Graph, node: gs.Node) -> int:
     if indices is None or shape is None or attribute(node, "batch_dims", 0):
         return 0
     number = indices.shape[-1]
-    selected, rest = shape[:number], shape[number:]
-    free = [size for size in rest if not isinstance(size, int)]
-    if not all(isinstance(size, int) for size in selected) or len(free) > 1:
+    selected, rest = [d for d in shape[:number] if isinstance(d, int)], shape[number:]
+    free = [d for d in rest if not isinstance(d, int)]
+    if len(selected) != number or len(free) > 1:
         return 0
     wrapped = np.where(indices < 0, indices + selected, indices)
     if ((wrapped < 0) | (wrapped >= selected)).any():
         return 0
-    merged = [int(np.prod(selected)), *(size if isinstance(size, int) else -1 for size in rest)]
+    merged = [int(np.prod(selected)), *(d if isinstance(d, int) else -1 for d in rest)]
     target = constant_tensor(graph, f"{node.name}_shape", np.array(merged, np.int64))
     data = insert_node(graph, "Reshape", f"{node.name}_merged", [node.inputs[0], target])
     flat = np.ravel_multi_index(tuple(np.moveaxis(wrapped, -1, 0)), tuple(selected))
