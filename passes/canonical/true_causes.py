@@ -7,6 +7,7 @@ But neither is what a user can change: the one was exported in training mode, th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import onnx_graphsurgeon as gs
@@ -16,6 +17,7 @@ from csscc.dialect.sizes import example, is_free
 from csscc.errors import Offender
 from csscc.passes.linear import WEIGHTED
 from csscc.passes.linear.core import read_tensors
+from csscc.passes.linear.layout import MIXES_BATCH
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
@@ -49,6 +51,30 @@ def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyTy
         if cause is not None:
             found.append(Offender(node.name, node.op, *cause))
     return found
+
+
+def causes_first(graph: gs.Graph, offenders: Iterable[Offender]) -> list[Offender]:
+    """Put last what moves the batch next to another node that stands in the way; its advice names that node.
+
+    An LSTM has the batch in its second place, and so may an operator that is not in the tables: without it, the
+    Transposes around it go as well.
+    """
+    found = {o.node: o for o in offenders}
+    beside = {n.name: n for n in graph.nodes if n.name in found}
+    reached = {name: name for name, o in found.items() if o.reason != MIXES_BATCH}
+    waiting = list(reached)
+    while waiting:
+        name = waiting.pop(0)
+        node = beside[name]
+        near = [*(n for t in node.inputs for n in t.inputs), *(n for t in node.outputs for n in t.outputs)]
+        for other in near:
+            if other.name in found and other.name not in reached:
+                reached[other.name] = reached[name]
+                waiting.append(other.name)
+    causes = [o for o in found.values() if reached.get(o.node) in (None, o.node)]
+    moves = [o for o in found.values() if reached.get(o.node) not in (None, o.node)]
+    named = {o.node: f"{o.op} '{o.node}'" for o in causes}
+    return [*causes, *(replace(o, advice=f"perhaps only for {named[reached[o.node]]}: see there first") for o in moves)]
 
 
 def _training(node: gs.Node) -> Cause | None:

@@ -23,7 +23,7 @@ from csscc.dialect.rewrite import constant, is_foreign, is_output, rank_of
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.io.finite import not_finite
 from csscc.passes.base import BasePass
-from csscc.passes.canonical.true_causes import NO_SHAPE, Sizes, instead_of_layers, true_cause
+from csscc.passes.canonical.true_causes import NO_SHAPE, Sizes, causes_first, instead_of_layers, true_cause
 from csscc.passes.linear import LINEAR, WEIGHTED
 from csscc.passes.linear.core import core_of, is_neuron, known_operand, read_tensors
 from csscc.passes.linear.mixing import Reduce
@@ -90,7 +90,7 @@ def survey(graph: gs.Graph, events: Iterable[Event] = ()) -> tuple[Regions, list
             offenders.append(replace(offender, reason=cause[0], advice=cause[1]))
     offenders.sort(key=lambda o: o.advice == sizes.advice)  # first what no size can help
     set_borders(graph, core, regions)
-    return regions, offenders if weighted else instead_of_layers(graph, noted)
+    return regions, causes_first(graph, offenders) if weighted else instead_of_layers(graph, noted)
 
 
 def _known_sums(graph: gs.Graph, core: set[int], dependent: set[int]) -> dict[str, int]:

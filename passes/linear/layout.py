@@ -14,6 +14,8 @@ from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.factors import Factor, after_batch, along, compress, spread
 
+MIXES_BATCH = "it mixes or reorders the batch axis"
+
 
 class Selection(LinearOp):
     """``Transpose``, ``Reshape``, ``Slice``, ``Pad`` and their kin, with constant parameters.
@@ -54,7 +56,7 @@ class Selection(LinearOp):
             return "it states the size of the batch"
         for index, parts in enumerate(zip(*alone, strict=True)):
             if together[index].shape[0] != 3 or not np.array_equal(together[index], np.concatenate(parts)):
-                return "it mixes or reorders the batch axis"
+                return MIXES_BATCH
         return ""
 
     def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:

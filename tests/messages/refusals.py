@@ -65,12 +65,12 @@ MESSAGES: Messages = {
     "the model cannot be compiled: 1 node(s) stand in the way (opset 20)\n  Dropout 'n', input Nx4: it is in"
     " training mode; export the network in evaluation mode: model.eval() in PyTorch, training=False in "
     "Keras": lambda p: dense("[n] r, m = Dropout(h, half, yes)"),
-    "the model cannot be compiled: 3 node(s) stand in the way (opset 20)\n  Unsqueeze 'Unsqueeze_1', input "
-    "Nx4: it mixes or reorders the batch axis; replace it by an operator of the table in docs/operators.md,"
-    " or split the model here\n  LSTM 'n', input 1xNx4: it is recurrent; recurrence cannot be spiking; "
-    "export the network without it, or split it here\n  Transpose 'last_front', input 1xNx4: it mixes or "
-    "reorders the batch axis; replace it by an operator of the table in docs/operators.md, or split the "
-    "model here": lambda p: dense(f"t = Unsqueeze(h, zero) {CELL} r = Squeeze(last, zero)", LSTM),
+    "the model cannot be compiled: 3 node(s) stand in the way (opset 20)\n  LSTM 'n', input "
+    "1xNx4: it is recurrent; recurrence cannot be spiking; export the network without it, or split it "
+    "here\n  Unsqueeze 'Unsqueeze_1', input Nx4: it mixes or reorders the batch axis; perhaps only for LSTM "
+    "'n': see there first\n  Transpose 'last_front', input 1xNx4: it mixes or reorders the batch axis; "
+    "perhaps only for LSTM 'n': see there first": lambda p:
+        dense(f"t = Unsqueeze(h, zero) {CELL} r = Squeeze(last, zero)", LSTM),
     "the model cannot be compiled: 1 node(s) stand in the way (opset 20)\n  If 'n', input unknown: it is "
     "recurrent: it holds LSTM 'n_1'; recurrence cannot be spiking; export the network without it, or split "
     "it here": lambda p:

@@ -80,6 +80,17 @@ def test_the_cause_is_named_with_the_way_out(case: str) -> None:
     assert "mixes" not in found.reason
 
 
+def test_transposes_around_a_cause_come_after_it_and_name_it() -> None:
+    cell = "t = Unsqueeze(h, zero) [cell] s, last = LSTM <hidden_size = 4> (t, P, R) r = Squeeze(last, zero)"
+    refusal = refused(core(cell, weights=f"{LSTM} int64[1] zero = {{0}},"))
+    assert isinstance(refusal, RefusedModelError)
+    assert [o.op for o in refusal.offenders] == ["LSTM", "Unsqueeze", "Transpose"]
+    assert all("LSTM 'cell'" in o.advice for o in refusal.offenders[1:])
+    alone = refused(core("t = Transpose(h) s = MatMul(h, t) r = MatMul(s, h)"))
+    assert isinstance(alone, RefusedModelError)
+    assert ["see there" in o.advice for o in alone.offenders] == [False]
+
+
 def test_dropout_in_inference_is_no_offence() -> None:
     assert not inspect_ann(core("no = Not(yes) r, m = Dropout(h, half, no)"), Coding()).refusal
 
