@@ -48,12 +48,16 @@ def design(made: EnergyEstimate, traffic: str, name: str) -> Any:
     return next(e for e in getattr(made, traffic) if e.design == name)
 
 
-def test_energies_of_a_network_by_hand() -> None:
+@pytest.mark.parametrize("bursts", [False, True])
+def test_energies_of_a_network_by_hand(bursts: bool) -> None:
     x = samples((2, 6, 6))
     model = parse(POOLED)
-    snn, result = estimated(model, x)
+    snn, result = estimated(model, x, beta=1.5, silent=1, bursts=bursts)
     made = result.energy
     sent = counted(snn, x)
+    assert (np.abs(snn.trace(x).spikes["one"]).max() == 2) == bursts
+    bits = 3 if bursts else 2  # five values at a step, or three
+    encoded, fired = (3, 6) if bursts else (2, 5)  # additions a step; bursts have a second threshold
     encoder = next(name for name in sent if name not in ("one", "two"))
     # what the last layer reads are averages of 16 neurons: whatever is not 0, 1 or -1 is multiplied
     pooled = snn.trace(x).spikes["two"].mean(axis=(3, 4))
@@ -82,20 +86,20 @@ def test_energies_of_a_network_by_hand() -> None:
         ("per_step", "ANN int8"): (macs * 0.3, neurons * 0.1, weights * 2.5, 2 * (neurons + inputs) * 2.5),
         ("per_step", "SNN float32"): (
             operations * 0.9 + multiplications * 3.7,
-            T * neurons * (3.7 + 5 * 0.9) + inputs * (3.7 + 2 * T * 0.9),
+            T * neurons * (3.7 + fired * 0.9) + inputs * (3.7 + encoded * T * 0.9),
             T * weights * 4 * 2.5,
-            (T * neurons * 4 * 4 + T * inputs * 2 * 4 + (neurons + inputs) * T * 2 * 0.25) * 2.5,
+            (T * neurons * 4 * 4 + T * inputs * 2 * 4 + (neurons + inputs) * T * 2 * bits / 8) * 2.5,
         ),
         ("per_step", "SNN int8"): (
             operations * 0.1 + multiplications * 0.2,
-            T * neurons * (0.1 + 5 * 0.1) + inputs * (3.1 + 2 * T * 0.1),
+            T * neurons * (0.1 + fired * 0.1) + inputs * (3.1 + encoded * T * 0.1),
             T * weights * 2.5,
-            (T * neurons * 4 * 4 + T * inputs * 2 * 4 + (neurons + inputs) * T * 2 * 0.25) * 2.5,
+            (T * neurons * 4 * 4 + T * inputs * 2 * 4 + (neurons + inputs) * T * 2 * bits / 8) * 2.5,
         ),
         ("per_spike", "ANN int8"): (macs * 0.3, neurons * 0.1, macs * 2.5, (2 * (neurons + inputs) + macs) * 2.5),
         ("per_spike", "SNN int8"): (
             operations * 0.1 + multiplications * 0.2,
-            T * neurons * (0.1 + 5 * 0.1) + inputs * (3.1 + 2 * T * 0.1),
+            T * neurons * (0.1 + fired * 0.1) + inputs * (3.1 + encoded * T * 0.1),
             operations * 2.5,
             (T * neurons * 3 * 4 + T * inputs * 2 * 4 + operations * 2 * 4 + spikes * 4 * 2) * 2.5,
         ),
@@ -121,7 +125,8 @@ def test_two_trains_and_bursts_by_hand() -> None:
     assert ann.state == pytest.approx(2 * (64 + 80 + 72) * 4 * 2.5)
     assert ann.weights == pytest.approx((72 + 20 + 15) * 4 * 2.5)
     assert snn_row.weights == pytest.approx(4 * (2 * 72 + 20 + 15) * 4 * 2.5)
-    assert snn_row.state == pytest.approx((4 * 144 * 4 * 4 + 4 * 144 * 2 * 4 + (144 + 144) * 4 * 2 * 0.25) * 2.5)
+    sent_bits = 144 * 2 + 144 * 3  # an input that is sent as two trains has no bursts
+    assert snn_row.state == pytest.approx((4 * 144 * 4 * 4 + 4 * 144 * 2 * 4 + sent_bits / 8 * 4 * 2) * 2.5)
 
 
 def test_a_wrong_price_is_noticed() -> None:
@@ -144,9 +149,9 @@ def test_activations_beyond_comparisons_are_computed_at_each_step() -> None:
     assert (two.functions, two.multiplications, two.local) == (6, 12, False)
     assert made.not_local == pytest.approx(6 / 16)
     assert made.not_local_kinds == ("Softmax",)
-    step = 6 * (3.7 + 5 * 0.9 + 3.7)  # amplification, additions, 1 / theta
+    step = 6 * (3.7 + 6 * 0.9 + 3.7)  # amplification, additions, 1 / theta
     both = 2 * step + (8 * 6 + 8 * 6 + 12) * 4.6
-    assert design(made, "per_step", "SNN float32").neurons == pytest.approx(T * both + 4 * (3.7 + 2 * T * 0.9))
+    assert design(made, "per_step", "SNN float32").neurons == pytest.approx(T * both + 4 * (3.7 + 3 * T * 0.9))
     ann = 12 * 0.9 + (8 * 6 + 8 * 6 + 12) * 4.6
     assert design(made, "per_step", "ANN float32").neurons == pytest.approx(ann)
     assert any("37.5% of the neurons are not local" in s for s in made.sentences)
@@ -171,7 +176,7 @@ def test_products_of_computed_inputs_are_multiplications() -> None:
 def test_what_the_weight_of_a_spike_takes_in_integers(beta: float, amplification: float) -> None:
     x = samples((2, 6, 6))
     _, result = estimated(parse(POOLED), x, beta=beta, silent=1)
-    expected = T * 144 * (amplification + 0.5) + 72 * (3.1 + 2 * T * 0.1)
+    expected = T * 144 * (amplification + 0.6) + 72 * (3.1 + 3 * T * 0.1)
     assert design(result.energy, "per_step", "SNN int8").neurons == pytest.approx(expected)
 
 

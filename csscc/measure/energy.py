@@ -17,14 +17,16 @@ from csscc.measure.work import NeuronWork, SynapseWork
 ASSUMPTIONS = (
     "Integers: weights and activations of 8 bits, sums and membrane potentials of 32 bits. csscc writes float32; "
     "whether the spiking network keeps its accuracy with weights of 8 bits is not measured here.",
-    "A spike of 1 or -1 adds or subtracts a weight; a burst of two spikes counts as two. The weight of a spike is "
-    "multiplied in the membrane, once a neuron and step: one multiplication in float32; in integers a shift, an "
-    "addition or both where beta is 1.5, 2, 2.5 or 3.",
+    "A spike of 1 or -1 adds or subtracts a weight; a burst, a spike of 2 or -2, counts as two spikes wherever spikes "
+    "are counted: it adds a weight twice, and is two addresses. The weight of a spike is multiplied in the membrane, "
+    "once a neuron and step: one multiplication in float32; in integers a shift, an addition or both where beta is "
+    "1.5, 2, 2.5 or 3.",
     "At each of T steps a neuron adds its current, compares (its activation), subtracts what was sent, compares with "
-    "the threshold and adds the spike. A comparison costs an addition. An activation that needs more than comparisons "
-    "is computed anew at each step.",
+    "the threshold and adds the spike; with bursts there is a second threshold. A comparison costs an addition. An "
+    "activation that needs more than comparisons is computed anew at each step.",
     "Weights read once a step: a layer reads its weights once a step (the ANN once) and uses them for all positions; a "
-    "neuron reads and writes its membrane potential and what was sent once a step; a spike or silence takes 2 bits.",
+    "neuron reads and writes its membrane potential and what was sent once a step; a spike or silence takes 2 bits, 3 "
+    "where bursts are sent.",
     "Weights read for each spike: a synaptic operation reads its weight, and reads and writes the membrane potential "
     "that it changes; a spike is an address of 32 bits. The ANN reads a weight and an activation for each "
     "multiply-accumulate.",

@@ -4,7 +4,8 @@ With T steps, the currents c of a neuron, and A and M synaptic operations whose 
 
     synapses   SNN  A + M additions, M multiplications                   ANN  one of each for a multiply-accumulate
     neurons    SNN  c*T amplifications, (c + 4)*T additions, T values    ANN  one value of the activation
-               of the activation; encoders: 1 multiplication, 2*T additions
+               of the activation; encoders: 1 multiplication, 2*T additions;
+               both: T additions more where up to two spikes are sent at a step
     weights    read once a step, or for each synaptic operation          ANN  once, or for each multiply-accumulate
     state      membrane potentials, what was sent, spikes                ANN  activations
 
@@ -23,8 +24,8 @@ from csscc.measure.work import NeuronWork, SynapseWork
 
 WORD = 4  # bytes of a float32, of a membrane potential in integers, and of the address that stands for a spike
 ADDITIONS = 4  # of a neuron at each step, besides its currents: the activation's comparison, minus what was sent,
-# the comparison with the threshold, plus the spike
-SPIKE_OR_SILENCE = 0.25  # bytes
+# the comparison with the threshold, plus the spike; for bursts there is a second threshold
+SPIKE_OR_SILENCE, BURST_OR_SILENCE = 0.25, 0.375  # bytes, of three values and of five
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Table:
         multiplied = sum(s.multiplications for s in self.synapses)
         fetched = operations if self.per_spike else self.steps * sum(s.weights for s in self.synapses)
         words = sum(self._words(n) for n in self.neurons) + (2 * operations if self.per_spike else 0)
-        sent = sum(n.spikes * WORD if self.per_spike else n.neurons * n.steps * SPIKE_OR_SILENCE for n in self.neurons)
+        sent = sum(n.spikes * WORD if self.per_spike else n.neurons * n.steps * _at_a_step(n) for n in self.neurons)
         return self._energy(
             f"SNN {kind.name}",
             synapses=operations * kind.add + multiplied * kind.multiply,
@@ -126,8 +127,8 @@ class Table:
 
     def _snn_neurons(self, layer: NeuronWork, kind: Arithmetic) -> float:
         if layer.is_encoder:
-            return layer.neurons * (kind.scale + 2 * layer.steps * kind.add)
-        step = layer.currents * kind.amplify + (layer.currents + ADDITIONS) * kind.add
+            return layer.neurons * (kind.scale + (2 + layer.burst) * layer.steps * kind.add)
+        step = layer.currents * kind.amplify + (layer.currents + ADDITIONS + layer.burst) * kind.add
         scaled = kind.scale if layer.scaled else 0.0
         activation = self._multiplied(layer) * (kind.scale + kind.add)
         return layer.steps * (layer.neurons * (step + scaled) + activation)
@@ -142,3 +143,8 @@ class Table:
             return 2 * layer.neurons * layer.steps
         membranes = layer.currents if self.per_spike else 2 * layer.currents  # by spike: written as spikes arrive
         return (membranes + 2) * layer.neurons * layer.steps
+
+
+def _at_a_step(layer: NeuronWork) -> float:
+    """Bytes that state what a neuron sends at one step."""
+    return BURST_OR_SILENCE if layer.burst else SPIKE_OR_SILENCE

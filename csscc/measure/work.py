@@ -48,6 +48,7 @@ class NeuronWork:
         scaled: whether each evaluation multiplies by 1 / theta, since the activation is not positively homogeneous.
         local: whether a neuron needs its own inputs only, not those of a whole row as a softmax does.
         trains: how many neurons side by side send one value of the ANN; only encoders may have several.
+        burst: whether up to two spikes are sent at a step.
     """
 
     name: str
@@ -61,6 +62,7 @@ class NeuronWork:
     scaled: bool
     local: bool
     trains: int = 1
+    burst: bool = False
 
     @property
     def is_encoder(self) -> bool:
@@ -81,8 +83,9 @@ def neuron_work(
     """
     if view.is_encoder:
         return NeuronWork(
-            view.name, view.kind, neurons, view.schedule.T, 0, spikes, 0.0, 0.0, False, True, view.trains
-        )
+            view.name, view.kind, neurons, view.schedule.T, 0, spikes, 0.0, 0.0, False, True, view.trains,
+            view.schedule.burst,
+        )  # fmt: skip
     activation = view.activation
     multiplications, functions = 0.0, 0.0
     if view.kind in PRODUCTS:
@@ -103,6 +106,7 @@ def neuron_work(
         functions,
         scaled=not activation.homogeneous,
         local=activation.scope != "row",
+        burst=view.schedule.burst,
     )
 
 
