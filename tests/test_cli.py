@@ -131,6 +131,16 @@ def test_verify_holds_and_fails_on_a_file_whose_function_was_changed(run: Run, s
     assert "spikes differ" in err
 
 
+def test_outputs_are_written_to_a_file_of_their_kind(run: Run, tmp_path: Path, calibration: Path) -> None:
+    for name in ("out.npy", "out.csv", "out"):
+        code, _, err = run("run", digits_model(), "--input", calibration, "-o", tmp_path / name)
+        assert code == 2
+        assert err.endswith(f"{name}: outputs are written by name, as NumPy archive; give a name that ends in .npz\n")
+    assert not list(tmp_path.iterdir())
+    assert run("run", digits_model(), "--input", calibration, "-q", "-o", tmp_path / "OUT.NPZ")[0] == 0
+    assert np.load(tmp_path / "OUT.NPZ")["logits"].shape[1] == 10
+
+
 def test_inspect_shows_an_ann_an_snn_and_every_node_in_the_way(run: Run, snn: Path, tmp_path: Path) -> None:
     code, out, _ = run("inspect", digits_model(), "--json")
     result = json.loads(out)
@@ -465,7 +475,12 @@ def test_report_writes_one_page(run: Run, snn: Path, tmp_path: Path, monkeypatch
 
 
 def test_report_refuses_before_it_measures(run: Run, snn: Path, tmp_path: Path) -> None:
-    for output, reported in ((tmp_path / "none" / "r.html", "make the folder"), (snn, "would replace what is read")):
+    for output, reported in (
+        (tmp_path / "none" / "r.html", "make the folder"),
+        (snn, "would replace what is read"),
+        (tmp_path / "r.pdf", "give a name that ends in .html"),
+        (tmp_path / "html", "give a name that ends in .html"),
+    ):
         code, _, err = run("report", digits_model(), snn, "--data", digits_data(), "-o", output)
         assert code in (2, 3)
         assert reported in err

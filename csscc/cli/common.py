@@ -161,6 +161,14 @@ def refuse_unwritable(output: str | Path, model: str, *data: str | None) -> None
             raise UsageError(f"{output}: would replace what is read, {given}; give another path to write")
 
 
+def refuse_ending(output: str | Path, ending: str, what: str) -> None:
+    """Refuse a name that does not end as files of its kind do: a page in `x.pdf` would not open."""
+    from csscc.errors import UsageError
+
+    if Path(output).suffix.lower() != ending:
+        raise UsageError(f"{output}: {what}; give a name that ends in {ending}")
+
+
 def _read_of(given: str, target: Path, *, is_model: bool) -> set[Path]:
     """The files of a model or data that `target`, which exists, may be one of."""
     from csscc.io.weights import external_files

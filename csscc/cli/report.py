@@ -15,6 +15,7 @@ from csscc.cli.common import (
     native_option,
     print_json,
     quiet_option,
+    refuse_ending,
     refuse_unwritable,
     take_images,
 )
@@ -29,7 +30,7 @@ from csscc.cli.streams import echo
     "--data", required=True, type=click.Path(), metavar="DATA",
     help="Samples and labels: .npz (x, y), folders of images named after their classes, images with labels.csv, ...",
 )  # fmt: skip
-@click.option("-o", "--output", required=True, type=click.Path(), help="HTML file to write.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="File to write, .html.")
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @energy_costs_option
 @native_option
@@ -61,6 +62,7 @@ def report_command(
     require_drawing()
     for model in (ann, snn):
         refuse_unwritable(output, model, data, energy_costs)
+    refuse_ending(output, ".html", "a report is an HTML page, which a browser prints as PDF")
     images = take_images(options)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts()
     from csscc.report.findings import gather

@@ -15,6 +15,7 @@ from csscc.cli.common import (
     native_option,
     print_json,
     quiet_option,
+    refuse_ending,
     refuse_unwritable,
     take_images,
 )
@@ -64,6 +65,7 @@ def run_command(
     images = take_images(options)
     if output is not None:
         refuse_unwritable(output, model, data)
+        refuse_ending(output, ".npz", "outputs are written by name, as NumPy archive")
     proto = _read(model)
     session = open_session(proto, native=native and means_its_nodes(proto))
     if output is not None:
