@@ -19,7 +19,7 @@ import pytest
 import csscc
 from csscc.models import digits_data, digits_model
 from csscc.search.settings import Row, Setting
-from tests.helpers import small_classifier
+from tests.helpers import parse, small_classifier
 
 NO_WEIGHTS = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
 UNKNOWN_LAYERS = """<ir_version: 8, opset_import: ["": 17]>
@@ -148,12 +148,34 @@ def test_inspect_shows_an_ann_an_snn_and_every_node_in_the_way(run: Run, snn: Pa
     assert result["spiking_share"] == 1
     assert {n["fate"] for n in result["nodes"]} <= {"converted", "passed", "analog", "folded"}
     assert run("inspect", snn)[0] == 0
+    assert "1 silent step a layer, unless compile gives some more or fewer" in run("inspect", digits_model())[1]
+    assert "1 silent step a layer\n" in run("inspect", digits_model(), "--silent", 1)[1]
     model = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(UNKNOWN_LAYERS), model)
     code, out, _ = run("inspect", model)
     assert code == 3
     assert "Sin" in out
     assert "Cos" in out
+
+
+FOLDED = """g (float[N,4] x) => (float[N,3] y)
+<float[4,5] w, float[5,3] v, int64[1] first = {0}>
+{ [size] s = Shape(x) [batch] n = Gather(s, first) [all] m = Max(n, first) [zero] z = Identity(x) [one] a = MatMul(z, w)
+  [two] b = Relu(a) [three] y = MatMul(b, v) }"""
+
+
+def test_inspect_counts_nodes_that_are_folded_and_lists_them_if_asked(run: Run, tmp_path: Path) -> None:
+    onnx.save(parse(FOLDED), tmp_path / "m.onnx")
+    code, out, _ = run("inspect", tmp_path / "m.onnx")
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")][1:]
+    assert (code, names) == (0, ["one", "two", "three"])
+    line = next(line for line in out.splitlines() if "folded" in line)
+    assert line.startswith("4 node(s) are folded, ")
+    assert line.endswith(": 1 Shape, 1 Gather, 1 Max, 1 Identity; -v lists them")
+    code, out, _ = run("inspect", tmp_path / "m.onnx", "-v")
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")][1:]
+    assert (code, names) == (0, ["size", "batch", "all", "zero", "one", "two", "three"])
+    assert "lists them" not in out
 
 
 def test_sweep_writes_rows_and_plots_and_goes_on_where_it_was(run: Run, tmp_path: Path, calibration: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -213,6 +214,18 @@ def test_channels_at_the_wrong_end_are_reported() -> None:
         read(open_source(sample.transpose(2, 0, 1)[None], last))
     with pytest.raises(RefusedError, match="pass model-ready samples, batch first"):
         read(open_source(np.zeros((1, 5, 3, 6)), last))
+
+
+def test_grey_images_without_channels_are_reported() -> None:
+    x = np.zeros((7, 5, 6))
+    for shape, index, right in (((None, 1, 5, 6), ":, None", x[:, None]), ((None, 5, 6, 1), "..., None", x[..., None])):
+        spec = (InputSpec("image", shape, "float32"),)
+        with pytest.raises(RefusedError, match=f"the axis of the channel is missing: pass {re.escape(f'x[{index}]')}$"):
+            read(open_source(x, spec))
+        np.testing.assert_array_equal(read(open_source(right, spec)), right)
+    for shape in ((None, 3, 5, 6), (None, 1, 6, 5), (None, 1, 1, 5, 6)):
+        with pytest.raises(RefusedError, match="pass model-ready samples, batch first"):
+            read(open_source(x, (InputSpec("image", shape, "float32"),)))
 
 
 def test_objects_without_samples_and_those_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

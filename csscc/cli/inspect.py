@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +22,9 @@ from csscc.cli.common import (
 from csscc.cli.progress import progress
 from csscc.errors import RefusedError
 
+if TYPE_CHECKING:
+    from csscc.measure.inspection import NodeFate
+
 _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim", "refused": "bold red"}
 
 
@@ -33,7 +38,10 @@ _STYLES = {"converted": "green", "passed": "", "analog": "cyan", "folded": "dim"
 @click.option("--silent", type=int, help="Silent steps a layer, for the costs.  [default: 1; quantised T-1]")
 @input_shape_option
 @json_option
-def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json: bool, **coding: Any) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="List the nodes that are folded too.")
+def inspect_command(
+    model: str, input_shape: dict[str, tuple[int, ...]], as_json: bool, verbose: bool, **coding: Any
+) -> None:
     """Show what would become of every node of MODEL, or what a spiking network holds.
 
     Exit code 3 if the model cannot be compiled; every node in the way is listed with its reason.
@@ -46,11 +54,11 @@ def inspect_command(model: str, input_shape: dict[str, tuple[int, ...]], as_json
     if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
         _show_snn(model, as_json)
     else:
-        _show_ann(model, as_json, coding, input_shape)
+        _show_ann(model, as_json, coding, input_shape, verbose)
 
 
 def _show_ann(
-    model: str, as_json: bool, coding: dict[str, Any], input_shape: dict[str, tuple[int, ...]]
+    model: str, as_json: bool, coding: dict[str, Any], input_shape: dict[str, tuple[int, ...]], verbose: bool
 ) -> None:
     from csscc.dialect.sizes import of_samples
     from csscc.measure.inspection import inspect_ann
@@ -68,7 +76,8 @@ def _show_ann(
         rows = table("what becomes of each node", "node", "operator", "class", "becomes", "why")
         for column in rows.columns[1:]:
             column.justify = "left"
-        for node in result.nodes:
+        listed = [node for node in result.nodes if verbose or node.fate != "folded"]
+        for node in listed:
             rows.add_row(node.name, node.op, node.role, node.fate, node.reason, style=_STYLES[node.fate])
         out = console()
         share = f"{result.spiking_share:.1%} of {result.operations:,} multiply-accumulates a {sample} become spiking"
@@ -78,17 +87,27 @@ def _show_ann(
         out.print(f"{model}: {share}; latency {result.latency} time steps", rows)
         if result.quantised:
             out.print(result.quantised)
+        chosen_by = "" if "silent" in stated or result.quantised else ", unless compile gives some more or fewer"
         out.print(
+            *_folded(result.nodes if len(listed) < len(result.nodes) else ()),
             share,
             f"{result.neurons:,} neurons in {result.depth} layers on the longest path, "
             f"{result.state_bytes / 1e6:.2f} MB of state a {sample}",
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
-            f"{steps_text((chosen.silent,))} a layer",
+            f"{steps_text((chosen.silent,))} a layer{chosen_by}",
             _costs(result.interval, result.passes or 0.0, chosen.T),
             f"batch size: {'any' if result.batch else 'as exported'}",
         )
     if result.refusal:
         raise click.exceptions.Exit(RefusedError.exit_code)
+
+
+def _folded(nodes: Sequence[NodeFate]) -> tuple[str, ...]:
+    """A line that counts the nodes that are folded, by operator, where there are any: exporters write many."""
+    found = Counter(node.op for node in nodes if node.fate == "folded")
+    counts = ", ".join(f"{number} {op}" for op, number in found.most_common())
+    gone = f"{found.total()} node(s) are folded, since they compute constants, pass their input on, or are not read"
+    return (f"{gone}: {counts}; -v lists them",) if found else ()
 
 
 def _show_snn(model: str, as_json: bool) -> None:

@@ -169,11 +169,15 @@ def _is_text(array: NDArray[Any]) -> bool:
 
 
 def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
-    """What to do with images whose channels stand at the wrong end; empty where they do not."""
+    """What to do with images whose channels stand at the wrong end or nowhere; empty for others."""
     for layout, (has, axes) in {"NCHW": ("last", (0, 3, 1, 2)), "NHWC": ("first", (0, 2, 3, 1))}.items():
         if len(sizes) == len(spec.shape) == 4 and fits(spec.shape[1:], [sizes[a] for a in axes[1:]]):
             order = ", ".join(map(str, axes))
             return f"they have channels {has}: pass x.transpose({order}), of image files --layout {layout}"
+    for axis, index in {1: ":, None", 3: "..., None"}.items():
+        whole = [*sizes[1:axis], 1, *sizes[axis:]]
+        if len(sizes) + 1 == len(spec.shape) == 4 and spec.shape[axis] == 1 and fits(spec.shape[1:], whole):
+            return f"the axis of the channel is missing: pass x[{index}]"
     return ""
 
 

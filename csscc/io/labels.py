@@ -18,6 +18,10 @@ from csscc.io.items import as_array
 
 TABLE = "labels.csv"
 _CLASS = re.compile(r"[0-9]{1,18}")
+_HOW = {  # to make class numbers of what people have
+    "text": ", in the order of the network's classes; scikit-learn sorts them: np.unique(y, return_inverse=True)[1]",
+    "floats": ": y.astype(int), or no y if it holds no classes",
+}
 
 
 def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
@@ -42,7 +46,8 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu":
         kinds = {"f": "floats", "b": "truth values", "U": "text", "S": "text"}
         kind = kinds.get(array.dtype.kind, array.dtype.name)
-        raise RefusedError(f"{wanted}, not {kind}; give whole numbers from 0 of an integer type")
+        how = _HOW.get(kind, "")
+        raise RefusedError(f"{wanted}, not {kind}; give whole numbers from 0 of an integer type{how}")
     _refuse_beyond(array, np.iinfo(np.int64).max, f"{where}: ")
     return array.astype(np.int64)
 

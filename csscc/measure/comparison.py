@@ -67,7 +67,7 @@ class Comparison:
         how = f"by {100 * error:.3g} % (RMS, {self.compared})"
         if name in self.labelling:
             how = f"in {100 * error:.3g} % of its labels ({self.compared})"
-        advice = "More steps (--T) bring it closer; csscc diagnose names the layer that goes wrong first"
+        advice = "csscc diagnose names the layer that goes wrong first, and what to change: often more steps (--T)"
         return f"output '{name}' differs from the ANN's {how}. {advice}"
 
 

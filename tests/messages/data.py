@@ -22,9 +22,9 @@ GENERATOR = CODE + "def f():\n  "
 TWO = "g (float[N,2] a, float[N,2] b) => (float[N,2] y) { s = MatMul(a, w) t = MatMul(b, v) r = Add(s, t) y = Relu(r) }"
 
 
-def image_net() -> onnx.ModelProto:
+def image_net(channels: int = 3) -> onnx.ModelProto:
     """A network that takes images."""
-    text = "g (float[N,3,4,4] x) => (float[N,2,4,4] y) <float[2,3,1,1] k, float[2,2,1,1] l>"
+    text = f"g (float[N,{channels},4,4] x) => (float[N,2,4,4] y) <float[2,{channels},1,1] k, float[2,2,1,1] l>"
     return parse(text + "{ a = Conv(x, k) r = Relu(a) y = Conv(r, l) }")
 
 
@@ -75,6 +75,9 @@ MESSAGES: Messages = {
     "the samples given: input 'x' takes arrays of shape [?, 3, 4, 4], but these are [2, 4, 4, 3]; they have"
     " channels last: pass x.transpose(0, 3, 1, 2), of image files --layout NCHW": lambda p:
         (csscc.compile(image_net(), np.ones((2, 3, 4, 4), np.float32)).run(np.ones((2, 4, 4, 3), np.float32))),
+    "the samples given: input 'x' takes arrays of shape [?, 1, 4, 4], but these are [2, 4, 4]; the axis of the "
+    "channel is missing: pass x[:, None]": lambda p:
+        csscc.compile(image_net(1), np.ones((2, 4, 4), np.float32)),
     "d.npy: input 'x' takes float32, but these are complex128; convert them": lambda p:
         data(X.astype(complex), "d.npy"),
     "d.npy: input 'x' holds 16 value(s) that are NaN or infinite; remove them": lambda p:
@@ -91,7 +94,11 @@ MESSAGES: Messages = {
     "d.npz: labels (y) must be one whole class number for each of the 8 samples, but there are 2 of shape "
     "[2]; give as many": lambda p: data({"x": X, "y": [0, 1]}),
     "d.npz: labels (y) must be one whole class number for each of the 8 samples, not floats; give whole "
-    "numbers from 0 of an integer type": lambda p: data({"x": X, "y": np.zeros(8)}),
+    "numbers from 0 of an integer type: y.astype(int), or no y if it holds no classes": lambda p:
+        data({"x": X, "y": np.zeros(8)}),
+    "d.npz: labels (y) must be one whole class number for each of the 8 samples, not text; give whole numbers from 0 "
+    "of an integer type, in the order of the network's classes; scikit-learn sorts them: "
+    "np.unique(y, return_inverse=True)[1]": lambda p: data({"x": X, "y": ["a"] * 8}),
     "d.npz: the label of sample 0 is -1, which is no class number; 8 label(s) are so; number the classes "
     "from 0 as the network does": lambda p: data({"x": X, "y": np.full(8, -1)}),
     "the label of sample 0 is 7, but output 'y' has the classes 0 to 1; 8 label(s) are so; number the "

@@ -43,11 +43,11 @@ MESSAGES: Messages = {
     "no calibration data: amplitudes come from synthetic inputs and BatchNormalization statistics. Accuracy"
     " may suffer; pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, "
     "file.py:function)": lambda p: compiled(NORMALISED),
-    "output 'y' differs from the ANN's by 50 % (RMS, 8 calibration samples). More steps (--T) bring it "
-    "closer; csscc diagnose names the layer that goes wrong first": lambda p:
+    "output 'y' differs from the ANN's by 50 % (RMS, 8 calibration samples). csscc diagnose names the layer "
+    "that goes wrong first, and what to change: often more steps (--T)": lambda p:
         first(Comparison(8, {"y": 0.5}).warnings),
-    "output 'y' differs from the ANN's in 50 % of its labels (8 synthetic inputs). More steps (--T) "
-    "bring it closer; csscc diagnose names the layer that goes wrong first": lambda p:
+    "output 'y' differs from the ANN's in 50 % of its labels (8 synthetic inputs). csscc diagnose names the "
+    "layer that goes wrong first, and what to change: often more steps (--T)": lambda p:
         first(Comparison(8, {"y": 0.5}, labelling=frozenset(["y"]), synthetic=True).warnings),
     "output 'y' is not compared: it cannot be an array": lambda p: first(Comparison(8, left_out=("y",)).warnings),
     "input 'x' reaches 100, and the spiking network was calibrated for up to 1: ... of the values are cut "
