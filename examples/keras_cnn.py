@@ -36,7 +36,7 @@ net.export("keras.onnx", format="onnx")
 np.savez("calib.npz", x=train, y=data["y_calib"])
 np.savez("test.npz", x=test, y=data["y"])
 for command in (
-    "csscc compile keras.onnx --calibration calib.npz --T 8 --beta 2 -o snn.onnx",
+    "csscc compile keras.onnx --calibration calib.npz -o snn.onnx",
     "csscc evaluate keras.onnx snn.onnx --data test.npz",
     "csscc report keras.onnx snn.onnx --data test.npz -o report.html",
 ):

@@ -46,7 +46,7 @@ torch.onnx.export(
 np.savez("calib.npz", image=data["x_calib"], y=data["y_calib"])
 np.savez("test.npz", image=data["x"], y=data["y"])
 for command in (
-    "csscc compile cnn.onnx --calibration calib.npz --T 8 --beta 2 -o snn.onnx",
+    "csscc compile cnn.onnx --calibration calib.npz -o snn.onnx",
     "csscc evaluate cnn.onnx snn.onnx --data test.npz",
     "csscc report cnn.onnx snn.onnx --data test.npz -o report.html",
 ):

@@ -25,7 +25,7 @@ Path("mlp.onnx").write_bytes(model.SerializeToString())
 np.savez("calib.npz", X=train, y=data["y_calib"])
 np.savez("test.npz", X=test, y=data["y"])
 for command in (
-    "csscc compile mlp.onnx --calibration calib.npz --T 8 --beta 2 -o snn.onnx",
+    "csscc compile mlp.onnx --calibration calib.npz -o snn.onnx",
     "csscc evaluate mlp.onnx snn.onnx --data test.npz",
     "csscc report mlp.onnx snn.onnx --data test.npz -o report.html",
 ):

@@ -32,7 +32,7 @@ np.savez("calib.npz", x=train, y=data["y_calib"])
 np.savez("test.npz", x=test, y=data["y"])
 for command in (
     "tf2onnx.convert --tflite net.tflite --output tflite.onnx --opset 18",
-    "csscc compile tflite.onnx --calibration calib.npz --T 8 --beta 2 -o snn.onnx",
+    "csscc compile tflite.onnx --calibration calib.npz -o snn.onnx",
     "csscc evaluate tflite.onnx snn.onnx --data test.npz",
     "csscc report tflite.onnx snn.onnx --data test.npz -o report.html",
 ):

@@ -150,6 +150,15 @@ def test_output_that_is_shown_is_compared() -> None:
     ):
         assert differences(shown, printed), shown
     assert differences("error 0.56%", printed.replace("0.56", "nan"))
+    assert not differences("loss +0.10 points\n  ...\nerror 0.56%\n...\nand more 1\n", printed)
+    for shown in (
+        "error 0.56%\n...\nloss +0.10 points\n",  # in another order
+        "loss +0.10 points\n...\nloss +0.10 points\n",
+        "loss +0.10 points\n...\nerror 0.59%\n",
+        "loss +0.14 points\n...\nerror 0.56%\n",
+        "...\n",
+    ):
+        assert differences(shown, printed), shown
 
 
 def test_output_that_is_stale_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

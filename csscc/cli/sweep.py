@@ -43,7 +43,7 @@ SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder for results and plots.")
 @click.option("--T", "T", default="4,6,8,12", show_default=True, callback=numbers(int), help="Coding steps.")
 @click.option(
-    "--beta", default="1.5,2", show_default=True, callback=numbers(float),
+    "--beta", default="2,3", show_default=True, callback=numbers(float),
     help="The weight of a spike divided by that of the next one.",
 )  # fmt: skip
 @click.option("--silent", default="0,1,2", show_default=True, callback=numbers(int), help="Silent steps a layer.")
@@ -178,7 +178,7 @@ def show(rows: list[Row], plots: list[Path], output: str) -> None:
     for error, settings in refused.items():
         more = f" and {len(settings) - 1} more" if len(settings) > 1 else ""
         out.print(f"refused, {settings[0]}{more}: {error}")
-    out.print("β: amplification, L: silent steps; SNN, same, error: %; SynOps: millions")
+    out.print("β: a spike's weight divided by that of the next, L: silent steps; SNN, same, error: %; SynOps: millions")
     if ablations:
         out.print("off: without negative spikes (neg), without amplitude adjustment (adj)")
     names = ["results.csv", "results.json", *(p.name for p in plots if p.suffix == ".png")]
