@@ -25,6 +25,7 @@ from csscc.measure.energy_costs import EnergyCosts
 from csscc.measure.evaluation import evaluate
 from csscc.models import digits_data, digits_model
 from csscc.report.findings import Findings, gather
+from csscc.report.layer_pictures import residuals
 from csscc.report.page import page
 from csscc.report.picture import time_ticks
 from tests.helpers import parse, run
@@ -225,6 +226,7 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
     value = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["value"]
     names = [trace["name"] for trace in value["figure"]["data"]]
     assert names == [*marks, "sent so far", "ANN's activation"]
+    assert value["caption"].endswith("a negative one subtracts it, a burst twice as much.")
     layer = findings.trains[1]
     *drawn_marks, sent, _ = value["variants"]["1|0|0"]["traces"]
     assert sent["y"] == pytest.approx([0, *layer.values[0, 0]], rel=1e-4)
@@ -242,6 +244,16 @@ def test_spikes_of_one_sign_have_one_colour(text: str) -> None:
         names = [trace["name"] for trace in drawn[name]["figure"]["data"]]
         assert [names[i].removeprefix("spike of ") for i in (0, 1)] == signs
         assert not any("color" in trace.get("marker", {}) for trace in drawn[name]["figure"]["data"])
+
+
+def test_axes_of_shares_begin_at_zero(findings: Findings) -> None:
+    (shown,) = residuals(findings)
+    assert any(any(bars["y"]) for bars in shown.figure["data"])
+    assert "no residual" not in shown.caption
+    none = [replace(layer, over_half=0.0, over_one=0.0, saturated=0.0) for layer in findings.diagnosis.layers]
+    (empty,) = residuals(replace(findings, diagnosis=replace(findings.diagnosis, layers=tuple(none))))
+    assert empty.caption.endswith("Here no residual is above 1/2, and no value is saturated.")
+    assert empty.figure["layout"]["yaxis"]["rangemode"] == "nonnegative"  # plotly draws from -1 to 1 otherwise
 
 
 def test_layers_have_ticks_at_whole_numbers(text: str, findings: Findings) -> None:

@@ -99,8 +99,16 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         "residuals",
         "Residuals and saturation",
         "The residual u is what a neuron had left to send after its last step, in units of theta, its smallest spike. "
-        "Rounding leaves up to 1/2. Saturated values are larger than the largest value that a layer can send.",
-        figure(traces, "layer", "% of the neurons", barmode="group", **layer_axis(len(numbers))),
+        "Rounding leaves up to 1/2. Saturated values are larger than the largest value that a layer can send."
+        + ("" if any(any(values) for _, _, values in rows) else " Here no residual is above 1/2, and no value is saturated."),
+        figure(
+            traces,
+            "layer",
+            "% of the neurons",
+            barmode="group",
+            yaxis_rangemode="nonnegative",
+            **layer_axis(len(numbers)),
+        ),
     )
 
 
@@ -121,7 +129,14 @@ def residual_histogram(findings: Findings) -> Iterator[Picture]:
             "residual-histogram",
             "Residuals of one layer",
             "From -1/2 to 1/2 it is rounding; beyond that, spikes came too late, or the value is out of range.",
-            figure([go.Bar(x=middle)], "residual u, in units of theta", "% of the neurons", 300, bargap=0),
+            figure(
+                [go.Bar(x=middle)],
+                "residual u, in units of theta",
+                "% of the neurons",
+                300,
+                bargap=0,
+                xaxis_range=[1.05 * EDGES[0], 1.05 * EDGES[-1]],  # labels of both axes stay apart
+            ),
             ("layer",),
             variants,
         )

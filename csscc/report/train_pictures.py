@@ -118,10 +118,11 @@ def value(findings: Findings) -> Iterator[Picture]:
         go.Scatter(mode="lines", name="sent so far", line={"shape": "hv"}),
         go.Scatter(mode="lines", name="ANN's activation", line={"dash": DASHED}),
     ]
+    twice = ", a burst twice as much" if any(layer.bursts for layer in findings.trains) else ""
     yield Picture(
         "value",
         "The value that one neuron's spikes build up",
-        "A positive spike at step t adds theta * q[t], a negative one subtracts it.",
+        f"A positive spike at step t adds theta * q[t], a negative one subtracts it{twice}.",
         figure(traces, "time step", "value", 340, xaxis_dtick=_ticks(findings)),
         ("layer", "sample", "neuron"),
         variants,
