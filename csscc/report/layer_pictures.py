@@ -95,12 +95,13 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         )
         for label, pattern, values in rows
     ]
+    none = " Here no residual is above 1/2, and no value is saturated."
     yield Picture(
         "residuals",
         "Residuals and saturation",
         "The residual u is what a neuron had left to send after its last step, in units of theta, its smallest spike. "
         "Rounding leaves up to 1/2. Saturated values are larger than the largest value that a layer can send."
-        + ("" if any(any(values) for _, _, values in rows) else " Here no residual is above 1/2, and no value is saturated."),
+        + ("" if any(map(any, (values for *_, values in rows))) else none),
         figure(
             traces,
             "layer",
