@@ -19,14 +19,35 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from csscc.passes.convert.coding_error import CodingError
+from csscc.coding.coding import AMPLE
+from csscc.passes.convert.coding_error import CodingError, bin_of
 from csscc.statistics import Histogram
 
 Ranges = NDArray[np.float64]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-HEADROOM = 1.25
+HEADROOM, MOST_HEADROOM = 1.25, 2.0
+ENOUGH = 256
 FEW = 64
+NEAR, SEVERAL = 0.99, 4
+
+
+def headroom_for(samples: int, levels: float) -> float:
+    """By how much clipping ranges exceed the largest value of so many samples, where levels are ample.
+
+    The fewer samples, the further later values go beyond them, and what is cut off is lost at any T. It costs
+    resolution, so it grows only as far as there are levels beyond those that are ample.
+    """
+    wanted = HEADROOM * (ENOUGH / max(samples, 1)) ** (1 / 3)
+    affordable = HEADROOM * levels / AMPLE
+    return float(max(HEADROOM, min(wanted, affordable, MOST_HEADROOM)))
+
+
+def reaches_a_bound(histogram: Histogram) -> bool:
+    """Whether several values are as large as the largest, as those of pixels are: larger ones are not expected."""
+    layer = histogram.merged()
+    first = int(bin_of(NEAR * layer.largest, layer)[0])
+    return bool(layer.counts[0, first:].sum() >= SEVERAL)
 
 
 def choose_ranges(
@@ -62,7 +83,7 @@ def _by_rule(histogram: Histogram, levels: float, bound: float, headroom: float)
         own.append(mse_ranges(histogram, levels))
         yield bounded(float(mse_ranges(histogram.merged(), levels)[0]))
     yield from (bounded(headroom * np.maximum(ranges, share * layer)) for share in SHARES for ranges in own)
-    yield bounded(HEADROOM * layer)
+    yield bounded(max(HEADROOM, headroom) * layer)
 
 
 def mse_ranges(histogram: Histogram, levels: float) -> Ranges:

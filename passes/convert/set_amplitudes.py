@@ -12,7 +12,8 @@ The paper takes its percentile as Rueckauer et al. (2017) do, whose implementati
 silent does not show how much it sends when it is not.
 
 What a quantiser made has its scale for theta, whatever calibration finds. An encoder's p is otherwise the largest
-input, since inputs are bounded and nothing corrects what an encoder loses.
+input, since nothing corrects what an encoder loses. Where few inputs come near to it, unlike pixels, which have a
+largest value, later ones may be larger, and p has the headroom of a neuron's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
-from csscc.passes.convert.choose_ranges import CANDIDATES, HEADROOM, choose_ranges, mse_ranges
+from csscc.passes.convert.choose_ranges import CANDIDATES, choose_ranges, headroom_for, mse_ranges, reaches_a_bound
 from csscc.passes.convert.coding_error import bin_of
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
@@ -78,12 +79,13 @@ class SetAmplitudes(BasePass):
         encoded = name in network.regions.encoded
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            room = 1.0 if levels < AMPLE else HEADROOM
+            room = 1.0 if levels < AMPLE else headroom_for(calibration.samples, levels)
             ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
             method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
-            headroom = 1.0 if encoded or method == "percentile" else HEADROOM
+            kept = self.method == "percentile" or (encoded and reaches_a_bound(histogram))
+            headroom = 1.0 if kept else headroom_for(calibration.samples, levels)
             ranges = not_too_small(self.ranges(histogram, method, fine), levels, headroom)
             if self.method == "auto" and not encoded:
                 ranges = np.minimum(ranges, bound_of(producer(tensor)))

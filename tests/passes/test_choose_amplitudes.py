@@ -10,7 +10,7 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
-from csscc.passes.convert.choose_ranges import choose_ranges
+from csscc.passes.convert.choose_ranges import choose_ranges, headroom_for, reaches_a_bound
 from csscc.passes.convert.coding_error import CodingError
 from csscc.passes.convert.correct_bias import helps
 from csscc.passes.convert.judge import Judge
@@ -49,6 +49,25 @@ def test_where_levels_abound_a_channel_has_room_above_its_own_values(rng):
     a, b = (_counted(rng.uniform(0, sizes, (8, n))) for n in (4000, 1000))
     ranges = choose_ranges(a, b, a.plus(b), 1311.0, math.inf, 1.25)
     np.testing.assert_allclose(ranges, [50.0, *[1.25 * 40 / 16] * 7], rtol=0.01)
+
+
+def test_fewer_samples_get_more_room_where_levels_are_many():
+    """A quarter where samples are many; at most twice the largest value, and never fewer levels than are ample."""
+    assert [headroom_for(n, 6560) for n in (10**6, 256, 32, 1, 0)] == [1.25, 1.25, 2.0, 2.0, 2.0]
+    assert headroom_for(128, 6560) == pytest.approx(1.25 * 2 ** (1 / 3))
+    assert headroom_for(16, 512) == 1.25
+    assert 1.25 < headroom_for(16, 700) < 2
+
+
+@pytest.mark.parametrize("draw", ["pixels", "ones", "normal", "exponential"])
+def test_what_reaches_a_bound(draw, rng):
+    values = {
+        "pixels": rng.integers(0, 256, (3, 2000)) / 255,
+        "ones": np.ones((1, 5)),
+        "normal": rng.standard_normal((2, 50000)),
+        "exponential": rng.exponential(1.0, (1, 100)),
+    }[draw]
+    assert reaches_a_bound(_counted(values)) == (draw in ("pixels", "ones"))
 
 
 def test_channels_that_surprise_get_the_largest_of_the_layer(rng):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import csscc
 from csscc.coding.coding import Coding
 from csscc.errors import PassError
+from csscc.io.data import InputSpec, open_source
 from csscc.passes.convert.find_regions import FindRegions
 from csscc.passes.convert.set_amplitudes import SetAmplitudes, entropy_ranges, mse_ranges
 from csscc.statistics import Calibration, Histogram
@@ -16,6 +18,7 @@ TEXT = """
 g (float[N,3,8,8] x) => (float[N,2,8,8] y) <float[5,3,3,3] W, float[5] b, float[2,5,1,1] V>
 { h = Conv <pads = [1,1,1,1]> (x, W, b) r = Relu(h) y = Conv(r, V) }
 """
+ROOM = 1.25 * 4 ** (1 / 3)  # of 64 samples
 
 
 def _levels(coding):
@@ -120,16 +123,38 @@ def test_rows_are_independent(rng):
 
 
 @pytest.mark.parametrize(
-    ("coding", "headroom"), [(Coding(T=8), 1.0), (Coding(T=20), 1.25), (Coding(T=8, beta=3.0), 1.25)]
+    ("coding", "headroom"), [(Coding(T=8), 1.0), (Coding(T=20), ROOM), (Coding(T=8, beta=3.0), ROOM)]
 )
 def test_where_levels_abound_larger_values_than_those_seen_have_room(coding, headroom):
-    """Of 49 levels none is spare; of 3,280 and more a fifth is. What a percentile cuts off stays cut off."""
+    """Of 49 levels none is spare; of 3,280 and more half is, where 64 samples are all. A percentile's cut stays."""
     x, r = _values()
     for method, room in (("max", headroom), ("percentile", 1.0)):
         amplitudes = calibrated(parse(TEXT), coding, method=method, per_channel=False).amplitudes
         limit = r.max() if method == "max" else np.percentile(r[r > 0], 99.99)
         assert float(amplitudes["r"]) * _levels(coding) == pytest.approx(room * limit, rel=5e-3)
-        assert float(amplitudes["x"]) * _levels(coding) == pytest.approx(x.max(), rel=1e-6)
+        assert float(amplitudes["x"]) * _levels(coding) == pytest.approx(room * x.max(), rel=1e-6)
+
+
+DENSE = """
+g (float[N,6] x) => (float[N,2] y) <float[6,8] W, float[8,2] V> { h = MatMul(x, W) r = Relu(h) y = MatMul(r, V) }
+"""
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_inputs_that_reach_no_bound_have_room_as_well(bounded, rng):
+    x = (rng.integers(0, 16, (16, 6)) / 15 if bounded else rng.standard_normal((16, 6))).astype(np.float32)
+    source = open_source(x, (InputSpec("x", (None, 6), "float32"),))
+    amplitudes = calibrated(parse(DENSE), Coding(T=8, beta=3.0), source=source).amplitudes
+    largest = float(amplitudes["x"]) * _levels(Coding(T=8, beta=3.0))
+    assert largest == pytest.approx((1 if bounded else 2) * np.abs(x).max(), rel=1e-6)
+
+
+def test_few_samples_to_calibrate_with_are_enough(rng):
+    """Of a thousand inputs some are far larger than the largest of 16."""
+    model, x = parse(DENSE), rng.standard_normal((1016, 6)).astype(np.float32)
+    snn = csscc.compile(model, calibration=x[:16])
+    expected, got = run(model, {"x": x[16:]})["y"], snn.run(x[16:])
+    assert np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)) < 5e-3
 
 
 @pytest.mark.parametrize("method", ["max", "percentile", "mse", "entropy"])
