@@ -202,6 +202,23 @@ def test_labels_are_refused_only_where_they_are_needed(kind: str) -> None:
         print(source.labels)
 
 
+def test_all_samples_and_their_labels_are_a_pair() -> None:
+    one = (InputSpec("image", (None, 2), "float32"),)
+    two = (*one, InputSpec("b", (None, 2), "float32"))
+    x, y = np.arange(8.0).reshape(4, 2), np.array([0, 1, 1, 0])
+    for data in ((x, y), (x, list(y)), (Tensor(x), Tensor(y))):
+        source = open_source(data, one)
+        np.testing.assert_array_equal(read(source), x)
+        np.testing.assert_array_equal(source.labels, y)
+    source = open_source((x, x + 1, y), two)
+    np.testing.assert_array_equal(next(source.batches(4))["b"], x + 1)
+    np.testing.assert_array_equal(source.labels, y)
+    for data in ((x, x + 1), [x, x + 1], (x[0], x[1])):  # batches or samples, without labels
+        assert open_source(data, one).labels is None
+    with pytest.raises(RefusedError, match="3 label"):
+        print(open_source((x, y[:3]), one).labels)
+
+
 def test_channels_at_the_wrong_end_are_reported() -> None:
     first = (InputSpec("image", (None, 3, 5, 6), "float32"),)
     last = (InputSpec("image", (None, 5, 6, 3), "float32"),)

@@ -184,7 +184,7 @@ def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
 def open_source(
     data: Any, specs: tuple[InputSpec, ...], *, images: ImageOptions | None = None, limit: int | None = None
 ) -> Source:
-    """A source from what the user gave: a path, an array, a dictionary of arrays, or what `items_of` can read.
+    """A source from what the user gave: a path, an array, arrays by name or with labels, or what `items_of` can read.
 
     Objects are read here, as far as `limit`, and kept; a function is called for every use of the data. A source is
     given back as it is.
@@ -201,11 +201,18 @@ def open_source(
         return _from_arrays(data, specs, GIVEN, limit)
     if hasattr(data, "__array__") and hasattr(data, "shape"):  # NumPy's, and tensors of any framework
         return _from_arrays({specs[0].name: data}, specs, GIVEN, limit)
-    found = data if callable(data) else items_of(data)
+    found = data if callable(data) else [data] if _is_with_labels(data, specs) else items_of(data)
     if found is not None:
         plain = callable(data) or isinstance(data, Iterator | Sequence)
         return _from_iterable(found, specs, GIVEN if plain else type(data).__name__, limit)
     raise UsageError(f"samples of type {type(data).__name__}: pass an array, a dict of arrays, an iterable, or a path")
+
+
+def _is_with_labels(data: Any, specs: tuple[InputSpec, ...]) -> bool:
+    """Whether it is ``(x, y)``: the inputs in order and a label for each sample, and not a tuple of samples."""
+    if not isinstance(data, tuple) or len(data) != len(specs) + 1 or np.ndim(data[-1]) != 1:
+        return False
+    return all(len(getattr(v, "shape", ())) == len(s.shape) > 1 for v, s in zip(data, specs, strict=False))
 
 
 def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, limit: int | None) -> Source:
