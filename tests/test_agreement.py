@@ -31,6 +31,19 @@ def test_without_labels_or_classes() -> None:
     assert heat.output_error["y"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("right", "samples", "warned"), [(16, 100, True), (17, 100, False), (0, 20, True), (0, 19, False)]
+)
+def test_an_ann_that_is_right_as_often_as_guesses_are_is_noticed(right: int, samples: int, warned: bool) -> None:
+    """Of 10 classes: 10 % of 100 guesses are right, with a deviation of 3 %."""
+    answers = np.arange(samples) % 10
+    labels = np.where(np.arange(samples) < right, answers, (answers + 1) % 10)
+    compared = Agreement(labels)
+    compared.add({"y": np.eye(10)[answers]}, {"y": np.eye(10)[answers]}, samples)
+    text = f"the ANN itself is right for {right:.2f} % of the samples, no more than guesses among 10 classes are: "
+    assert [warning.startswith(text) for warning in compared.warnings] == [True] * warned
+
+
 def test_equal_answers_are_expected_to_stay_equal() -> None:
     compared = Agreement()
     compared.add({"y": np.eye(3)}, {"y": np.eye(3)}, 3)

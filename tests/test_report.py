@@ -274,6 +274,13 @@ def test_no_zero_is_negative(findings: Findings) -> None:
     assert not re.search(r"-0\.0* ?(%|<| p)", body)
 
 
+def test_warnings_are_shown(findings: Findings) -> None:
+    shown = "<p><strong>Warning:</strong> &lt;b&gt; is cut off</p>"
+    for warnings in ((), ("<b> is cut off",)):
+        made = page(replace(findings, evaluation=replace(findings.evaluation, warnings=warnings)), "")
+        assert (made.count("Warning:"), made.count(shown)) == (len(warnings), len(warnings))
+
+
 @pytest.mark.parametrize(("steps", "space"), [(1, 1), (4, 1), (12, 1), (13, 2), (25, 5), (64, 10), (128, 20)])
 def test_time_has_ticks_at_whole_steps(steps: int, space: int) -> None:
     assert time_ticks(steps) == space

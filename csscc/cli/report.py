@@ -18,6 +18,7 @@ from csscc.cli.common import (
     refuse_ending,
     refuse_unwritable,
     take_images,
+    warn,
 )
 from csscc.cli.progress import progress
 from csscc.cli.streams import echo
@@ -71,6 +72,8 @@ def report_command(
     with progress(quiet or as_json) as advance:
         found = gather(ann, snn, data, images=images, limit=limit, native=native, costs=costs, progress=advance)
         write(found, output, shlex.join(["csscc", *sys.argv[1:]]))
+    for text in found.evaluation.warnings:
+        warn(text)
     if as_json:
         print_json({"report": output, **found.as_dict()})
     elif not quiet:

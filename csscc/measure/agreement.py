@@ -14,6 +14,7 @@ from csscc.io.outputs import as_arrays, is_label, is_number
 from csscc.measure.difference import Difference
 
 Margins = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
+FEW = 20  # samples, of which fewer may all be wrong by chance
 NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
 
@@ -106,6 +107,22 @@ class Agreement:
     def ann_accuracy(self) -> float | None:
         """Percent of samples the ANN gets right."""
         return self._accuracy(self._ann, NO_CLASS)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A text where the ANN is right no more often than guesses are, to within two standard deviations of those."""
+        accuracy = self.ann_accuracy
+        if accuracy is None or self.samples < FEW:
+            return ()
+        classes = self._ann[0].shape[1]
+        guess = 1 / classes
+        if accuracy / 100 > guess + 2 * math.sqrt(guess * (1 - guess) / self.samples):
+            return ()
+        return (
+            f"the ANN itself is right for {accuracy:.2f} % of the samples, no more than guesses among {classes} "
+            "classes are: the labels number the classes in another order, or the samples are not prepared as in "
+            "training",
+        )
 
     @property
     def snn_accuracy(self) -> float | None:

@@ -135,7 +135,7 @@ def evaluation_of(pair: Pair, found: Measured, energy: EnergyCosts | None = None
     samples, meter, spent = found.compared.samples, pair.meter, None
     if energy is not None:
         spent = estimate(meter.synapses(samples), meter.neurons(samples), pair.facts.coding, energy)
-    return replace(made, warnings=found.ranges.warnings, energy=spent)
+    return replace(made, warnings=(*found.compared.warnings, *found.ranges.warnings), energy=spent)
 
 
 def _evaluation(

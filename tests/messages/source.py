@@ -20,6 +20,7 @@ RETURNED = (  # whose functions return or yield reasons and warnings
     "passes/canonical/true_causes.py",
     "csscc/measure/inputs.py",
     "csscc/measure/input_range.py",
+    "csscc/measure/agreement.py",
     "csscc/measure/comparison.py",
     "csscc/measure/opened.py",
     "csscc/api.py",

@@ -56,6 +56,9 @@ MESSAGES: Messages = {
     "input 'x' reaches ..., and the spiking network was calibrated for up to 1: it hardly sends a spike; "
     "prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:
         evaluated(0.001 * X),
+    "the ANN itself is right for ... % of the samples, no more than guesses among 2 classes are: the labels number "
+    "the classes in another order, or the samples are not prepared as in training": lambda p:
+        evaluated({"x": np.tile(X, (3, 1)), "y": np.argmin(csscc.load("snn.onnx").run(np.tile(X, (3, 1))), axis=1)}),
     "these are not inputs as the network was trained on: input 'x' runs from 0 to 255, mean ..., 127, 201, "
     "and the first BatchNormalization (of 'n') gets deviations 225 times those remembered, means off by 700"
     " of them; x / 255 (of image files: --scale 255) fits better (deviations ... times those remembered, "
