@@ -6,7 +6,7 @@ import onnx
 from onnx import helper
 
 from csscc.dialect.adapter import export_model, infer_shapes
-from csscc.dialect.model import opset_of, with_outputs
+from csscc.dialect.model import copy_of, opset_of, with_outputs
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
 from csscc.errors import Offender, RefusedModelError
@@ -34,6 +34,33 @@ def refuse_unknown_operators(model: onnx.ModelProto) -> None:
     ]
     if offenders:
         raise RefusedModelError(offenders, opset_of(model))
+
+
+def without_normalizers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with each Normalizer by the norm L2 as the operator of ONNX itself that does the same.
+
+    Where onnxruntime knows that input and output are equally large, it may write one over the other, and its Normalizer
+    then loses the signs.
+    """
+    wanted = [n for n in model.graph.node if (n.domain, n.op_type) == ("ai.onnx.ml", "Normalizer") and _norm(n) == "L2"]
+    if not wanted or not any(not entry.domain for entry in model.opset_import):
+        return model
+    made, nodes = copy_of(model), list[onnx.NodeProto]()
+    for node in made.graph.node:
+        if node not in wanted:
+            nodes.append(node)
+            continue
+        floats = f"{node.output[0]}_floats"
+        nodes.append(helper.make_node("Cast", node.input, [floats], f"{node.name}_cast", to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("LpNormalization", [floats], node.output, node.name, axis=-1, p=2))
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del made.graph.node[:]
+    made.graph.node.extend(copies)
+    return made
+
+
+def _norm(node: onnx.NodeProto) -> str:
+    return next((a.s.decode() for a in node.attribute if a.name == "norm"), "MAX")
 
 
 def learn_shapes(network: Network) -> None:

@@ -23,7 +23,7 @@ from csscc.io.weights import fits, pieces, without_weights
 from csscc.passes.canonical.dequantise import dequantised
 from csscc.passes.canonical.finite_weights import refuse_not_finite
 from csscc.passes.canonical.float32 import in_float32
-from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators
+from csscc.passes.canonical.foreign import learn_shapes, refuse_unknown_operators, without_normalizers
 from csscc.passes.canonical.quantised_operators import without_quantised_operators
 
 
@@ -72,6 +72,7 @@ def _loaded(
         fix_sizes(model, shapes)
         origin["fixed"] = encoded(shapes)
     model, weights = dequantised(without_quantised_operators(model, weights), weights)
+    model = without_normalizers(model)
     refuse_unknown_operators(model)
     _refuse_empty_inputs(model)
     network = _valid(_raise_opset(in_float32(model)), weights)

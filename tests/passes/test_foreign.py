@@ -57,6 +57,27 @@ def test_quantised_operators_that_nobody_knows() -> None:
         load(model)
 
 
+@pytest.mark.parametrize("norm", ["L2", "L1", "MAX"])
+def test_normalised_rows_keep_their_signs(norm: str) -> None:
+    """Written over their inputs, as onnxruntime does where it knows that both are equally large, they would not."""
+    model = parse(TEXT)
+    scaler = helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1] * 8, scale=[2.0] * 8)
+    normalizer = helper.make_node("Normalizer", ["s"], ["g"], domain="ai.onnx.ml", norm=norm)
+    rest = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node[1:]]
+    del model.graph.node[:]
+    model.graph.node.extend([scaler, normalizer, *rest])
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    model.graph.input[0].type.tensor_type.shape.dim[0].Clear()
+    x = random_feeds(parse(TEXT), batch=64)["x"]
+    scaled = 2 * (x.astype(np.float64) - 0.1)
+    sizes = {"L2": np.sqrt((scaled**2).sum(1)), "L1": np.abs(scaled).sum(1), "MAX": scaled.max(1)}[norm]
+    w, v = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer)
+    z = np.maximum(scaled / sizes[:, None] @ w, 0) @ v
+    expected = run(parse("g (float[N,3] z) => (float[N,3] y) { y = Gelu(z) }"), {"z": z.astype(np.float32)})["y"]
+    got = csscc.compile(model, x).run(x)
+    assert rms(got - expected) < 0.01 * rms(expected)
+
+
 def test_the_model_given_stays_as_it_is() -> None:
     model = model_of("com.microsoft", "N")
     before = model.SerializeToString(deterministic=True)
