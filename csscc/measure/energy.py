@@ -37,7 +37,7 @@ LEFT_OUT = (
     "reading the input and writing the output; operators before the first and after the last layer",
     "biases, and pooling and other sums of spikes without weights",
     "silent steps merged into one, which save passes where time is simulated",
-    "fewer synaptic operations at the border of padded convolutions",
+    "fewer synaptic operations at the border of padded convolutions; those of the ANN are counted in the same way",
 )
 
 
