@@ -54,7 +54,7 @@ def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyTy
 
 
 def causes_first(graph: gs.Graph, offenders: Iterable[Offender]) -> list[Offender]:
-    """Put last what moves the batch next to another node that stands in the way; its advice names that node.
+    """Put recurrence first, and last what moves the batch next to a node that stands in the way: its advice names it.
 
     An LSTM has the batch in its second place, and so may an operator that is not in the tables: without it, the
     Transposes around it go as well.
@@ -72,6 +72,7 @@ def causes_first(graph: gs.Graph, offenders: Iterable[Offender]) -> list[Offende
                 reached[other.name] = reached[name]
                 waiting.append(other.name)
     causes = [o for o in found.values() if reached.get(o.node) in (None, o.node)]
+    causes.sort(key=lambda o: o.op not in RECURRENT)
     moves = [o for o in found.values() if reached.get(o.node) not in (None, o.node)]
     named = {o.node: f"{o.op} '{o.node}'" for o in causes}
     return [*causes, *(replace(o, advice=f"perhaps only for {named[reached[o.node]]}: see there first") for o in moves)]

@@ -86,6 +86,9 @@ def test_transposes_around_a_cause_come_after_it_and_name_it() -> None:
     assert isinstance(refusal, RefusedModelError)
     assert [o.op for o in refusal.offenders] == ["LSTM", "Unsqueeze", "Transpose"]
     assert all("LSTM 'cell'" in o.advice for o in refusal.offenders[1:])
+    later = refused(core(f"o, i = TopK(h, four) {cell.replace('(h', '(o')}", weights=f"{LSTM} int64[1] zero = {{0}}, int64[1] four = {{4}},"))
+    assert isinstance(later, RefusedModelError)
+    assert [o.op for o in later.offenders] == ["LSTM", "TopK", "Unsqueeze", "Transpose"]
     alone = refused(core("t = Transpose(h) s = MatMul(h, t) r = MatMul(s, h)"))
     assert isinstance(alone, RefusedModelError)
     assert ["see there" in o.advice for o in alone.offenders] == [False]
