@@ -67,16 +67,18 @@ def multiply_accumulates(
 def multiply_accumulates_of(nodes: Iterable[Any], shapes: Mapping[str, Shape] = MappingProxyType({})) -> int:
     """Multiply-accumulates of those nodes of an onnx-graphsurgeon graph that have constant weights, for one sample.
 
-    `shapes`, by tensor, stand in for those of a graph that leaves sizes free.
+    Those of whole numbers (ConvInteger, MatMulInteger) count too. `shapes`, by tensor, stand in for those of a graph
+    that leaves sizes free.
     """
     total = 0
     for node in nodes:
-        if node.op not in WEIGHTED or len(node.inputs) < 2:
+        op = node.op.removesuffix("Integer")
+        if op not in WEIGHTED or len(node.inputs) < 2:
             continue
         index = next((i for i in (1, 0) if getattr(node.inputs[i], "values", None) is not None), None)
         if index is not None:
             data, result = (shapes.get(t.name, t.shape) for t in (node.inputs[1 - index], node.outputs[0]))
-            total += multiply_accumulates(node.op, dict(node.attrs), data, result, list(node.inputs[index].shape))
+            total += multiply_accumulates(op, dict(node.attrs), data, result, list(node.inputs[index].shape))
     return total
 
 

@@ -4,8 +4,9 @@
     after:   MatMul(x, w - wz) -> Mul(ws)
 
 The scale of such an activation is known only once its values are there, so there is no grid for spikes to be on: the
-network is one of floats, with weights of few bits. Any range that calibration finds serves as well. It does not fire
-where the whole numbers go elsewhere, such as to a sum of whole numbers, or where the weights are computed.
+network is one of floats, with weights of few bits. Any range that calibration finds serves as well. A bias that is made
+whole by the same scale is a float again too. It does not fire where the whole numbers go elsewhere, or where the
+weights are computed.
 """
 
 from __future__ import annotations
@@ -49,22 +50,64 @@ def _static(graph: gs.Graph, node: gs.Node) -> bool:
         return False
     if any(r not in (*products, *plain) for r in zero.outputs) or any(is_output(graph, t) for t in node.outputs):
         return False
-    if any(is_output(graph, p.outputs[0]) or any(r.op != "Cast" for r in p.outputs[0].outputs) for p in products):
+    sums = [_with_bias(graph, p) for p in products]
+    if any(is_output(graph, s) or any(r.op != "Cast" for r in s.outputs) for s in sums):
         return False
     for reader in plain:
         replace_readers(reader.outputs[0], node.inputs[0])
         reader.outputs.clear()
-    for product in products:
+    for product, total in zip(products, sums, strict=True):
         weights = _weights(product)
         assert weights is not None
         product.op = product.op.removesuffix("Integer")
         set_inputs(product, [node.inputs[0], constant_tensor(graph, f"{product.name}_weights", weights)])
         product.outputs[0].dtype = np.float32
-        for cast in [r for r in product.outputs[0].outputs if r.op == "Cast"]:
+        if total is not product.outputs[0]:
+            bias = _bias(product)
+            assert bias is not None
+            for made in _roundings(bias):
+                made.op, made.attrs = "Identity", {}
+                made.outputs[0].dtype = np.float32
+            bias.dtype = total.dtype = np.float32
+        for cast in [r for r in total.outputs if r.op == "Cast"]:
             cast.op, cast.attrs = "Identity", {}
     replace_readers(scale, gs.Constant(unique_name(graph, f"{node.name}_one"), np.ones((), np.float32)))
     node.outputs.clear()
     return True
+
+
+def _with_bias(graph: gs.Graph, product: gs.Node) -> gs.Variable:
+    """The sum of a product of whole numbers and a rounded bias, where that alone reads it; else the product."""
+    made = product.outputs[0]
+    bias = _bias(product)
+    return made.outputs[0].outputs[0] if bias is not None and _roundings(bias) and not is_output(graph, made) else made
+
+
+def _bias(product: gs.Node) -> gs.Variable | None:
+    """What an Add that alone reads the product adds to it."""
+    readers = product.outputs[0].outputs
+    if len(readers) != 1 or readers[0].op != "Add":
+        return None
+    bias = readers[0].inputs[1 if readers[0].inputs[0] is product.outputs[0] else 0]
+    return bias if isinstance(bias, gs.Variable) else None
+
+
+def _roundings(bias: gs.Tensor | None) -> list[gs.Node]:
+    """The nodes that make whole numbers of a bias over the scales, as older quantisers of onnxruntime write it.
+
+    bias -> Div(scale * ws) -> Floor -> Cast(int32) -> Reshape; empty for anything else.
+    """
+    found = list[gs.Node]()
+    while bias is not None and len(bias.inputs) == 1 and len(bias.outputs) == 1:
+        node = bias.inputs[0]
+        if node.op == "Div":
+            return found if {n.op for n in found} >= {"Cast"} else []
+        if node.op in ("Floor", "Round", "Cast"):
+            found.append(node)
+        elif node.op not in ("Reshape", "Unsqueeze"):
+            return []
+        bias = node.inputs[0]
+    return []
 
 
 def _weights(product: gs.Node) -> NDArray[np.float32] | None:
