@@ -5,7 +5,8 @@ docs/limits.md lists them.
 
 from __future__ import annotations
 
-BETA = 3.0
+BETA = 5.0
+SPIKE_WEIGHT = 3.0**64  # of a spike and of a threshold in a file, in units of theta; at least the reciprocal
 STEPS = 64  # T; silent steps are at most T
 STEPS_OF_EQUAL_WEIGHT = 512  # T of rate coding
 NODES = 100_000  # of a network, with all its functions put in place

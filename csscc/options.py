@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from csscc import limits
-from csscc.coding.coding import Coding
+from csscc.coding.coding import FINEST, SINGLE, Coding
 from csscc.errors import UsageError
 from csscc.passes.lower.targets import AUTO, NAMES
 
@@ -158,7 +158,11 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
 def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
     if not 1 <= coding.beta <= limits.BETA:
-        raise UsageError(f"beta must be from 1 (rate coding) to 3, not {coding.beta}; 1.5 to 3 are usual")
+        raise UsageError(f"beta must be from 1 (rate coding) to {limits.BETA:g}, not {coding.beta}; 1.5 to 4 are usual")
+    if coding.beta > SINGLE and not coding.sends_bursts:
+        most = max(T for T in range(1, limits.STEPS) if replace(coding, T=T).levels < FINEST)
+        needs = f"bursts and negative spikes, and a T of at most {most}, not {coding.T}"
+        raise UsageError(f"a beta above {SINGLE:g}, such as {coding.beta:g}, needs {needs}")
     most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
     if not 1 <= coding.T <= most:
         raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")

@@ -45,14 +45,20 @@ def test_changes_go_where_they_belong_and_none_changes_nothing() -> None:
     assert make_options(T=None, beta=None, method=None, seed=None) == Options()
 
 
-@pytest.mark.parametrize("T", [1, 4, 8, 9, 10, 12, 14, 16, 19, 20, 24, 32, 64])
+ABOVE_THREE = {1: (2, 4), 4: (2, 4, 5, 5), 5: (2, 4, 5), 6: (2, 3.5, 3.5), 7: (2, 3, 3)}  # without silent steps, ...
+
+
+@pytest.mark.parametrize("T", [1, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 19, 20, 24, 32, 64])
 def test_beta_is_as_large_as_the_steps_allow(T: int) -> None:
-    """Up to 3, and to 2 where a neuron can take back less; what is stated is obeyed."""
+    """By hand in `ABOVE_THREE`; else up to 3, and to 2 where a neuron can take back less; what is stated is obeyed."""
 
     def levels(beta: float) -> float:
         return sum(beta**t for t in range(T))
 
-    for most, changes in ((3, {}), (2, {"silent": 0}), (2, {"bursts": False}), (2, {"negative": False})):
+    for silent, most in enumerate(ABOVE_THREE.get(T, ())):
+        assert make_options(T=T, silent=silent).coding.beta == most
+    three = () if T in ABOVE_THREE else ((3, {}),)
+    for most, changes in (*three, (2, {"silent": 0}), (2, {"bursts": False}), (2, {"negative": False})):
         beta = make_options(T=T, **changes).coding.beta
         assert levels(beta) < 16384
         assert beta == most or levels(beta + 0.5) > 16384
@@ -114,8 +120,10 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"T": 0}, "T must be a whole number from 1 to 64, not 0"),
         ({"T": 65}, "T must be a whole number from 1 to 64, not 65"),
         ({"T": -3}, "T must be"),
-        ({"beta": 0.99}, r"beta must be from 1 \(rate coding\) to 3, not 0.99"),
-        ({"beta": 3.001}, r"beta must be from 1 \(rate coding\) to 3, not 3.001"),
+        ({"beta": 0.99}, r"beta must be from 1 \(rate coding\) to 5, not 0.99"),
+        ({"T": 4, "beta": 5.001}, r"beta must be from 1 \(rate coding\) to 5, not 5.001"),
+        ({"T": 4, "beta": 3.001, "bursts": False}, "beta above 3, such as 3.001, needs bursts and negative spikes"),
+        ({"T": 7, "beta": 5}, "needs bursts and negative spikes, and a T of at most 6, not 7"),
         ({"coding": "rate", "T": 513}, "T must be a whole number from 1 to 512, not 513"),
         ({"coding": "rate", "beta": 2.0}, "beta is 1, not 2.0"),
         ({"coding": "morse"}, "coding 'morse' is not known; choose one of css, rate, fs"),

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from csscc.snn import SNN, Report
 
 NOT_COMPARED = "not compared"
-BETAS = ", ".join(f"{Coding(T).usual_beta:g} at T={T}" for T in (USUAL.T, 12, 16))
+BETAS = ", ".join(f"{Coding(T).usual_beta:g} at T={T}" for T in (4, 6, USUAL.T, 12, 16))
 USUALLY = {
     "T": f"{USUAL.T}; paper 12",
-    "beta": f"as large as T allows, {BETAS}; without bursts or silent steps at most {LARGEST:g}; paper 1.5",
+    "beta": f"as large as T allows, {BETAS}; without bursts or silent steps at most {LARGEST[0]:g}; paper 1.5",
     "silent": "auto; paper 1",
 }
 SHOWN = 3  # nodes that a note names

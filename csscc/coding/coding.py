@@ -27,12 +27,16 @@ if TYPE_CHECKING:  # the command line's help reads defaults from here and must n
 
 
 EXACT_BETAS = (2, 3)  # with which a train sends every whole number up to its levels
+EXACT_IN_BURSTS = (2, 3, 4, 5)  # and with which bursts do
+SINGLE = 3.0  # the largest beta with which trains of single spikes leave no gaps
 NEARLY = 0.01  # as good as a uniform quantiser of theta
 FEW = 128  # levels: with the sign, fewer than those of 8 bits
 AMPLE = 512  # levels, where twice as many make little difference
 FINEST = 16384  # levels, where twice as many would make none
-USUAL_BETAS = (3.0, 2.5, 2.0, 1.75, 1.625, 1.5, 1.375, 1.25, 1.125)  # short fractions: merged steps are exact
-LARGEST = 2.0  # beta, where a step takes back less: with one spike a step, or no silent step
+# Short fractions, of which sums of merged steps are exact.
+USUAL_BETAS = (5.0, 4.0, 3.5, 3.0, 2.5, 2.0, 1.75, 1.625, 1.5, 1.375, 1.25, 1.125)
+LARGEST = (2.0, 4.0, 5.0)  # beta without a silent step or bursts, with one silent step, with more
+MANY = 1024  # levels, where a larger beta than 3 costs more by what cannot be sent later than it rounds less
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,16 @@ class Coding:
 
     @property
     def usual_beta(self) -> float:
-        """The beta that leaves least at this T: the largest with which a train has less than 16384 levels.
+        """The beta that leaves least at this T: the largest with which a train has few enough levels.
 
         The larger beta is, the more levels a train has, and the less of a value that changes can be sent later. Up to 3
-        the levels matter more where neurons send bursts and wait for a silent step, up to 2 where they do not.
+        the levels matter more while there are less than 16384 of them, above 3 while there are less than 1024; above 2
+        only where neurons send bursts and wait for a silent step, above 4 where they wait for two.
         """
-        most = USUAL_BETAS[0] if self.bursts and self.negative and self.silent else LARGEST
-        betas = [b for b in USUAL_BETAS if b <= most]
-        return next((b for b in betas if replace(self, beta=b).levels < FINEST), betas[-1])
+        silent = min(self.silent, len(LARGEST) - 1) if self.bursts and self.negative else 0
+        betas = [b for b in USUAL_BETAS if b <= LARGEST[silent]]
+        few = (b for b in betas if replace(self, beta=b).levels < (FINEST if b <= SINGLE else MANY))
+        return next(few, betas[-1])
 
     @property
     def splits_inputs(self) -> bool:
@@ -116,7 +122,11 @@ class Coding:
 
         A spike of the low digits counts a part of the last one of the high digits, which must be whole numbers of it.
         """
-        return self.split and self.beta in EXACT_BETAS and self.levels < FEW
+        return self.split and self.is_exact(burst=self.sends_bursts) and self.levels < FEW
+
+    def is_exact(self, *, burst: bool) -> bool:
+        """Whether a train, or with `burst` one of bursts, sends every whole number up to its levels."""
+        return self.beta in (EXACT_IN_BURSTS if burst else EXACT_BETAS)
 
     def neuron(self, silent: int | None = None, *, burst: bool = False) -> Schedule:
         """What a neuron does at each step, with `silent` silent steps or those of the coding; with `burst`, in bursts.
@@ -131,7 +141,7 @@ class Coding:
             self._weights,
             silent=L,
             merged=self._merged(L + 1),
-            rounded=self.negative and self.beta in EXACT_BETAS and 2 * L + 1 >= self.T,
+            rounded=self.negative and self.is_exact(burst=burst) and 2 * L + 1 >= self.T,
             negative=self.negative,
             burst=burst,
             thresholds=self._thresholds(negative=self.negative, full=full),
@@ -141,8 +151,8 @@ class Coding:
     @property
     def uniform_levels(self) -> float:
         """Levels of the uniform quantiser that rounds as well as a neuron that receives all before it fires."""
-        schedule = self.neuron()
-        finer = UNIFORM / residual_rms(schedule.weights, schedule.thresholds)
+        schedule = self.neuron(burst=self.sends_bursts)
+        finer = UNIFORM / residual_rms(schedule.weights, schedule.thresholds, schedule.counts[1])
         return self.levels if math.isclose(finer, 1, rel_tol=NEARLY) else self.levels * finer
 
     def _thresholds(self, *, negative: bool, full: bool) -> tuple[float, ...]:
@@ -150,7 +160,8 @@ class Coding:
             return at_nearest(self._weights, at_once=self.switched)
         if full:
             return tuple(just_below(w) for w in self._weights)
-        return least_residual(self._weights) if negative and not self.halves else halves(self._weights)
+        best = negative and not self.halves and self.beta <= SINGLE
+        return least_residual(self._weights) if best else halves(self._weights)
 
     @property
     def _most(self) -> float:

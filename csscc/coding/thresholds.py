@@ -25,7 +25,7 @@ SEARCHED = 4  # last spikes whose thresholds are not half; that of the last one 
 CANDIDATES = tuple(i / 40 for i in range(20, 41))  # shares of the weight of a spike
 SWEEPS = 2
 CLEARLY = 0.95  # what another threshold must leave of the mean squared residual
-VALUES = 4096
+VALUES = 4093  # a prime, so that few are whole numbers of units of theta
 UNIFORM = math.sqrt(1 / 12)
 
 
@@ -78,25 +78,28 @@ def least_residual(weights: tuple[float, ...]) -> tuple[float, ...]:
 
 
 @cache
-def residual_rms(weights: tuple[float, ...], thresholds: tuple[float, ...]) -> float:
-    """Root mean square of what a train leaves of a value that it can send, in units of theta."""
+def residual_rms(weights: tuple[float, ...], thresholds: tuple[float, ...], most: float = 1.0) -> float:
+    """Root mean square of what a train leaves of a value that it can send, in units of theta; `most` spikes a step."""
     tail = weights[-2 * SEARCHED :]
     shares = [t / w for t, w in zip(thresholds[-2 * SEARCHED :], tail, strict=True)]
-    return math.sqrt(_mean_square(_values(tail), tail, shares))
+    return math.sqrt(_mean_square(_values(tail, most), tail, shares, most))
 
 
-def _values(tail: Sequence[float]) -> NDArray[np.float64]:
+def _values(tail: Sequence[float], most: float = 1.0) -> NDArray[np.float64]:
     """What may be left for these spikes, as those before them fire above half."""
     import numpy as np
 
     ratio = tail[0] / tail[1] if len(tail) > 1 else 1.0
-    return (np.arange(VALUES) + 0.5) / VALUES * tail[0] * min(ratio * HALF, 1.0)
+    return (np.arange(VALUES) + 0.5) / VALUES * tail[0] * min(ratio * HALF, most)
 
 
-def _mean_square(values: NDArray[np.float64], weights: Sequence[float], shares: Sequence[float]) -> float:
+def _mean_square(
+    values: NDArray[np.float64], weights: Sequence[float], shares: Sequence[float], most: float = 1.0
+) -> float:
     import numpy as np
 
     rest = values
     for w, share in zip(weights, shares, strict=True):
-        rest = rest - w * (np.sign(rest) * (np.abs(rest) > share * w))
+        spikes = np.abs(rest) > share * w if most == 1 else np.minimum(np.rint(np.abs(rest) / (2 * share * w)), most)
+        rest = rest - w * np.sign(rest) * spikes
     return float(np.square(rest).mean())

@@ -11,7 +11,6 @@ from csscc.coding.schedule import Schedule
 from csscc.errors import RefusedError
 
 View = TypeVar("View", bound=Any)
-MOST = limits.BETA**limits.STEPS  # of a spike's weight and of a threshold, in units of theta; 1 / MOST is the least
 SAME = 1e-6  # relative difference of a merged step's weight, which float32 rounds
 
 
@@ -30,7 +29,8 @@ def _impossible(view: Any) -> str:
     schedule: Schedule = view.schedule
     sends: Sequence[float] = view.sends.merged
     merged, T = schedule.merged, schedule.T
-    if not all(1 / MOST <= number <= MOST for number in (*schedule.weights, *schedule.thresholds)):  # nor NaN
+    most = limits.SPIKE_WEIGHT
+    if not all(1 / most <= number <= most for number in (*schedule.weights, *schedule.thresholds)):  # nor NaN
         return "weights or thresholds of spikes that are not positive numbers"
     if schedule.weights[-1] != 1:
         return f"{schedule.weights[-1]:g} as the weight of the last spike, which is 1"

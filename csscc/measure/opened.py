@@ -180,7 +180,7 @@ def _other_trains(view: Spiking[str], coding: Coding, constants: Mapping[str, on
     theta = numpy_helper.to_array(constants[view.theta]) if view.theta in constants else np.zeros(0)
     if theta.size and theta.size % view.trains == 0:
         digits = theta.reshape(view.trains, -1)
-        if np.allclose(digits[:-1], digits[1:] * (coding.levels + 1), rtol=SAME, atol=0):
+        if np.allclose(digits[:-1], digits[1:] * (view.schedule.levels + 1), rtol=SAME, atol=0):
             return ""
     return f"'{view.name}' states {view.trains} trains for a value, its amplitudes are not those of so many"
 

@@ -11,7 +11,7 @@ from csscc.coding.coding import Coding
 from csscc.measure.costs import Outline
 from csscc.search.objectives import Quantity
 
-BETAS = (1.5, 1.75, 2.0, 2.2, 2.5, 3.0)
+BETAS = (1.5, 1.75, 2.0, 2.2, 2.5, 3.0, 3.5, 4.0, 5.0)
 SILENT = (0, 1, 2, 3)
 Silent = int | Literal["auto"]
 Stage = Literal["predicted", "tried", "confirmed"]

@@ -4,7 +4,7 @@
     after:   values up to p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
 
 See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is, and encoders
-that send no negative spikes. `SplitInputs` takes those back that send several trains.
+that send no negative spikes.
 """
 
 from __future__ import annotations

@@ -15,14 +15,12 @@ operators without groups read the input, along one axis.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from csscc.coding.coding import EXACT_BETAS
 from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.grids import grid_of
 from csscc.dialect.macs import multiply_accumulates_of
@@ -60,16 +58,12 @@ class SplitInputs(BasePass):
         """Return the number of inputs that were split."""
         assert network.regions is not None
         coding = network.coding
-        if network.ann is not None or coding.beta not in EXACT_BETAS:
-            return 0
         quantised = is_quantised(network)
-        if not (quantised or coding.splits_inputs):
+        if network.ann is not None or not (quantised or coding.splits_inputs):
             return 0
-        bits, names = float(BITS), network.regions.encoded
-        if not quantised:
-            bits = 2 * math.log2(coding.levels + 1)
-            names = names if self.always else _cheap(network)
-        split = sum(_split(network, name, bits) for name in names)
+        names = network.regions.encoded if quantised or self.always else _cheap(network)
+        exact = [name for name in names if coding.is_exact(burst=name in network.bursts)]
+        split = sum(_split(network, name, BITS if quantised else None) for name in exact)
         if split:
             network.graph.toposort()
             network.regions, _ = survey(network.graph, network.events)
@@ -85,13 +79,13 @@ def _cheap(network: Network) -> list[str]:
     return [name for name in regions.encoded if multiply_accumulates_of(tensors[name].outputs, shapes) <= most]
 
 
-def _split(network: Network, name: str, bits: float) -> bool:
-    """Split an input; `bits` are those to be sent where no quantiser is known."""
+def _split(network: Network, name: str, bits: int | None) -> bool:
+    """Split an input; `bits` are those to be sent where no quantiser is known, or those of two trains."""
     graph, coding = network.graph, network.coding
-    tensor, theta = graph.tensors()[name], network.amplitudes[name]
-    grid = grid_of(tensor, network.grids)
-    span = 2.0**bits - 1 if grid is None else grid.span
-    parts = next((p for p in range(1, 9) if (coding.levels + 1) ** p > span), 1)  # as digits to the base levels + 1
+    tensor, theta, levels = graph.tensors()[name], network.amplitudes[name], network.levels(name)
+    grid, base = grid_of(tensor, network.grids), levels + 1
+    span = grid.span if grid else 2.0**bits - 1 if bits else base**2 - 1
+    parts = next((p for p in range(1, 9) if base**p > span), 1)
     readers = list({id(r): r for r in tensor.outputs}.values())
     axes = {_input_axis(r) for r in readers if network.regions and r.name in network.regions.core_inputs}
     if parts == 1 or len(axes) != 1 or None in axes or len(readers) != len(tensor.outputs):
@@ -100,9 +94,9 @@ def _split(network: Network, name: str, bits: float) -> bool:
     channels = shape_of(tensor)[axis]
     if not isinstance(channels, int) or along(theta, rank, axis) is None:
         return False
-    last = theta * network.levels(name) / span if grid is None else grid.scale
-    steps = [last * (coding.levels + 1) ** p for p in reversed(range(parts))]
-    digits = _digits(graph, tensor, steps, coding.levels)
+    last = theta * levels / span if grid is None else grid.scale
+    steps = [last * base**p for p in reversed(range(parts))]
+    digits = _digits(graph, tensor, steps, levels)
     joined = insert_node(graph, "Concat", f"{name}_digits", digits, axis=axis)
     joined.shape = [parts * channels if i == axis else d for i, d in enumerate(shape_of(tensor))]
     for reader in readers:
@@ -114,7 +108,7 @@ def _split(network: Network, name: str, bits: float) -> bool:
     network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
     network.trains[joined.name] = parts
     del network.amplitudes[name]
-    network.bursts -= {name}
+    network.bursts = frozenset(joined.name if n == name else n for n in network.bursts)
     network.report(SplitInputs.name, name, f"more digits than {coding.T} steps can send: sent as {parts} trains")
     return True
 

@@ -82,7 +82,7 @@ MESSAGES: Messages = {
     "'Relu_1_bias.1' of 'Relu_1' is not a number; compile the network again": lambda p: opens(unknown("Relu_1_bias.1")),
     "m.onnx: contradicts itself: its metadata state T=5, its spikes come in 4 steps; compile it again": lambda p:
         opens(stated("T", "5")),
-    "m.onnx: contradicts itself: of its metadata, beta must be from 1 (rate coding) to 3, not 9.0; 1.5 to 3 "
+    "m.onnx: contradicts itself: of its metadata, beta must be from 1 (rate coding) to 5, not 9.0; 1.5 to 4 "
     "are usual; compile it again": lambda p: opens(stated("beta", "9")),
     "m.onnx: contradicts itself: the spike weights of 'x_encode' are not those of beta=2; compile it again": lambda p:
         opens(stated("beta", "2")),

@@ -42,7 +42,9 @@ MESSAGES: Messages = {
     "calibration samples must be at least 1, not 0": lambda p: compiled(calibration_samples=0),
     "the seed must be 0 or more, not -1": lambda p: compiled(seed=-1),
     "the percentile must lie between 50 and 100, not 5": lambda p: compiled(percentile=5),
-    "beta must be from 1 (rate coding) to 3, not 4; 1.5 to 3 are usual": lambda p: compiled(beta=4),
+    "beta must be from 1 (rate coding) to 5, not 6; 1.5 to 4 are usual": lambda p: compiled(beta=6),
+    "a beta above 3, such as 4, needs bursts and negative spikes, and a T of at most 7, not 8": lambda p:
+        compiled(T=8, beta=4),
     "T must be a whole number from 1 to 64, not 0; 4 to 16 are usual": lambda p: compiled(T=0),
     "where time is the value a layer waits for all T=32 steps; leave --silent out": lambda p:
         compiled(coding="ttfs", silent=1),

@@ -121,8 +121,8 @@ def test_more_channels_are_those_of_the_low_digits() -> None:
     weights = numpy_helper.to_array(next(t for t in snn.model.graph.initializer if t.name == node.input[1]))
     ann = next(numpy_helper.to_array(t) for t in parse(NETWORK).graph.initializer if t.name == "w1")
     assert weights.shape == (8, 4, 3, 3)
-    ratio = weights[:, :2] / weights[:, 2:]
-    np.testing.assert_allclose(ratio, 14.0, rtol=0.05)
+    high, low = weights[:, :2], weights[:, 2:]  # up to 13 spikes of either train count two each
+    np.testing.assert_allclose(high, 27 * low, rtol=0, atol=0.01 * np.abs(high).max())
     scale = weights[:, :2] / ann
     means = scale.reshape(8, 2, 9).mean(axis=2)[:, :, None, None]
     np.testing.assert_allclose(scale, np.broadcast_to(means, scale.shape), rtol=0.01)

@@ -34,7 +34,7 @@ def near_everything(most: float) -> Array:
     return np.concatenate([whole, whole + 1e-6, whole - 1e-6, np.random.default_rng(0).uniform(-2, most + 2, 400)])
 
 
-@pytest.mark.parametrize("beta", [2, 3])
+@pytest.mark.parametrize("beta", [2, 3, 4, 5])
 @pytest.mark.parametrize("T", [1, 2, 3, 4])
 def test_a_neuron_that_waits_sends_the_nearest_whole_number(T: int, beta: int) -> None:
     coding, most = Coding(T, beta, T), 2 * (beta**T - 1) // (beta - 1)
@@ -52,7 +52,7 @@ def test_two_are_sent_from_one_and_a_half_on() -> None:
     np.testing.assert_array_equal(train.T, [[1, 0, 1], [2, -1, 0], [2, 0, -1], [2, 2, 2], [2, 2, 2]])
 
 
-@pytest.mark.parametrize("beta", [1.5, 2.2, 2.5])
+@pytest.mark.parametrize("beta", [1.5, 2.2, 2.5, 3.5, 4.5])
 @pytest.mark.parametrize("L", [2, 4])
 def test_no_train_of_bursts_is_nearer_by_more_than_rounding_may_leave(beta: float, L: int) -> None:
     """Brute force over all 5**T trains: half a theta is promised where the neuron has received everything."""
