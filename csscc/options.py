@@ -159,7 +159,7 @@ def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
     if not 1 <= coding.beta <= limits.BETA:
         raise UsageError(f"beta must be from 1 (rate coding) to {limits.BETA:g}, not {coding.beta}; 1.5 to 4 are usual")
-    if coding.beta > SINGLE and not coding.sends_bursts:
+    if not coding.is_possible:
         most = max(T for T in range(1, limits.STEPS) if replace(coding, T=T).levels < FINEST)
         needs = f"bursts and negative spikes, and a T of at most {most}, not {coding.T}"
         raise UsageError(f"a beta above {SINGLE:g}, such as {coding.beta:g}, needs {needs}")

@@ -81,6 +81,20 @@ def test_caution_counts_what_errors_turn_wrong() -> None:
     assert compared.cautious_loss > compared.expected_loss
 
 
+@pytest.mark.parametrize("errors", ["normal", "student"])
+def test_caution_covers_errors_of_long_tails(errors: str) -> None:
+    """Margins far above the deviation: normal errors turn none, those of Student's distribution some."""
+    rng, number = np.random.default_rng(8), 400_000
+    ann = np.stack([rng.uniform(3, 5, number), np.zeros(number)], axis=1)
+    drawn = rng.normal(0, 1, number) if errors == "normal" else rng.standard_t(4, number) / np.sqrt(2)
+    compared = Agreement(np.zeros(number, np.int64))
+    compared.add({"y": ann}, {"y": ann - drawn[:, None] * [1, 0]}, number)
+    student = 100 * np.mean(rng.standard_t(4, number) / np.sqrt(2) > ann[:, 0])
+    assert compared.cautious_at(1.0) == pytest.approx(student, rel=0.1)
+    assert compared.expected_at(1.0) < student / 5
+    assert (compared.loss == pytest.approx(student, rel=0.1)) == (errors == "student")
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_loss_that_is_seen_counts_though_normal_errors_would_not_cause_it(labelled: bool) -> None:
     ann = np.tile([10.0, 0.0], (100, 1))

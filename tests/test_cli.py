@@ -296,7 +296,7 @@ def test_inspect_states_bursts_and_trains(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert "Relu, bursts" in out
     assert out.splitlines()[-3:-1] == [
-        "bursts, in 8 layer(s): up to 2 spikes a step",
+        "bursts, in 9 layer(s): up to 2 spikes a step",
         "the input is sent as 2 trains, its high digits and its low ones",
     ]
 
@@ -321,7 +321,7 @@ def test_a_refused_model_is_refused_with_all_causes(run: Run, tmp_path: Path) ->
         (("relu.onnx",), 3, "no weighted layer"),
         ((digits_model(), "--T", 0), 2, "T must be"),
         ((digits_model(), "--beta", 0.9), 2, "beta must be"),
-        ((digits_model(), "--beta", 3.1), 2, "beta must be"),
+        ((digits_model(), "--beta", 5.1), 2, "beta must be"),
         ((digits_model(), "--silent", -1), 2, "silent steps"),
         ((digits_model(), "--calibration", "nothing.npy"), 3, "no such file"),
         ((digits_model(), "--calibration", "shape.npy"), 3, "shape"),

@@ -124,7 +124,9 @@ def test_of_equal_cost_the_lower_latency_wins() -> None:
 
 def test_candidates_know_what_they_cost() -> None:
     found: dict[Any, Candidate] = {(c.T, c.beta, c.silent): c for c in candidates((5, 3), OUTLINE)}
-    assert len(found) == 6 * (5 + 6)  # none to three silent steps, T - 1 of them, and auto
+    assert len(found) == 9 * (5 + 6)  # none to three silent steps, T - 1 of them, and auto
+    assert {c.beta for c in candidates((6, 7, 8), OUTLINE) if c.beta > 3} == {3.5, 4.0, 5.0}
+    assert {(c.T, c.beta) for c in candidates((7, 8, 9), OUTLINE) if c.beta > 3} == {(7, 3.5), (7, 4.0), (8, 3.5)}
     c = found[5, 3.0, 3]
     assert (c.interval, c.latency, c.passes) == (8, 5 + 3 * 5, pytest.approx(0.9 * 2 + 0.1))
     assert found[5, 2.2, 3].passes == pytest.approx(0.9 * 5 + 0.1)  # whose sums of steps are not exact

@@ -237,7 +237,7 @@ def test_a_refused_setting_is_a_row_with_its_reason_and_stops_nothing(job: Job, 
 def test_what_no_setting_can_use_is_refused_before_the_work(job: Job, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with pytest.raises(UsageError, match="beta must be"):
-        sweep(job, grid(beta=(5.0,)), folder)
+        sweep(job, grid(beta=(9.0,)), folder)
     with pytest.raises(RefusedModelError, match="Sin"):
         sweep(Job(parse(NOT_CONVERTIBLE), {"x": np.ones((4, 4), np.float32)}), SMALL, folder)
     with pytest.raises(RefusedError, match="shape"):

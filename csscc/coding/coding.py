@@ -104,6 +104,11 @@ class Coding:
         return self.bursts and self.negative and falls and self.levels < FINEST
 
     @property
+    def is_possible(self) -> bool:
+        """Whether its trains leave no gaps between the values that they send."""
+        return self.beta <= SINGLE or self.sends_bursts
+
+    @property
     def usual_beta(self) -> float:
         """The beta that leaves least at this T: the largest with which a train has few enough levels.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -181,7 +181,7 @@ class Agreement:
         probability that a normal error of this deviation exceeds m. The sum over all samples counts in fractions what
         `loss` counts in whole samples.
         """
-        changed, (_, first, second) = self._changed(deviation), self._margins
+        changed, (_, first, second) = self._changed(deviation, _beyond_normal), self._margins
         if self._labels is None or math.isinf(deviation):
             return 100 * float(changed.mean())
         truth = self._labels[: self.samples]
@@ -191,9 +191,10 @@ class Agreement:
         """The share of samples, in percent, that errors of the margins turn from right to wrong.
 
         What wrong answers gain by chance is no merit: this bounds the loss on new samples where `expected_at` may be
-        too hopeful.
+        too hopeful. Nor need errors be normal: a few samples err much more than others, as where values are cut off. So
+        the probability is the larger of a normal error's and of one of Student's distribution, of the same deviation.
         """
-        changed, (_, first, _) = self._changed(deviation), self._margins
+        changed, (_, first, _) = self._changed(deviation, _beyond_normal_or_student), self._margins
         if self._labels is None or math.isinf(deviation):
             return 100 * float(changed.mean())
         return 100 * float(np.mean(changed * (first == self._labels[: self.samples])))
@@ -207,14 +208,25 @@ class Agreement:
             self._leads = ann[rows, first] - ann[rows, second], first, second
         return self._leads
 
-    def _changed(self, deviation: float) -> NDArray[np.float64]:
+    def _changed(self, deviation: float, beyond: Callable[[float], float]) -> NDArray[np.float64]:
         """For each sample the probability that its class changes; infinite where nothing is known."""
         margin = self._margins[0]
         if math.isinf(deviation):
             return np.full(len(margin), math.inf)
         if deviation == 0:
             return np.zeros(len(margin))
-        return np.array([0.5 * math.erfc(m / (deviation * math.sqrt(2))) for m in margin])
+        return np.array([beyond(float(m) / deviation) for m in margin])
+
+
+def _beyond_normal(deviations: float) -> float:
+    """The probability that a normal number is above so many deviations."""
+    return 0.5 * math.erfc(deviations / math.sqrt(2))
+
+
+def _beyond_normal_or_student(deviations: float) -> float:
+    """The larger of that and of what it is in Student's distribution with four degrees of freedom, in closed form."""
+    square = 1 / (1 + 2 / deviations**2) if deviations else 0.0  # t = deviations * sqrt(2): t**2 / (4 + t**2)
+    return max(_beyond_normal(deviations), 0.5 - 0.75 * math.sqrt(square) * (1 - square / 3))
 
 
 def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:

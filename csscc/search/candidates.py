@@ -92,8 +92,9 @@ def candidates(steps: Iterable[int], outline: Outline) -> Iterator[Candidate]:
     for T in sorted(set(steps)):
         silents: list[Silent] = [*sorted({s for s in (*SILENT, T - 1) if s <= T}), "auto"]
         for silent in silents:
-            for beta in BETAS:
-                costs = outline.costs(Coding(T, beta, silent if isinstance(silent, int) else Coding.silent))
+            codings = [Coding(T, beta, silent if isinstance(silent, int) else Coding.silent) for beta in BETAS]
+            for coding in (c for c in codings if c.is_possible):
+                costs = outline.costs(coding)
                 yield Candidate(
-                    T, beta, silent, interval=costs.interval, latency=costs.latency, passes=costs.passes
+                    T, coding.beta, silent, interval=costs.interval, latency=costs.latency, passes=costs.passes
                 )  # fmt: skip
