@@ -28,9 +28,10 @@ def outlook(coding: Coding) -> tuple[float, float]:
     """Levels of the uniform quantiser whose error is that of `coding`, and how many spikes a neuron sends."""
     rng = np.random.default_rng(0)
     values, weights = rng.standard_normal((SAMPLES, NEURONS)), rng.standard_normal((NEURONS, NEURONS))
-    wanted, schedule = np.maximum(values @ weights, 0), coding.neuron(burst=coding.sends_bursts)
-    theta_in, theta = float(np.abs(values).max()) / coding.levels, ROOM * float(wanted.max()) / schedule.levels
-    currents = encode(values, theta_in, coding.encoder()) @ weights * (theta_in / theta)
+    wanted, burst = np.maximum(values @ weights, 0), coding.sends_bursts
+    encoder, schedule = coding.encoder(burst=burst), coding.neuron(burst=burst)
+    theta_in, theta = float(np.abs(values).max()) / encoder.levels, ROOM * float(wanted.max()) / schedule.levels
+    currents = encode(values, theta_in, encoder) @ weights * (theta_in / theta)
     spikes, _, residual = tsa([currents], lambda h: np.maximum(h, 0), schedule)
     left = float(np.sqrt(np.mean(np.square(residual[wanted > 0]))))  # what sends nothing has nothing left
     return schedule.levels * UNIFORM / max(left, LEAST), float(np.abs(spikes).mean()) * coding.T
