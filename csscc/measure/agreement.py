@@ -15,6 +15,7 @@ from csscc.measure.difference import Difference
 
 Margins = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 FEW = 20  # samples, of which fewer may all be wrong by chance
+TRUST = 1 / 3  # in a loss that is seen, beside what margins lead to expect
 NO_CLASS, NO_ANSWER = -1, -2  # of samples whose values are NaN, in the ANN and in the other network
 
 
@@ -150,12 +151,14 @@ class Agreement:
     def cautious_loss(self) -> float | None:
         """What the loss on other samples should not exceed; None where there are no classes.
 
-        That of `cautious_at`, or the one seen, if it is larger: errors of single samples can be larger than normal.
+        That of `cautious_at`, but moved by a third to the loss seen, if that is larger: errors of single samples can be
+        larger than their distribution has it, and the loss seen is that of few samples that change.
         """
         if self.agreement is None:
             return None
         seen = 100 - self.agreement if self.loss is None else self.loss
-        return max(self.cautious_at(self.deviation), seen)
+        likely = self.cautious_at(self.deviation)
+        return likely + max(0.0, seen - likely) * TRUST if math.isfinite(likely) else likely
 
     @property
     def deviation(self) -> float:
@@ -192,9 +195,9 @@ class Agreement:
 
         What wrong answers gain by chance is no merit: this bounds the loss on new samples where `expected_at` may be
         too hopeful. Nor need errors be normal: a few samples err much more than others, as where values are cut off. So
-        the probability is the larger of a normal error's and of one of Student's distribution, of the same deviation.
+        the error is of Student's distribution with four degrees of freedom, of the same deviation.
         """
-        changed, (_, first, _) = self._changed(deviation, _beyond_normal_or_student), self._margins
+        changed, (_, first, _) = self._changed(deviation, _beyond_student), self._margins
         if self._labels is None or math.isinf(deviation):
             return 100 * float(changed.mean())
         return 100 * float(np.mean(changed * (first == self._labels[: self.samples])))
@@ -223,10 +226,10 @@ def _beyond_normal(deviations: float) -> float:
     return 0.5 * math.erfc(deviations / math.sqrt(2))
 
 
-def _beyond_normal_or_student(deviations: float) -> float:
-    """The larger of that and of what it is in Student's distribution with four degrees of freedom, in closed form."""
-    square = 1 / (1 + 2 / deviations**2) if deviations else 0.0  # t = deviations * sqrt(2): t**2 / (4 + t**2)
-    return max(_beyond_normal(deviations), 0.5 - 0.75 * math.sqrt(square) * (1 - square / 3))
+def _beyond_student(deviations: float) -> float:
+    """That of Student's distribution with four degrees of freedom, whose deviation is sqrt(2), in closed form."""
+    square = 1 / (1 + 2 / deviations**2) if deviations else 0.0  # t**2 / (4 + t**2)
+    return max(0.0, 0.5 - 0.75 * math.sqrt(square) * (1 - square / 3))
 
 
 def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:

@@ -246,6 +246,10 @@ def schedules() -> Iterator[Schedule]:
         for burst in (False, True):
             yield Schedule(T, beta, most - 1, most, most, most, rounded=beta in (2.0, 3.0), burst=burst)
             yield Schedule(T, beta, most - 1, most, most, most, fires=0.8, burst=burst)
+    for T, beta, silent in itertools.product(range(1, 7), (3.5, 4.0, 5.0), (0, 1, 3)):  # bases of bursts
+        received = min(silent + 1, T)
+        rounded = beta > 3.5 and 2 * silent + 1 >= T
+        yield Schedule(T, beta, min(silent, T), received, received, received, rounded=rounded, burst=True)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.op for c in CASES])
@@ -265,7 +269,7 @@ def near_thresholds(schedule: Schedule) -> Array:
 @pytest.mark.parametrize("burst", [False, True])
 @pytest.mark.parametrize(("negative", "rounded"), [(True, False), (False, False), (True, True)])
 def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool, burst: bool) -> None:
-    for T, beta in itertools.product(range(1, 7), (2.0, 3.0) if rounded else (2.0, 3.0, 1.5)):
+    for T, beta in itertools.product(range(1, 7), (2.0, 3.0, *((4.0, 5.0) if burst else ())) if rounded else (2.0, 3.0, 1.5)):
         for silent, sends in itertools.product(range(T + 1), range(1, T + 1)):
             signs = {"negative": negative, "rounded": rounded, "burst": burst and negative}
             schedule = Schedule(T, beta, silent, sends=sends, **signs)

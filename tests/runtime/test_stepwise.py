@@ -91,6 +91,10 @@ CODINGS = [
     Coding(7, 1.5, 1),  # a product with 1/weight is not exact, and rounded
     Coding(7, 2.5, 3),
     Coding(12, 1.5, 6),
+    Coding(4, 4.0, 1),
+    Coding(4, 5.0, 3),  # one slab, a rounding, of up to 312
+    Coding(5, 4.0, 3),  # the last spike is a digit, to a base for which a number may have two
+    Coding(6, 3.5, 1),
 ]
 
 
