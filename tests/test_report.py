@@ -168,7 +168,8 @@ def test_activations_are_the_anns(findings: Findings, files: dict[str, str]) -> 
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     step = float(constants[node.input[1]].max())
     x = next(iter(findings.samples[2].feeds.values()))[0].astype(np.float64)
-    high = np.clip(np.rint(x / step), 1 - 2**T, 2**T - 1) * step
+    most = 2 * (2**T - 1)  # in bursts
+    high = np.clip(np.rint(x / step), -most, most) * step
     digits = np.concatenate([high, x - high])
     wanted = [float(digits[place]) for place in encoder.neurons]
     assert encoder.activations[2].tolist() == pytest.approx(wanted, abs=1e-6)
@@ -206,14 +207,14 @@ def test_pictures_hold_what_was_measured(text: str, findings: Findings) -> None:
 
 
 def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> None:
-    """Three steps with one that is silent: neurons send bursts, and the input is sent as two trains."""
-    assert {layer.spikes.max() for layer in findings.trains} == {1, 2}
+    """Three steps with one that is silent: all send bursts, and the input is sent as two trains."""
+    assert {layer.spikes.max() for layer in findings.trains} == {2}
     drawn = {p["name"]: p for p in json.loads(unpacked(text, "pictures-packed"))["pictures"]}["raster"]
     marks = ["spike of +1", "spike of -1", "burst of +2", "burst of -2"]
     assert [trace["name"] for trace in drawn["figure"]["data"]] == marks
     assert "a star stands for a burst of two spikes" in drawn["caption"]
     for i, layer in enumerate(findings.trains):
-        assert layer.bursts == (layer.kind != "encoder")
+        assert layer.bursts
         shown = drawn["variants"][f"{i}|0"]
         again = np.zeros_like(layer.spikes[0])
         for number, trace in zip((1, -1, 2, -2), shown["traces"], strict=True):
@@ -233,7 +234,7 @@ def test_bursts_and_trains_are_shown_as_such(text: str, findings: Findings) -> N
     marked = sorted(x for mark in drawn_marks for x in mark["x"])
     assert marked == (layer.depth + 1 + layer.spikes[0, 0].nonzero()[0]).tolist()
     options = re.findall(r"<option[^>]*>([^<]*)</option>", text)
-    assert f"1: {findings.trains[0].name} (encoder, 2 trains)" in options
+    assert f"1: {findings.trains[0].name} (encoder, bursts, 2 trains)" in options
     assert f"2: {findings.trains[1].name} (Relu, bursts)" in options
 
 

@@ -269,7 +269,8 @@ def near_thresholds(schedule: Schedule) -> Array:
 @pytest.mark.parametrize("burst", [False, True])
 @pytest.mark.parametrize(("negative", "rounded"), [(True, False), (False, False), (True, True)])
 def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool, burst: bool) -> None:
-    for T, beta in itertools.product(range(1, 7), (2.0, 3.0, *((4.0, 5.0) if burst else ())) if rounded else (2.0, 3.0, 1.5)):
+    betas = (2.0, 3.0, *((4.0, 5.0) if burst else ())) if rounded else (2.0, 3.0, 1.5)
+    for T, beta in itertools.product(range(1, 7), betas):
         for silent, sends in itertools.product(range(T + 1), range(1, T + 1)):
             signs = {"negative": negative, "rounded": rounded, "burst": burst and negative}
             schedule = Schedule(T, beta, silent, sends=sends, **signs)
