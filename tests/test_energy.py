@@ -125,7 +125,7 @@ def test_two_trains_and_bursts_by_hand() -> None:
     assert ann.state == pytest.approx(2 * (64 + 80 + 72) * 4 * 2.5)
     assert ann.weights == pytest.approx((72 + 20 + 15) * 4 * 2.5)
     assert snn_row.weights == pytest.approx(4 * (2 * 72 + 20 + 15) * 4 * 2.5)
-    sent_bits = 144 * 2 + 144 * 3  # an input that is sent as two trains has no bursts
+    sent_bits = (144 + 144) * 3  # each sends one of five values
     assert snn_row.state == pytest.approx((4 * 144 * 4 * 4 + 4 * 144 * 2 * 4 + sent_bits / 8 * 4 * 2) * 2.5)
 
 

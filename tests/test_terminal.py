@@ -43,7 +43,7 @@ def test_commands_begin_with_what_matters_and_are_plain_when_piped(files: Path) 
         ("a spiking network of 4 coding steps, latency ", ["compile", model, "--T", 4, "-o", snn]),
         ("20 samples: ANN 100.00 %, SNN ", ["evaluate", model, snn, "--data", data]),
         ("On 20 samples the outputs differ by ", ["diagnose", model, snn, "--data", data]),
-        ("a spiking network, T=4, beta=3, ", ["inspect", snn]),
+        ("a spiking network, T=4, beta=4, ", ["inspect", snn]),
         ("multiply-accumulates a sample become spiking; latency ", ["inspect", model]),
     ):
         calibration = ["--calibration", files / "calib.npz"] if arguments[0] == "compile" else []
