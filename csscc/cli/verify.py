@@ -42,7 +42,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
         result = verify(model, data, images=images, limit=limit, progress=running_total(advance, "verifying"))
     outputs = f"outputs differ by {result.output_difference:.2e} of the largest"
     if not math.isfinite(result.output_difference):
-        outputs = "outputs cannot be compared, since values are NaN or infinite"
+        outputs = "outputs cannot be compared, since values are NaN or infinite, or their shapes differ"
     rounded = f", {result.ties:,} of them where rounding decides" if result.ties else ""
     text = (
         f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy{rounded} "

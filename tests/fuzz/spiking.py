@@ -273,7 +273,9 @@ def accuracy(content: bytes, samples: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _right(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Percent of rows whose largest value is at the label; NaN is no class."""
+    """Percent of rows whose largest value is at the label; NaN is no class; -1 for another number of rows."""
+    if len(logits) != len(labels):
+        return -1.0
     classes = np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
     return 100 * float((classes == labels).mean())
 

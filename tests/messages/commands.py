@@ -151,7 +151,8 @@ MESSAGES: Messages = {
     "outputs differ by 5.00e-01 of the largest; the first layer that differs otherwise is Relu_1": lambda p:
         verified(p, 0.5),
     "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers); "
-    "outputs cannot be compared, since values are NaN or infinite; the first layer that differs otherwise is Relu_1":
+    "outputs cannot be compared, since values are NaN or infinite, or their shapes differ; the first layer that "
+    "differs otherwise is Relu_1":
         lambda p: verified(p, float("inf")),
     "the amplitude of 'Relu_1' is no constant; compile the network again": lambda p: opens(computed_amplitude),
     "node 'x_encode' (Encode) states 0 trains for a value; compile the network again": lambda p:
