@@ -159,13 +159,13 @@ def check_coding(coding: Coding) -> None:
     """Raise `UsageError` where a value of the coding is out of its range."""
     if not 1 <= coding.beta <= limits.BETA:
         raise UsageError(f"beta must be from 1 (rate coding) to {limits.BETA:g}, not {coding.beta}; 1.5 to 4 are usual")
+    most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
+    if not 1 <= coding.T <= most:
+        raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if not coding.is_possible:
         most = max(T for T in range(1, limits.STEPS) if replace(coding, T=T).levels < FINEST)
         needs = f"bursts and negative spikes, and a T of at most {most}, not {coding.T}"
         raise UsageError(f"a beta above {SINGLE:g}, such as {coding.beta:g}, needs {needs}")
-    most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
-    if not 1 <= coding.T <= most:
-        raise UsageError(f"T must be a whole number from 1 to {most}, not {coding.T}; 4 to 16 are usual")
     if coding.linear and coding.silent != coding.T:
         raise UsageError(f"where time is the value a layer waits for all T={coding.T} steps; leave --silent out")
     if coding.switched and not coding.negative:

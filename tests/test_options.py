@@ -124,6 +124,8 @@ def test_values_on_the_border_are_taken(values: dict[str, Any]) -> None:
         ({"T": 4, "beta": 5.001}, r"beta must be from 1 \(rate coding\) to 5, not 5.001"),
         ({"T": 4, "beta": 3.001, "bursts": False}, "beta above 3, such as 3.001, needs bursts and negative spikes"),
         ({"T": 7, "beta": 5}, "needs bursts and negative spikes, and a T of at most 6, not 7"),
+        ({"T": 4, "beta": 4, "signed_input": False}, "needs bursts and negative spikes"),
+        ({"T": 2000, "beta": 4}, "T must be a whole number from 1 to 64, not 2000"),
         ({"coding": "rate", "T": 513}, "T must be a whole number from 1 to 512, not 513"),
         ({"coding": "rate", "beta": 2.0}, "beta is 1, not 2.0"),
         ({"coding": "morse"}, "coding 'morse' is not known; choose one of css, rate, fs"),

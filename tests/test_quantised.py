@@ -135,11 +135,15 @@ def test_weights_of_other_types(weights: str) -> None:
         np.testing.assert_array_equal(train, wanted)
 
 
-@pytest.mark.parametrize("options", [{"T": 8}, {"T": 10}, {"T": 6, "beta": 3}, {"silent": 8}], ids=str)
-def test_more_steps_than_needed_say_the_same(options: dict[str, Any]) -> None:
+IN_BURSTS = ({"T": 5, "beta": 4}, {"T": 4, "beta": 5}, {"T": 6, "beta": 4})  # 2 * 341 and 2 * 156 are 255 or more
+
+
+@pytest.mark.parametrize("options", [{"T": 8}, {"T": 10}, {"T": 6, "beta": 3}, {"silent": 8}, *IN_BURSTS], ids=str)
+def test_as_many_steps_as_needed_or_more_say_the_same(options: dict[str, Any]) -> None:
     model, x = network("uint8"), inputs()
     snn = csscc.compile(model, **options)
     assert options.get("T", 8) == snn.facts.coding.T
+    assert any(" exactly:" in e.text for e in snn.report.events)
     for train, wanted in zip(sent(snn, x), whole_numbers(model, "uint8", x).values(), strict=True):
         np.testing.assert_array_equal(train, wanted)
 

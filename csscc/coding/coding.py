@@ -104,9 +104,14 @@ class Coding:
         return self.bursts and self.negative and falls and self.levels < FINEST
 
     @property
+    def needs_bursts(self) -> bool:
+        """Whether trains of single spikes leave gaps between the values that they send."""
+        return self.beta > SINGLE
+
+    @property
     def is_possible(self) -> bool:
-        """Whether its trains leave no gaps between the values that they send."""
-        return self.beta <= SINGLE or self.sends_bursts
+        """Whether all of its trains send bursts where they need to."""
+        return not self.needs_bursts or (self.sends_bursts and self.signed_input)
 
     @property
     def usual_beta(self) -> float:
@@ -165,7 +170,7 @@ class Coding:
             return at_nearest(self._weights, at_once=self.switched)
         if full:
             return tuple(just_below(w) for w in self._weights)
-        best = negative and not self.halves and self.beta <= SINGLE
+        best = negative and not self.halves and not self.needs_bursts
         return least_residual(self._weights) if best else halves(self._weights)
 
     @property

@@ -10,7 +10,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.coding import Coding
 from csscc.dialect.rewrite import constant, producer
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 
@@ -48,10 +47,12 @@ class Grid:
         """Bits that a spike train of that magnitude takes: ``2**bits - 1`` is at least the span."""
         return max(1, int(np.ceil(np.log2(self.span + 1))))
 
-    def theta(self, coding: Coding) -> NDArray[np.float64]:
-        """The amplitude: one step, where trains of whole numbers reach the whole range, else a part of the range."""
-        integer = coding.beta == int(coding.beta) and coding.beta > 1
-        return self.scale if integer and coding.levels >= self.span else self.scale * self.span / coding.levels
+    def theta(self, levels: float, *, exact: bool) -> NDArray[np.float64]:
+        """The amplitude of trains of so many levels: one step, where they reach the whole range, else a part of it.
+
+        One step only of trains that send every whole number: `exact`.
+        """
+        return self.scale if exact and levels >= self.span else self.scale * self.span / levels
 
     def same_as(self, other: Grid) -> bool:
         """Whether the steps are the same."""

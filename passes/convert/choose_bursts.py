@@ -3,8 +3,8 @@
     before:  values up to p, sends S = -1, 0 or 1 a step        theta = p / levels
     after:   values up to p, sends S = -2 .. 2 a step           theta = p / (2 * levels)
 
-See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is, and encoders
-that send no negative spikes.
+See `csscc.coding.coding.Coding.sends_bursts`. What a quantiser rounds stays as it is, unless beta is
+so large that single spikes leave gaps, and so do encoders that send no negative spikes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class ChooseBursts(BasePass):
         assert network.regions is not None
         before, chosen = network.bursts, frozenset[str]()
         if network.coding.sends_bursts:
-            chosen = frozenset(amplitude_names(network.graph, network.regions)) - known_grids(network).keys()
+            chosen = frozenset(amplitude_names(network.graph, network.regions))
+            if not network.coding.needs_bursts:
+                chosen -= known_grids(network).keys()
             if not network.coding.signed_input:
                 chosen = chosen.difference(network.regions.encoded)
         network.bursts = chosen

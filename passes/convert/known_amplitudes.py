@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from csscc.coding.coding import EXACT_BETAS, Coding
+from csscc.coding.coding import Coding
 from csscc.dialect.grids import Grid, grid_of
 from csscc.dialect.network import Network
 from csscc.passes.base import BasePass
@@ -35,7 +35,7 @@ def known_grids(network: Network) -> dict[str, Grid]:
 def sent_as_integers(network: Network) -> set[str]:
     """What is sent as whole numbers by neurons that receive all of it before they fire, as `settled` has them do."""
     coding = network.coding
-    waits = coding.beta in EXACT_BETAS and coding.silent >= coding.T - 1
+    waits = coding.is_exact(burst=coding.needs_bursts) and coding.silent >= coding.T - 1
     return set(known_grids(network)) if waits else set()
 
 
@@ -47,14 +47,19 @@ def is_quantised(network: Network) -> bool:
     return bool(neurons) and 2 * sum(name in known for name in neurons) >= len(neurons)
 
 
+def _levels(coding: Coding) -> float:
+    """The largest whole number that a quantised activation is sent as."""
+    return coding.neuron(burst=coding.needs_bursts).levels
+
+
 def settled(coding: Coding, stated: Collection[str], grids: Mapping[str, Grid]) -> Coding:
     """The coding that sends whole numbers on `grids` exactly, as far as what was `stated` allows."""
     beta = coding.beta if "beta" in stated else 2.0
     chosen = replace(coding, beta=beta)
     if "T" not in stated:
         span = max(grid.span for grid in grids.values())
-        chosen = next((c for T in range(1, 64) if (c := replace(chosen, T=T)).levels >= span), chosen)
-    if "silent" not in stated and beta in EXACT_BETAS:
+        chosen = next((c for T in range(1, 64) if _levels(c := replace(chosen, T=T)) >= span), chosen)
+    if "silent" not in stated and chosen.is_exact(burst=chosen.needs_bursts):
         chosen = replace(chosen, silent=chosen.T - 1)
     return replace(chosen, silent=min(chosen.silent, chosen.T))
 
@@ -75,7 +80,8 @@ class SettleCoding(BasePass):
         grids = {name: grid for name, grid in known_grids(network).items() if name not in encoded}
         network.coding = coding = settled(known, self.stated, grids)
         span = max(grid.span for grid in grids.values())
-        exact = coding.beta in EXACT_BETAS and coding.levels >= span and coding.silent >= coding.T - 1
+        whole = coding.is_exact(burst=coding.needs_bursts) and _levels(coding) >= span
+        exact = whole and coding.silent >= coding.T - 1
         bits = max(grid.bits for grid in grids.values())
         network.report(
             self.name,

@@ -63,7 +63,9 @@ class SetAmplitudes(BasePass):
         tensors, grids = network.graph.tensors(), known_grids(network)
         changed = 0
         for name in amplitude_names(network.graph, network.regions):
-            theta = grids[name].theta(network.coding) if name in grids else self._theta(network, tensors[name])
+            exact = network.coding.is_exact(burst=name in network.bursts)
+            grid = grids.get(name)
+            theta = grid.theta(network.levels(name), exact=exact) if grid else self._theta(network, tensors[name])
             known = network.amplitudes.get(name)
             changed += known is None or not np.array_equal(theta, known)
             network.amplitudes[name] = theta
