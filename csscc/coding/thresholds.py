@@ -100,6 +100,6 @@ def _mean_square(
 
     rest = values
     for w, share in zip(weights, shares, strict=True):
-        spikes = np.abs(rest) > share * w if most == 1 else np.minimum(np.rint(np.abs(rest) / (2 * share * w)), most)
+        spikes = np.minimum(np.rint(np.abs(rest) / (2 * share * w)), most)  # none up to the threshold
         rest = rest - w * np.sign(rest) * spikes
     return float(np.square(rest).mean())

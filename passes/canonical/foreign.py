@@ -46,16 +46,15 @@ def without_normalizers(model: onnx.ModelProto) -> onnx.ModelProto:
     if not wanted or not any(not entry.domain for entry in model.opset_import):
         return model
     made, nodes = copy_of(model), list[onnx.NodeProto]()
-    for node in made.graph.node:
+    for node in model.graph.node:
         if node not in wanted:
             nodes.append(node)
             continue
         floats = f"{node.output[0]}_floats"
         nodes.append(helper.make_node("Cast", node.input, [floats], f"{node.name}_cast", to=onnx.TensorProto.FLOAT))
         nodes.append(helper.make_node("LpNormalization", [floats], node.output, node.name, axis=-1, p=2))
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del made.graph.node[:]
-    made.graph.node.extend(copies)
+    made.graph.node.extend(nodes)
     return made
 
 

@@ -114,6 +114,16 @@ def dynamic(op: str, *, bias: bool) -> onnx.ModelProto:
     return helper.make_model(helper.make_graph(nodes, "g", given, made, constants), opset_imports=imports, ir_version=8)
 
 
+def with_sum(nodes: list[onnx.NodeProto], **constants: np.ndarray) -> onnx.ModelProto:
+    """Dynamic quantisation whose whole products `nodes` make a ``sum`` of, before they become floats."""
+    model = dynamic("MatMulInteger", bias=False)
+    next(n for n in model.graph.node if n.op_type == "Cast").input[0] = "sum"
+    for index, node in enumerate(nodes):
+        model.graph.node.insert(2 + index, node)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return model
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("op", ["MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"])
 def test_dynamic_quantisation_leaves_weights_of_few_bits(op: str, bias: bool) -> None:
@@ -128,11 +138,7 @@ def test_dynamic_quantisation_leaves_weights_of_few_bits(op: str, bias: bool) ->
 
 def test_a_bias_of_whole_numbers_leaves_dynamic_quantisation_in_place() -> None:
     """What it counts in is known only while the network runs; the layer computes values, all others send spikes."""
-    model = dynamic("MatMulInteger", bias=False)
-    add = helper.make_node("Add", ["whole", "b"], ["sum"])
-    next(n for n in model.graph.node if n.op_type == "Cast").input[0] = "sum"
-    model.graph.node.insert(2, add)
-    model.graph.initializer.append(numpy_helper.from_array(SCALARS["b"], "b"))
+    model = with_sum([helper.make_node("Add", ["whole", "b"], ["sum"])], b=SCALARS["b"])
     x = RNG.standard_normal((32, 3)).astype(np.float32)
     snn = csscc.compile(model, calibration=x, T=16)
     assert "MatMulInteger" in [n.op_type for n in snn.file.graph.node]
@@ -143,8 +149,6 @@ def test_a_bias_of_whole_numbers_leaves_dynamic_quantisation_in_place() -> None:
 @pytest.mark.parametrize("rounding", ["Floor", "Round"])
 def test_a_bias_that_the_scale_makes_whole_is_a_float_again(rounding: str) -> None:
     """As older quantisers of onnxruntime write it. With the exact bias, sums differ from theirs by rounding only."""
-    model = dynamic("MatMulInteger", bias=False)
-    next(n for n in model.graph.node if n.op_type == "Cast").input[0] = "sum"
     nodes = [
         helper.make_node("Mul", ["qs", "v"], ["unit"]),
         helper.make_node("Div", ["fb", "unit"], ["units"]),
@@ -153,10 +157,7 @@ def test_a_bias_that_the_scale_makes_whole_is_a_float_again(rounding: str) -> No
         helper.make_node("Reshape", ["integers", "row"], ["added"]),
         helper.make_node("Add", ["whole", "added"], ["sum"]),
     ]
-    for index, node in enumerate(nodes):
-        model.graph.node.insert(2 + index, node)
-    model.graph.initializer.append(numpy_helper.from_array(SCALARS["fb"], "fb"))
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1, -1]), "row"))
+    model = with_sum(nodes, fb=SCALARS["fb"], row=np.array([1, -1]))
     onnx.checker.check_model(model, full_check=True)
     network = canonical(model)
     assert set(ops(network)) <= {"MatMul", "Gemm", "Add", "Relu"}
@@ -167,10 +168,7 @@ def test_a_bias_that_the_scale_makes_whole_is_a_float_again(rounding: str) -> No
 
 
 def test_products_of_whole_numbers_that_stay_count_as_work_that_does_not_spike() -> None:
-    model = dynamic("MatMulInteger", bias=False)
-    next(n for n in model.graph.node if n.op_type == "Cast").input[0] = "sum"
-    model.graph.node.insert(2, helper.make_node("Add", ["whole", "b"], ["sum"]))
-    model.graph.initializer.append(numpy_helper.from_array(SCALARS["b"], "b"))
+    model = with_sum([helper.make_node("Add", ["whole", "b"], ["sum"])], b=SCALARS["b"])
     result = inspect_ann(model, Coding())
     assert result.operations == 3 * 4 + 4 * 2
     assert result.spiking_share == 8 / 20
