@@ -188,10 +188,10 @@ MESSAGES: Messages = {
     " the operator as a model-local function": lambda p: made("a = MatMul(x, w) b = custom.F(a) y = MatMul(b, v)"),
     "the model cannot be compiled: 2 node(s) stand in the way (opset 20)\n  com.microsoft::Gelu 'Gelu_1', "
     "input Nx2: an operator of the foreign domain 'com.microsoft'; export the model with standard "
-    "operators, before any optimiser of onnxruntime sees it\n  com.microsoft::Inverse 'Inverse_2', input "
+    "operators, before any optimiser of onnxruntime sees it\n  com.microsoft::FastGelu 'FastGelu_2', input "
     "Nx2: an operator of the foreign domain 'com.microsoft'; export the model with standard operators, "
     "before any optimiser of onnxruntime sees it": lambda p:
-        made("a = MatMul(x, w) b = com.microsoft.Gelu(a) c = com.microsoft.Inverse(b) y = MatMul(c, v)"),
+        made("a = MatMul(x, w) b = com.microsoft.Gelu(a) c = com.microsoft.FastGelu(b) y = MatMul(c, v)"),
     "ann.onnx: not a spiking network made by csscc; make one with: csscc compile ann.onnx -o snn.onnx": lambda p:
         run("csscc evaluate ann.onnx ann.onnx --data x.npy"),
     "m.onnx: contradicts itself: its metadata state a latency of 99 time steps, its nodes take 6; compile it "
