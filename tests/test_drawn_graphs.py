@@ -7,6 +7,7 @@ end. Every operator of csscc's own tables has a row (a test counts), so an opera
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -366,6 +367,18 @@ def layout(g: Graph, x: str) -> str | None:
     if shape[-1] == 1 and len(shape) > 1:
         return g.add("Squeeze", [x, g.constant([-1], np.int64)], shape[:-1])
     return g.add("Unsqueeze", [x, g.constant([-1], np.int64)], (*shape, 1)) if len(shape) < 3 else None
+
+
+@grows("Col2Im", rank=2)
+def blocks(g: Graph, x: str) -> str | None:
+    """Blocks of 2x2 side by side or overlapping, where their number and elements allow it."""
+    c, positions = g.shapes[x]
+    if c % 4 or positions not in (1, 4, 9, 16):
+        return None
+    side, step = math.isqrt(positions), int(g.rng.integers(1, 3))
+    size = (side - 1) * step + 2
+    given = [g.constant([n, n], np.int64) for n in (size, 2)]
+    return g.add("Col2Im", [x, *given], (c // 4, size, size), strides=[step, step])
 
 
 @grows("DepthToSpace", "SpaceToDepth", "Resize", rank=3)

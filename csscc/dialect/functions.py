@@ -9,6 +9,8 @@ that instead.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 import onnx
@@ -32,7 +34,16 @@ class FunctionWriter(Protocol):
 def function_of(
     node: Spiking[str], signature: NeuronSignature | None, opset: int, *, residual: bool = False
 ) -> onnx.FunctionProto:
-    """ONNX function of a spiking node, time folded into the batch."""
+    """ONNX function of a spiking node, time folded into the batch; what it reads is no part of that."""
+    function = onnx.FunctionProto()
+    alike: Spiking[str] = replace(node, name="", inputs=())
+    function.CopyFrom(_function(alike, signature, opset, residual))
+    return function
+
+
+@lru_cache(maxsize=256)
+def _function(node: Spiking[str], signature: NeuronSignature | None, opset: int, residual: bool) -> onnx.FunctionProto:
+    """Kept, since a compile asks for the same functions again after every pass."""
     if node.is_readout:
         return _decode(node, opset)
     body = Body()

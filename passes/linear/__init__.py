@@ -6,7 +6,7 @@ from csscc.passes.linear.arithmetic import Scale, Sum
 from csscc.passes.linear.base import LinearOp
 from csscc.passes.linear.convolutions import Conv, ConvTranspose
 from csscc.passes.linear.layout import Concat, Selection
-from csscc.passes.linear.mixing import Pool, Reduce, Resize
+from csscc.passes.linear.mixing import Col2Im, Pool, Reduce, Resize
 from csscc.passes.linear.products import Gemm, MatMul
 from csscc.passes.linear.weighted import WeightedOp
 
@@ -30,6 +30,7 @@ LINEAR: dict[str, LinearOp] = {
     "GlobalAveragePool": Pool(),
     "ReduceMean": Reduce(),
     "ReduceSum": Reduce(),
+    "Col2Im": Col2Im(),
     "Resize": Resize(),
     "Concat": Concat(),
     **dict.fromkeys(_SELECTIONS.split(), Selection()),

@@ -1,4 +1,4 @@
-"""Operators without weights that mix along some axes: pooling, reductions, resizing.
+"""Operators without weights that mix along some axes: pooling, reductions, resizing, blocks added up.
 
 A factor passes where it is constant over the mixed axes.
 """
@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.rewrite import attribute, constant, rank_of, shape_of, sizes_after_batch
 from csscc.passes.linear.base import LinearOp
-from csscc.passes.linear.factors import Factor, after_batch, compress, constant_over
+from csscc.passes.linear.factors import Factor, after_batch, along, compress, constant_over, spread
 
 
 class Pool(LinearOp):
@@ -131,6 +131,39 @@ class Resize(LinearOp):
         """Interpolation weights add up to one."""
         rank = rank_of(node.inputs[0])
         return value if constant_over(value, rank, range(2, rank)) else None
+
+
+class Col2Im(LinearOp):
+    """``Col2Im``: each element of the image is the sum of those elements of blocks that lie on it."""
+
+    def refuse(self, node: gs.Node, core: Sequence[int]) -> str:
+        """The sizes of image and blocks must be constant."""
+        known = list(core) == [0] and all(constant(node, i) is not None for i in (1, 2))
+        return "" if known else "its parameters are computed, not constant"
+
+    def push(self, graph: gs.Graph, node: gs.Node, index: int, factor: Factor) -> Factor | None:
+        """A factor per channel of the image passes: one that is the same within its blocks and for each of them."""
+        if factor.ndim == 0:
+            return factor
+        channels = along(factor, rank_of(node.inputs[0]), 1)
+        if channels is None:
+            return None
+        blocks = channels.reshape(-1, self._elements(node))
+        return compress(spread(blocks[:, 0], rank_of(node.outputs[0]), 1)) if (blocks == blocks[:, :1]).all() else None
+
+    def pull(self, graph: gs.Graph, node: gs.Node, factor: Factor) -> dict[int, Factor] | None:
+        """What multiplies a channel of the image multiplies all that is added up to it."""
+        if factor.ndim == 0:
+            return {0: factor}
+        channels = along(factor, rank_of(node.outputs[0]), 1)
+        return None if channels is None else {0: spread(np.repeat(channels, self._elements(node)), 3, 1)}
+
+    @staticmethod
+    def _elements(node: gs.Node) -> int:
+        """How many elements a block has."""
+        block = constant(node, 2)
+        assert block is not None, f"{node.name} was checked by refuse"
+        return int(np.prod(block))
 
 
 def is_padded(node: gs.Node) -> bool:

@@ -114,6 +114,14 @@ PLAIN = {
         "Resize",
         f'g ({IMAGE}) => (float[N,4,9,12] y) <float[4] s = {{1, 1, 1.5, 2}}> {{ y = Resize <mode = "linear"> (x, , s) }}',
     ),
+    "blocks side by side": (
+        "Col2Im",
+        "g (float[N,12,4] x) => (float[N,3,4,4] y) <int64[2] i = {4,4}, int64[2] b = {2,2}> { y = Col2Im <strides = [2,2]> (x, i, b) }",
+    ),
+    "blocks that overlap": (
+        "Col2Im",
+        "g (float[N,12,9] x) => (float[N,3,4,4] y) <int64[2] i = {4,4}, int64[2] b = {2,2}> { y = Col2Im(x, i, b) }",
+    ),
     "transpose": (
         "Transpose",
         f"g ({IMAGE}) => (float[N,6,6,4] y) {{ y = Transpose <perm = [0, 2, 3, 1]> (x) }}",

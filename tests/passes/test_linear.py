@@ -26,6 +26,7 @@ PULLS_NOTHING = {"split"}
 CARRIES_NOTHING = {
     *("average pool", "average pool counting padding", "mean over space", "sum over channels", "sum over nothing"),
     *("pad", "pad with axes", "pad by reflection", "concat of channels", "concat from the end", "concat over space"),
+    *("blocks side by side", "blocks that overlap"),
 }
 # What cannot add a bias to itself: products of matrices with more axes than a Gemm takes.
 NO_BIAS = {"stacked matmul", "matmul of rows", "matmul from the left"}

@@ -157,6 +157,11 @@ REFUSED = {
         "g (float[2,4,6,6] x) => (float[2,4,9,9] y) <int64[4] s = {2,4,9,9}> { y = Resize(x, , , s) }",
         "sizes",
     ),
+    "blocks of computed sizes": (
+        "Col2Im",
+        "g (float[N,4,9] x, int64[2] b) => (float[N,1,4,4] y) <int64[2] i = {4,4}> { y = Col2Im(x, i, b) }",
+        "computed",
+    ),
     "crops": (
         "Resize",
         'g (float[N,4,6,6] x) => (float[N,4,6,6] y) <float[8] r = {0,0,0,0,1,1,1,1}, float[4] s = {1,1,1,1}> { y = Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, r, s) }',
