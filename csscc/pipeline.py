@@ -36,6 +36,7 @@ from csscc.passes.canonical.free_batch import FreeBatch
 from csscc.passes.canonical.fuse_batchnorm import FuseBatchNorm
 from csscc.passes.canonical.fuse_quantisers import FuseQuantisers
 from csscc.passes.canonical.fuse_relu_maxpool import FuseReluMaxPool
+from csscc.passes.canonical.gather_elements_as_gather import GatherElementsAsGather
 from csscc.passes.canonical.gather_nd_as_gather import GatherNDAsGather
 from csscc.passes.canonical.known_factors import KnownFactors
 from csscc.passes.canonical.known_sizes import KnownSizes
@@ -97,6 +98,7 @@ def canonical_passes() -> tuple[Pass, ...]:
         EinsumToMatMul(),
         GatherNDAsGather(),
         RepeatedConstants(),
+        GatherElementsAsGather(),
         BatchFirst(),
         BroadcastConstants(),
         ConstantsOutOfConcat(),

@@ -34,7 +34,7 @@ from csscc.runtime.session import Session
 BATCHES = (2, 3)
 MOVES = frozenset(
     [
-        *("Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),
+        *("Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),
         *("Identity", "Cast", "Concat", "Slice", "Gather"),
     ]
 )
