@@ -34,7 +34,7 @@ FEW = 128  # levels: with the sign, fewer than those of 8 bits
 AMPLE = 512  # levels, where twice as many make little difference
 FINEST = 16384  # levels, where twice as many would make none
 # Short fractions, of which sums of merged steps are exact.
-USUAL_BETAS = (5.0, 4.0, 3.5, 3.0, 2.5, 2.0, 1.75, 1.625, 1.5, 1.375, 1.25, 1.125)
+USUAL_BETAS = (5.0, 4.0, 3.5, 3.0, 2.5, 2.0, 1.875, 1.75, 1.6875, 1.625, 1.5625, 1.5, 1.375, 1.25, 1.125)
 LARGEST = (2.0, 4.0, 5.0)  # beta without a silent step or bursts, with one silent step, with more
 MANY = 1024  # levels, where a larger beta than 3 costs more by what cannot be sent later than it rounds less
 

@@ -14,6 +14,7 @@ zero is not trusted with a clipping range of its own. Where levels are ample, ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +29,7 @@ CANDIDATES = np.geomspace(0.02, 1.0, 80)
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 HEADROOM, MOST_HEADROOM = 1.25, 2.0
 ENOUGH = 256
+TIMES = 12  # how much further than halves of the samples differ later values may go
 FEW = 64
 NEAR, SEVERAL = 0.99, 4
 
@@ -41,6 +43,20 @@ def headroom_for(samples: int, levels: float) -> float:
     wanted = HEADROOM * (ENOUGH / max(samples, 1)) ** (1 / 3)
     affordable = HEADROOM * levels / AMPLE
     return float(max(HEADROOM, min(wanted, affordable, MOST_HEADROOM)))
+
+
+def growth(first: Histogram, second: Histogram) -> float:
+    """By how much later values may exceed the largest of two sets of samples, from how far the sets themselves differ.
+
+    Looked at are the rows that decide the range of a layer, those whose largest value is half of the layer's or more.
+    Where these differ little, as after a LayerNormalization with one large channel, later ones will, too.
+    """
+    pair = np.stack([first.largest, second.largest])
+    decide = pair.max(axis=0) >= pair.max() / 2
+    if pair.max() <= 0 or (pair[:, decide] <= 0).any():
+        return math.inf
+    apart = np.diff(np.log(pair[:, decide]), axis=0)
+    return float(np.exp(TIMES * np.sqrt(np.mean(apart**2))))
 
 
 def reaches_a_bound(histogram: Histogram) -> bool:

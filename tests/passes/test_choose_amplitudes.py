@@ -10,7 +10,7 @@ import pytest
 from csscc.coding.coding import Coding
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
-from csscc.passes.convert.choose_ranges import choose_ranges, headroom_for, reaches_a_bound
+from csscc.passes.convert.choose_ranges import choose_ranges, growth, headroom_for, reaches_a_bound
 from csscc.passes.convert.coding_error import CodingError
 from csscc.passes.convert.correct_bias import helps
 from csscc.passes.convert.judge import Judge
@@ -57,6 +57,21 @@ def test_fewer_samples_get_more_room_where_levels_are_many():
     assert headroom_for(128, 6560) == pytest.approx(1.25 * 2 ** (1 / 3))
     assert headroom_for(16, 512) == 1.25
     assert 1.25 < headroom_for(16, 700) < 2
+
+
+def test_what_differs_little_between_samples_is_not_expected_to_grow(rng):
+    """One channel of a LayerNormalization is nearly constant, and the largest; the others do not set the range."""
+    large, small = (lambda n: rng.normal(40, 1e-3, n)), (lambda n: rng.exponential(1, n))
+    a, b = (_counted(np.stack([large(n), small(n)])) for n in (400, 100))
+    assert growth(a, b) < 1.01
+    assert growth(b, a) == pytest.approx(growth(a, b))
+    a, b = (_counted(np.stack([small(n), small(n)])) for n in (400, 100))
+    assert growth(a, b) > 2
+
+
+def test_what_one_half_has_not_seen_at_all_may_grow_without_bound():
+    silent, seen = _counted(np.zeros((2, 10))), _counted(np.ones((2, 10)))
+    assert growth(silent, seen) == growth(seen, silent) == growth(silent, silent) == math.inf
 
 
 @pytest.mark.parametrize("draw", ["pixels", "ones", "normal", "exponential"])
