@@ -10,7 +10,7 @@ or where sizes after the batch are free.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -83,7 +83,7 @@ def _after_first(shape: tuple[Size, ...] | None) -> list[int] | None:
     return [size[0] for size in after] if after and all(map(is_constant, after)) else None
 
 
-def _of_a_sample(node: gs.Node, sizes: list[int]) -> NDArray[Any] | None:
+def _of_a_sample(node: gs.Node, sizes: list[int]) -> NDArray[np.int64] | None:
     """The constant indices of each sample; None where they are computed or not the same."""
     values, maker = constant(node, 1), producer(node.inputs[1])
     if values is None and maker is not None and maker.op == "Expand":

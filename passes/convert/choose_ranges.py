@@ -59,6 +59,13 @@ def growth(first: Histogram, second: Histogram) -> float:
     return float(np.exp(TIMES * np.sqrt(np.mean(apart**2))))
 
 
+def room_for(first: Histogram, second: Histogram, samples: int, levels: float) -> float:
+    """`headroom_for`, as far as two parts of the samples let expect larger values; none where levels are not ample."""
+    if levels < AMPLE:
+        return 1.0
+    return max(HEADROOM, min(growth(first, second), headroom_for(samples, levels)))
+
+
 def reaches_a_bound(histogram: Histogram) -> bool:
     """Whether several values are as large as the largest, as those of pixels are: larger ones are not expected."""
     layer = histogram.merged()

@@ -33,12 +33,11 @@ from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_ranges import (
     CANDIDATES,
-    HEADROOM,
     choose_ranges,
-    growth,
     headroom_for,
     mse_ranges,
     reaches_a_bound,
+    room_for,
 )
 from csscc.passes.convert.coding_error import bin_of
 from csscc.passes.convert.insert_neurons import amplitude_names
@@ -89,9 +88,7 @@ class SetAmplitudes(BasePass):
         encoded = name in network.regions.encoded
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            room = 1.0
-            if levels >= AMPLE:
-                room = max(HEADROOM, min(growth(fitted, apart), headroom_for(calibration.samples, levels)))
+            room = room_for(fitted, apart, calibration.samples, levels)
             ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
