@@ -9,14 +9,14 @@ that instead.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
 
 import onnx
 
 from csscc.coding.activations import ACTIVATIONS
-from csscc.coding.program import encoder, merged_head, neuron
+from csscc.coding.program import Train, encoder, merged_head, neuron
+from csscc.coding.schedule import Schedule
 from csscc.dialect.plain import NeuronSignature, Plain, body_text
 from csscc.dialect.spiking import ACTIVATION_DOMAIN, DECODE, DOMAIN, Spiking, attributes
 from csscc.dialect.text import Body, parse, split
@@ -36,14 +36,22 @@ def function_of(
 ) -> onnx.FunctionProto:
     """ONNX function of a spiking node, time folded into the batch; what it reads is no part of that."""
     function = onnx.FunctionProto()
-    alike: Spiking[str] = replace(node, name="", inputs=())
-    function.CopyFrom(_function(alike, signature, opset, residual))
+    function.CopyFrom(_function(node.op, node.schedule, node.reads, node.sends, signature, opset, residual))
     return function
 
 
 @lru_cache(maxsize=256)
-def _function(node: Spiking[str], signature: NeuronSignature | None, opset: int, residual: bool) -> onnx.FunctionProto:
+def _function(
+    op: str,
+    schedule: Schedule,
+    reads: int,
+    sends: Train,
+    signature: NeuronSignature | None,
+    opset: int,
+    residual: bool,
+) -> onnx.FunctionProto:
     """Kept, since a compile asks for the same functions again after every pass."""
+    node: Spiking[str] = Spiking("", op, [], schedule, reads, sends)
     if node.is_readout:
         return _decode(node, opset)
     body = Body()
