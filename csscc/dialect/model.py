@@ -99,8 +99,19 @@ def slabs_of(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 def attribute_types(nodes: Iterable[onnx.NodeProto]) -> tuple[tuple[str, str], ...]:
-    """Names and ONNX text types of the attributes of an activation that `nodes` have, sorted."""
-    kinds = {a.name: _ATTRIBUTE_TYPES[a.type] for n in nodes for a in n.attribute if a.name not in ATTRIBUTES}
+    """Names and ONNX text types of the attributes of an activation that `nodes` have, sorted.
+
+    Raises:
+        RefusedError: one is a tensor, a graph, or a list of such.
+    """
+    kinds: dict[str, str] = {}
+    for node, a in ((n, a) for n in nodes for a in n.attribute if a.name not in ATTRIBUTES):
+        if a.type not in _ATTRIBUTE_TYPES:
+            raise RefusedError(
+                f"node '{node.name}' ({node.op_type}) states its '{a.name}' as no number or text; compile the network "
+                "again"
+            )
+        kinds[a.name] = _ATTRIBUTE_TYPES[a.type]
     return tuple(sorted(kinds.items()))
 
 

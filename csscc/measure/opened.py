@@ -29,6 +29,7 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import not_finite
 from csscc.io.weights import without_weights
 from csscc.options import check_coding
+from csscc.passes.canonical.finite_weights import refuse_not_finite
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.folded import is_in_steps
 from csscc.passes.lower.targets import NAMES, by_layer
@@ -80,7 +81,7 @@ def refuse_damaged(model: onnx.ModelProto, where: str) -> None:
     with _damage_refused(where):
         light, weights = without_weights(model)
         layers = by_layer(light)
-        _refuse_unknown_biases(layers, weights)
+        _refuse_unknown_numbers(layers, weights)
         steps = {view.schedule.T for _, view in spiking_nodes(layers.graph)}
         if len(steps) > 1:
             raise ValueError(f"spikes come in {', '.join(map(str, sorted(steps)))} steps")
@@ -95,12 +96,13 @@ def _damage_refused(where: str) -> Iterator[None]:
         raise RefusedError(f"{where}: its nodes are damaged ({cause}); compile it again") from error
 
 
-def _refuse_unknown_biases(layers: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> None:
+def _refuse_unknown_numbers(layers: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> None:
     """Refuse what makes a potential no number: a spike is decided by a comparison, and runtimes compare NaN otherwise.
 
     Raises:
-        RefusedError: a bias is not finite, or a constant of an activation is NaN.
+        RefusedError: a bias or a weight is not finite, or a constant of an activation is NaN.
     """
+    refuse_not_finite(layers, weights, advice="compile it again")
     constants = {t.name: t for t in layers.graph.initializer} | dict(weights)
     for _, view in spiking_nodes(layers.graph):
         biases = [] if view.is_encoder or view.is_merge else view.biases
@@ -137,7 +139,7 @@ def contradictions(model: onnx.ModelProto, facts: Facts) -> Iterator[str]:
     values = {node.name for node in layers.graph.node if spiking(node) is None}
     missing = sorted({*facts.options.get("analog", ())} - values)
     yield from (f"its metadata state '{name}' as left analog, its nodes have no such activation" for name in missing)
-    _refuse_unknown_biases(layers, weights)
+    _refuse_unknown_numbers(layers, weights)
     constants = {t.name: t for t in layers.graph.initializer} | weights
     yield from islice((text for view in views if (text := _other_trains(view, coding, constants))), 1)
     found, latency = layers_in(layers, coding, weights)

@@ -31,12 +31,15 @@ MOVES = frozenset(["Identity", "Cast", "Transpose", "Reshape", "Flatten", "Squee
 SHOWN = 5
 
 
-def refuse_not_finite(model: onnx.ModelProto, weights: Mapping[str, TensorProto]) -> None:
+def refuse_not_finite(
+    model: onnx.ModelProto, weights: Mapping[str, TensorProto], advice: str = "train or export it again"
+) -> None:
     """Refuse a model that computes with constants that are not finite.
 
     Args:
-        model: without local functions.
+        model: without local functions, but those of spiking operators.
         weights: values of the large initializers, which `model` lacks.
+        advice: what its user can do.
 
     Raises:
         RefusedError: there are such constants; it names them, with the nodes that read them.
@@ -58,8 +61,7 @@ def refuse_not_finite(model: onnx.ModelProto, weights: Mapping[str, TensorProto]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         what = "too large" if all(bad[name].endswith(LARGE) for name in found) else "not finite"
         raise RefusedError(
-            f"the model has weights that are {what}: {', '.join([*found.values()][:SHOWN])}{more}; "
-            "train or export it again"
+            f"the model has weights that are {what}: {', '.join([*found.values()][:SHOWN])}{more}; {advice}"
         )
 
 

@@ -48,9 +48,10 @@ struct Spike {
   float highest = 0;  // the potential from which on it is 1
   float lowest = 0;   // the potential down from which it is `below`
   float below = 0;    // -1, or 0 without negative spikes
-  float two = std::numeric_limits<float>::infinity();  // the potential from which on it is `most`, and minus that `least`
+  float two = std::numeric_limits<float>::infinity();  // from it on it is `most`, and from minus that down `least`
   float most = 1;     // or 2 of a burst
-  float least = 0;    // `below`, or -2 of a burst; for NaN as well: so the functions have it
+  float least = 0;    // `below`, or -2 of a burst
+  float unknown = 0;  // what is sent for NaN: `below`, or NaN by a burst, as the functions have it
   float weight = 1;   // how often it counts in its slab
   int slab = 0;
   bool begins = true;  // whether it is the first of its slab
@@ -60,7 +61,7 @@ struct Spike {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     highest = std::nextafter(threshold, infinity);  // above it
     lowest = negative ? -highest : -infinity;
-    below = least = negative ? -1.0f : 0.0f;
+    below = least = unknown = negative ? -1.0f : 0.0f;
   }
 
   // A burst: the number of spikes nearest to the potential's product with the reciprocal of twice the threshold.
@@ -71,11 +72,12 @@ struct Spike {
     two = first([=](float x) { return x * per >= 1.5f; });
     most = 2.0f;
     least = -2.0f;
+    unknown = std::numeric_limits<float>::quiet_NaN();
   }
 
   float fire(float potential) const {
     const float up = potential >= highest ? 1.0f : 0.0f, more = potential >= two ? most : up;
-    const float down = potential > -two ? below : least;
+    const float ends = potential <= -two ? least : unknown, down = potential > -two ? below : ends;
     return potential > lowest ? more : down;
   }
 };

@@ -79,6 +79,10 @@ def unfitting() -> onnx.ModelProto:
 
 
 MESSAGES: Messages = {
+    "the model has weights that are not finite: 'w' of MatMul 'MatMul_0' (1 of 4 values are NaN); compile it "
+    "again": lambda p: opens(unknown("w")),
+    "node 'Relu_1' (TSARelu) states its 'alpha' as no number or text; compile the network again": lambda p:
+        opens(attribute("TSARelu", "alpha", onnx.numpy_helper.from_array(np.ones(2, np.float32), "t"))),
     "'Relu_1_bias.1' of 'Relu_1' is not a number; compile the network again": lambda p: opens(unknown("Relu_1_bias.1")),
     "m.onnx: contradicts itself: its metadata state T=5, its spikes come in 4 steps; compile it again": lambda p:
         opens(stated("T", "5")),
