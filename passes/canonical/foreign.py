@@ -10,7 +10,7 @@ from csscc.dialect.model import copy_of, opset_of, with_outputs
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
 from csscc.errors import Offender, RefusedModelError
-from csscc.passes.canonical.true_causes import quantised
+from csscc.passes.canonical.true_causes import named_cause
 from csscc.runtime.session import Session, known_operators, numpy_type
 
 UNKNOWN = (
@@ -28,7 +28,7 @@ def refuse_unknown_operators(model: onnx.ModelProto) -> None:
     foreign = [n for n in model.graph.node if is_foreign(n.domain)]
     known = known_operators() if foreign else frozenset()
     offenders = [
-        Offender(n.name or n.output[0], f"{n.domain}::{n.op_type}", *(quantised(n.op_type) or UNKNOWN))
+        Offender(n.name or n.output[0], f"{n.domain}::{n.op_type}", *(named_cause(n.op_type) or UNKNOWN))
         for n in foreign
         if (n.domain, n.op_type) not in known
     ]

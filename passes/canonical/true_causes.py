@@ -34,7 +34,7 @@ Cause = tuple[str, str]
 
 def true_cause(node: gs.Node, text: str, sizes: Sizes, noted: str = "") -> Cause | None:
     """Reason and advice for a core node, where tables give `text` and a pass `noted`; None where it is `text`."""
-    found = _training(node) or quantised(node.op, noted) or _recurrent(node)
+    found = _training(node) or named_cause(node.op, noted) or _recurrence(node)
     return found or sizes.cause(node, text) or _branches(node)
 
 
@@ -45,7 +45,7 @@ def instead_of_layers(graph: gs.Graph, noted: Mapping[str, str] = MappingProxyTy
     """
     found = []
     for node in graph.nodes:
-        cause = quantised(node.op, noted.get(node.name, "")) or _recurrent(node)
+        cause = named_cause(node.op, noted.get(node.name, "")) or _recurrence(node)
         if cause is None and _layers_in(node):
             cause = _branches(node)
         if cause is not None:
@@ -72,7 +72,7 @@ def causes_first(graph: gs.Graph, offenders: Iterable[Offender]) -> list[Offende
                 reached[other.name] = reached[name]
                 waiting.append(other.name)
     causes = [o for o in found.values() if reached.get(o.node) in (None, o.node)]
-    causes.sort(key=lambda o: o.op not in RECURRENT)
+    causes.sort(key=lambda o: not o.op.endswith(RECURRENT))
     moves = [o for o in found.values() if reached.get(o.node) not in (None, o.node)]
     named = {o.node: f"{o.op} '{o.node}'" for o in causes}
     return [*causes, *(replace(o, advice=f"perhaps only for {named[reached[o.node]]}: see there first") for o in moves)]
@@ -88,20 +88,23 @@ def _training(node: gs.Node) -> Cause | None:
     return None
 
 
-def quantised(op: str, noted: str = "") -> Cause | None:
-    """Reason and advice for `QLinearConv`, `MatMulInteger`, `QuantizeLinear` and their like in other domains.
+def named_cause(op: str, noted: str = "") -> Cause | None:
+    """Reason and advice for an operator that is recurrent or quantised by its name, in whatever domain.
 
-    The reason is what a pass has `noted` of it, if one has.
+    What is both, as DynamicQuantizeLSTM, is recurrent: the float network would be refused as well. What a pass has
+    `noted` of a quantised one is its reason.
     """
-    named = "quant" in op.lower() or op.startswith("QLinear") or op.endswith("Integer")
+    if op.endswith(RECURRENT):
+        return "it is recurrent", NO_RECURRENCE
+    named = "quant" in op.lower() or op.endswith("Integer") or (op[:1] == "Q" and op[1:2].isupper())
     return (noted or "the network is quantised here", FLOAT) if named else None
 
 
-def _recurrent(node: gs.Node) -> Cause | None:
-    """Recurrence, also where it stands inside a branch or a loop."""
-    held = _named(n for g in subgraphs(node) for n in g.nodes if n.op in RECURRENT)
-    if held or node.op in RECURRENT:
-        return f"it is recurrent: it holds {held}" if held else "it is recurrent", NO_RECURRENCE
+def _recurrence(node: gs.Node) -> Cause | None:
+    """Recurrence inside a branch or a loop."""
+    held = _named(n for g in subgraphs(node) for n in g.nodes if n.op.endswith(RECURRENT))
+    if held:
+        return f"it is recurrent: it holds {held}", NO_RECURRENCE
     return ("it is a loop", NO_RECURRENCE) if node.op in ("Loop", "Scan") else None
 
 

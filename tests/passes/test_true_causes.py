@@ -13,7 +13,7 @@ import csscc
 from csscc.coding.coding import Coding
 from csscc.errors import Offender, RefusedError, RefusedModelError
 from csscc.measure.inspection import inspect_ann
-from csscc.passes.canonical.true_causes import quantised
+from csscc.passes.canonical.true_causes import FLOAT, named_cause
 from tests.helpers import parse
 
 
@@ -112,7 +112,8 @@ def test_a_network_inside_a_branch_is_not_stated_to_have_no_layers() -> None:
     assert "MatMul 'dense'" in offender(parse(WHOLE_IN_BRANCH), "branch").reason
 
 
-def test_a_quantised_network_is_not_stated_to_have_no_layers() -> None:
+def test_a_quantised_recurrent_network_is_stated_to_be_recurrent() -> None:
+    """Its float version would be refused as well."""
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 20, "com.microsoft": 1]>' + QUANTISED.replace("DynamicQ", "com.microsoft.DynamicQ")
     )
@@ -120,13 +121,13 @@ def test_a_quantised_network_is_not_stated_to_have_no_layers() -> None:
         numpy_helper.from_array(np.ones([d.dim_value for d in v.type.tensor_type.shape.dim], np.float32 if v.name == "bias" else np.uint8), v.name)
         for v in model.graph.value_info
     )
-    assert "quantised" in offender(model, "cell").reason
+    assert "recurrent" in offender(model, "cell").reason
 
 
-@pytest.mark.parametrize("op", ["QLinearConv", "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM", "Quant"])
+@pytest.mark.parametrize("op", ["QLinearConv", "ConvInteger", "DequantizeLinear", "QAttention", "Quant"])
 def test_names_of_quantised_operators(op: str) -> None:
-    assert quantised(op)
-    assert not quantised("Conv")
+    assert named_cause(op) == ("the network is quantised here", FLOAT)
+    assert not any(map(named_cause, ("Conv", "QuickGelu")))
 
 
 def test_nothing_to_convert_is_a_refusal_in_inspect_too() -> None:
