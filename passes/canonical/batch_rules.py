@@ -111,7 +111,7 @@ def gemm(fronts: Fronts, node: gs.Node) -> Made:
 
 
 def along(fronts: Fronts, node: gs.Node) -> Made:
-    """Softmax and LogSoftmax, along an axis that does not hold the batch."""
+    """Softmax and its like, along an axis that does not hold the batch."""
     place, rank = placed(fronts, node)
     axis = axis_after(place, rank, attribute(node, "axis", -1))
     return [(again(fronts, node, [fronts.front(node.inputs[0])], axis=axis), place)]
@@ -168,16 +168,20 @@ def quantiser(fronts: Fronts, node: gs.Node) -> Made:
 _ELEMENTWISE = (
     "Identity Dropout Cast Add Sub Mul Div Pow Sum Mean Max Min Mod Neg Abs Sqrt Reciprocal Exp Log Erf Sin Cos Sign "
     "Floor Ceil Round Relu LeakyRelu PRelu Elu Selu Celu Clip ThresholdedRelu Sigmoid HardSigmoid HardSwish Tanh "
-    "Softplus Softsign Gelu Mish Where Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf"
+    "Softplus Softsign Gelu Mish Swish Shrink Where Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN "
+    "IsInf"
+)
+_REDUCTIONS = (
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp"
 )
 
 RULES: dict[str, Rule] = {
     **LAYOUT_RULES,
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), along),
-    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1"), reduction),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "LpNormalization"), along),
+    **dict.fromkeys(_REDUCTIONS.split(), reduction),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantiser),
-    "LayerNormalization": normalisation,
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), normalisation),
     "BatchNormalization": batch_normalisation,
     "MatMul": matmul,
     "Gemm": gemm,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from csscc.dialect.adapter import MIN_OPSET, SHAPE_OF_INPUT
+from csscc.dialect.adapter import SHAPE_OF_INPUT
 from csscc.dialect.rewrite import Shape, attribute
 
 Size = tuple[int, ...]
@@ -137,10 +137,12 @@ def _follow(graph: gs.Graph, sizes: Sizes, choice: int) -> int:
                 types[read.name] = _type(read, read.shape)
                 if read.values.size <= MAX_VALUES:
                     known[read.name] = read.values
-        made = _evaluated(node, types, known)
+        made = _evaluated(node, types, known, graph.opset)
         if made is not None:
             known |= made
-        inferred = _inferred(node, types, known) if made is None else {n: _typed(v) for n, v in made.items()}
+            inferred: dict[str, onnx.TypeProto] | None = {n: _typed(v) for n, v in made.items()}
+        else:
+            inferred = _inferred(node, types, known, graph.opset)
         failures += inferred is None
         for tensor in node.outputs:
             types[tensor.name] = (inferred or {}).get(tensor.name) or _type(tensor, _numbers(tensor.shape))
@@ -172,7 +174,7 @@ def _typed(values: Values) -> onnx.TypeProto:
 
 
 def _evaluated(
-    node: gs.Node, types: Mapping[str, onnx.TypeProto], known: Mapping[str, Values]
+    node: gs.Node, types: Mapping[str, onnx.TypeProto], known: Mapping[str, Values], opset: int
 ) -> dict[str, Values] | None:
     """Values of a node's outputs, if they depend on shapes and small known values alone."""
     if node.domain or any(isinstance(v, gs.Graph) for v in node.attrs.values()):
@@ -188,7 +190,7 @@ def _evaluated(
     if node.op.startswith("Random") or any(n not in known for n in read):
         return None
     try:
-        made = ReferenceEvaluator(_model(node)).run(None, {n: known[n] for n in read})
+        made = ReferenceEvaluator(_model(node, opset)).run(None, {n: known[n] for n in read})
     except Exception:
         return None
     arrays = [np.asarray(m) for m in made]
@@ -197,27 +199,27 @@ def _evaluated(
     return {t.name: a for t, a in zip(node.outputs, arrays, strict=True)}
 
 
-def _model(node: gs.Node) -> onnx.ModelProto:
+def _model(node: gs.Node, opset: int) -> onnx.ModelProto:
     untyped = onnx.TypeProto()
     read = {t.name: onnx.ValueInfoProto(name=t.name, type=untyped) for t in node.inputs if t.name}
     outputs = [onnx.ValueInfoProto(name=t.name, type=untyped) for t in node.outputs]
     graph = onnx.helper.make_graph([OnnxExporter.export_node(node)], "node", list(read.values()), outputs)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", MIN_OPSET)])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
 
 
 def _inferred(
-    node: gs.Node, types: Mapping[str, onnx.TypeProto], known: Mapping[str, Values]
+    node: gs.Node, types: Mapping[str, onnx.TypeProto], known: Mapping[str, Values], opset: int
 ) -> dict[str, onnx.TypeProto] | None:
     """Types of a node's outputs by onnx's inference; None where it does not know them."""
     if node.op in SHAPE_OF_INPUT:
         return {node.outputs[0].name: types[node.inputs[0].name]}
-    opset = onnx.helper.make_opsetid(node.domain or "", MIN_OPSET)
     try:
-        schema = onnx.defs.get_schema(node.op, MIN_OPSET, node.domain or "")
+        schema = onnx.defs.get_schema(node.op, opset, node.domain or "")
         read = {t.name: types[t.name] for t in node.inputs if t.name}
         data = {n: onnx.numpy_helper.from_array(known[n], n) for n in read if n in known}
+        imported = onnx.helper.make_opsetid(node.domain or "", opset)
         return onnx.shape_inference.infer_node_outputs(
-            schema, OnnxExporter.export_node(node), read, data, opset_imports=[opset]
+            schema, OnnxExporter.export_node(node), read, data, opset_imports=[imported]
         )
     except Exception:
         return None

@@ -23,9 +23,9 @@ ATTEND = "kt = Transpose <perm = [0,1,3,2]> (k) s = MatMul(q, kt) w = Softmax <a
 SIZES = "int64[5] qkv = {-1, 6, 3, 2, 4}, int64[1] zero = {0}, int64[3] cat = {-1, 6, 8}, int64[4] heads = {-1, 6, 2, 4}, int64[3] fold = {-1, 6, 4}, int64[4] unfold = {-1, 2, 6, 4}"
 
 
-def model_of(body: str, *, n: str = "N", out: str = "6,5", more: str = "", tail: str = "y = MatMul(r, U)", **weights):
+def model_of(body: str, *, n: str = "N", out: str = "6,5", more: str = "", tail: str = "y = MatMul(r, U)", opset: int = 20, **weights):
     head = HEAD.replace("{n}", n).replace("{out}", out).replace("{more}", SIZES + (", " + more if more else ""))
-    return parse(f"{head} {{ h = MatMul(x, W) {body} {tail} }}", **weights)
+    return parse(f"{head} {{ h = MatMul(x, W) {body} {tail} }}", opset=opset, **weights)
 
 
 def gathered(index: int) -> str:
@@ -100,6 +100,13 @@ MODELS = {
         i = Range(i0, b, i1) l = Constant <value_int = 6> () o = Mul(i, l) o3 = Unsqueeze(o, axes) k = Constant <value_ints = [5,0,1,2,3,4]> () k3 = Unsqueeze(k, outside) j = Add(o3, k3)
         g = Gather(f, j) e = Expand(g, wide) c = Relu(e) r = MatMul(c, V)""",
         more="int64[1] two = {2}, int64[1] rest = {-1}, int64[2] axes = {1, 2}, int64[2] outside = {0, 2}, int64[3] wide = {1, 6, 8}",
+    ),
+    "operators of later versions": model_of(
+        f"h2 = RMSNormalization(h, wide) {SPLIT.replace('(h,', '(h2,').replace('q5, k5, v5', 'q7, k5, v7')} {ATTEND} {OUT}".replace(
+            "q = Squeeze", "q5 = RMSNormalization(q7, four) v8 = Swish(v7) v5 = LpNormalization <axis = -1> (v8) q = Squeeze"
+        ),
+        more="float[24] wide, float[4] four",
+        opset=24,
     ),
     "a batch of two": model_of(f"{SPLIT} {ATTEND} {OUT}", n="2"),
     "read by the epilogue": model_of(
