@@ -25,6 +25,7 @@ from csscc.io.weights import without_weights
 from csscc.options import Options
 from csscc.passes.base import Callback, Pass, Passes, Repeat, run_passes
 from csscc.passes.canonical.activations_as_floats import ActivationsAsFloats
+from csscc.passes.canonical.attention_as_products import AttentionAsProducts
 from csscc.passes.canonical.batch_first import BatchFirst
 from csscc.passes.canonical.broadcast_constants import BroadcastConstants
 from csscc.passes.canonical.carry_known import CarryKnown
@@ -51,6 +52,7 @@ from csscc.passes.canonical.recognise_normalizations import RecogniseNormalizati
 from csscc.passes.canonical.recognise_quantisers import RecogniseQuantisers
 from csscc.passes.canonical.remove_identities import RemoveIdentities
 from csscc.passes.canonical.repeated_constants import RepeatedConstants
+from csscc.passes.canonical.rotary_as_products import RotaryAsProducts
 from csscc.passes.canonical.simplify_operands import SimplifyOperands
 from csscc.passes.convert.adjust_amplitudes import AdjustAmplitudes
 from csscc.passes.convert.averages_as_sums import AveragesAsSums
@@ -95,6 +97,8 @@ def canonical_passes() -> tuple[Pass, ...]:
         FoldConstants(),
         RemoveIdentities(),
         MergeSoftmax(),
+        AttentionAsProducts(),
+        RotaryAsProducts(),
         EinsumToMatMul(),
         GatherNDAsGather(),
         RepeatedConstants(),

@@ -134,10 +134,15 @@ def unique_name(graph: gs.Graph, name: str) -> str:
 
 
 def insert_shaped(
-    graph: gs.Graph, op: str, name: str, inputs: Sequence[gs.Tensor], shape: Sequence[int | str | None] | None
+    graph: gs.Graph,
+    op: str,
+    name: str,
+    inputs: Sequence[gs.Tensor],
+    shape: Sequence[int | str | None] | None,
+    **attrs: object,
 ) -> gs.Variable:
     """`insert_node` where the result is not of the shape of the first input; None if its shape is not known."""
-    output = insert_node(graph, op, name, inputs)
+    output = insert_node(graph, op, name, inputs, **attrs)
     output.shape = None if shape is None else list(shape)
     return output
 
