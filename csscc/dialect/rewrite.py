@@ -142,7 +142,7 @@ def insert_shaped(
     **attrs: object,
 ) -> gs.Variable:
     """`insert_node` where the result is not of the shape of the first input; None if its shape is not known."""
-    output = insert_node(graph, op, name, inputs, **attrs)
+    output = insert_node(graph, op, name, inputs, domain=None, **attrs)
     output.shape = None if shape is None else list(shape)
     return output
 
