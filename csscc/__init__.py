@@ -53,3 +53,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(_MODULES[name])
     raise AttributeError(f"module 'csscc' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """What there is to use, for completion."""
+    return sorted([*__all__, *_MODULES])

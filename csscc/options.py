@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from csscc import limits
 from csscc.coding.coding import FINEST, SINGLE, Coding
@@ -17,6 +20,13 @@ CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 
 USUAL = Coding(T=8, beta=3.0)
+WHOLE, NUMBER = "a whole number", "a number"
+KINDS: tuple[tuple[type, Any, str], ...] = (  # of a default, of what is taken for it, and in words
+    (bool, bool | np.bool_, "True or False"),
+    (int, int | np.integer, WHOLE),
+    (float, int | float | np.integer | np.floating, NUMBER),
+    (str, str, "text"),
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     scheme = CODINGS[coding]
     if scheme.settings.get("beta") == 1 and changes.get("beta") not in (None, 1):
         raise UsageError(f"coding '{coding}' ({scheme.use}) has no amplification, so beta is 1, not {changes['beta']}")
+    for name, value in changes.items():
+        _check_kind(name, value)
     given = {**scheme.settings, **{k: v for k, v in changes.items() if v is not None}}
     stated = CODING_FIELDS if coding != "css" else {k for k in CODING_FIELDS & given.keys() if given[k] != AUTO}
     if given.get("silent") == AUTO and scheme.waits:
@@ -142,6 +154,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if "beta" not in stated and preset == "default":
         numbers = replace(numbers, beta=numbers.usual_beta)
     options = base.with_(coding=numbers, stated=frozenset(stated), **given)
+    if options.method not in get_args(Method):
+        raise UsageError(f"method '{options.method}' is not known; choose one of {', '.join(get_args(Method))}")
     if options.form not in NAMES:
         raise UsageError(f"form '{options.form}' is not known; choose one of {', '.join(NAMES)}")
     if options.analog and options.form == "stream":
@@ -153,6 +167,19 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     if not 50 <= options.percentile <= 100:
         raise UsageError(f"the percentile must lie between 50 and 100, not {options.percentile}")
     return options
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Raise `UsageError` for an option that there is not, or a value of another kind than it takes."""
+    usual = {f.name: f.default for cls in (Options, Coding) for f in fields(cls)} | {"correct_bias": True}
+    if name not in usual:
+        near = [n for n in usual if n.lower() == name.lower()] or get_close_matches(name, usual, n=1, cutoff=0.75)
+        raise UsageError(f"there is no option '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+    if value is None or (name == "silent" and value == AUTO):
+        return
+    kind, words = next(((k, w) for t, k, w in KINDS if isinstance(usual[name], t)), (object, ""))
+    if not isinstance(value, kind) or (isinstance(value, bool) and words in (WHOLE, NUMBER)):
+        raise UsageError(f"{name} takes {words}{f' or {AUTO!r}' if name == 'silent' else ''}, not {value!r}")
 
 
 def check_coding(coding: Coding) -> None:

@@ -7,16 +7,17 @@ print(csscc.evaluate(csscc.pytorch.export(module, images), snn, {"x": test_image
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from csscc.api import compile as compile_onnx
-from csscc.errors import RefusedError
+from csscc.errors import RefusedError, UsageError
 from csscc.io.files import temporary_folder
 from csscc.snn import SNN
 
@@ -31,11 +32,11 @@ def compile(module: torch.nn.Module, calibration: Any, **options: Any) -> SNN:
 
     Args:
         module: for example a trained classifier. It is exported as in evaluation, and left as it was.
-        calibration: sample inputs: a tensor ``[B, ...]``, or a tuple of them for several inputs.
+        calibration: sample inputs: a tensor or array ``[B, ...]``, or a tuple of them for several inputs.
         **options: of `csscc.compile`.
 
     Raises:
-        UsageError: an option has a value that cannot be used.
+        UsageError: an option has a value that cannot be used, or the sample inputs are no tensors.
         RefusedError: PyTorch cannot export the module, or csscc cannot compile what it exports.
     """
     inputs = _inputs(calibration)
@@ -52,9 +53,10 @@ def export(module: torch.nn.Module, example: Any) -> onnx.ModelProto:
 
     Args:
         module: it is exported as in evaluation, and left as it was.
-        example: sample inputs, a tensor ``[B, ...]`` or a tuple of them; two samples are enough.
+        example: sample inputs, a tensor or array ``[B, ...]`` or a tuple of them; two samples are enough.
 
     Raises:
+        UsageError: the sample inputs are no tensors.
         RefusedError: PyTorch cannot export it; the message is PyTorch's.
     """
     import torch
@@ -98,4 +100,13 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 def _inputs(given: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(given) if isinstance(given, Sequence) else (given,)
+    import torch
+
+    parts = tuple(given) if isinstance(given, tuple | list) else (given,)
+    for part in parts:
+        if not isinstance(part, np.ndarray) and not callable(getattr(part, "detach", None)):
+            raise UsageError(
+                f"sample inputs are a tensor [B, ...], an array, or a tuple of them, not {type(part).__name__}; of a "
+                "loader, pass next(iter(loader))[0]"
+            )
+    return tuple(torch.as_tensor(part) if isinstance(part, np.ndarray) else part for part in parts)

@@ -16,6 +16,7 @@ from csscc.dialect.macs import samples_at_once
 from csscc.dialect.metadata import Facts, Layer
 from csscc.dialect.network import Event
 from csscc.dialect.spiking import neurons, spiking_nodes
+from csscc.errors import UsageError
 from csscc.io.data import GIVEN, InputSpec, checked
 from csscc.io.files import save_model
 from csscc.io.items import as_array
@@ -30,6 +31,7 @@ from csscc.runtime.session import Session
 from csscc.tables import Tabular
 
 BATCH = 256
+RUNTIMES = ("onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,11 @@ class SNN(Tabular):
             The array of the only output, or a dictionary by output name.
 
         Raises:
+            UsageError: there is no such runtime.
             RefusedError: the samples do not fit the network.
         """
+        if runtime not in RUNTIMES:
+            raise UsageError(f"runtime '{runtime}' is not known; choose one of {', '.join(RUNTIMES)}")
         feeds = self._feeds(x)
         if runtime == "numpy":
             outputs = ReferenceRuntime(self.model).run(feeds)

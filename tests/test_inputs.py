@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,10 +138,38 @@ def test_without_memory_the_first_layer_sends_a_little() -> None:
     assert "pass x * 255 (of image files: --scale 1)" in reported(faint, x / 255)
 
 
-def test_networks_that_scale_their_inputs_are_left_alone() -> None:
+def test_networks_that_scale_their_inputs() -> None:
     scaled = "s = Constant <value = float {255.0}> () d = Div(x, s) a = Conv(d, w, b)"
-    text = WITHOUT.replace("a = Conv(x, w, b)", scaled)
-    assert reported(parse(text, b=np.full(6, 0.3)), pixels(1)) == ""
+    model = parse(WITHOUT.replace("a = Conv(x, w, b)", scaled), b=np.full(6, 0.3))
+    assert reported(model, pixels(1)) == ""
+    assert "these inputs hardly move the network" in reported(model, pixels(1) / 255)
+
+
+def test_a_normalisation_in_products_and_sums_shows_its_offset() -> None:
+    """As Keras exports it, channels last: the convolution has no bias, an Add behind it has."""
+    last = """a0 = Conv(x, w) t = Transpose <perm = [0,2,3,1]> (a0) m = Mul(t, k) s = Add(m, b)
+    a = Transpose <perm = [0,3,1,2]> (s)"""
+    text = WITHOUT.replace("a = Conv(x, w, b)", last).replace("float[6] b", "float[6] b, float[6] k")
+    model = parse(text, b=np.full(6, 0.3), k=np.linspace(0.5, 1, 6))
+    assert "are these pixels as the network takes them?" in reported(model, pixels(1))
+    assert reported(model, pixels(1) / 255) == ""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "d = Transpose <perm = [0,1,3,2]> (x)",
+        "k = Constant <value_floats = [0.1]> () s = Sub(x, k) d = Div(s, k)",
+    ],
+)
+def test_evaluate_sees_the_range_behind_what_stands_before_the_encoder(before: str) -> None:
+    model = parse(WITHOUT.replace("a = Conv(x, w, b)", f"{before} a = Conv(d, w, b)"), b=np.full(6, 0.3))
+    x = pixels(1) / 255
+    snn = csscc.compile(model, x, T=6)
+    assert evaluate(model, snn.file, {"x": x}).warnings == ()
+    (text,) = evaluate(model, snn.file, {"x": 50 * x}).warnings
+    assert re.match(r"what encoder 'd_encode' reads reaches [\d.]+, and the spiking network was calibrated for", text)
+    assert "of the values are cut off" in text
 
 
 def test_without_data_it_is_stated_which_inputs_are_cut_off(imagenet: onnx.ModelProto) -> None:

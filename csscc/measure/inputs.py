@@ -2,8 +2,8 @@
 
 A BatchNormalization remembers mean and deviation of what it read in training. The first ones after the inputs, run on
 the samples, show how far these are from that; inputs that were prepared in another way, such as the same samples
-scaled, are tried in turn. Without BatchNormalization, the first layer shows a little: a bias is of the size of the sums
-that it is added to.
+scaled, are tried in turn. Without BatchNormalization, the first layer shows a little: what it makes of zeros (in most
+networks its biases) is of the size of the sums that it makes of samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
-from csscc.dialect.rewrite import constant
+from csscc.dialect.rewrite import only_reader
 from csscc.io.data import InputSpec, Source
 from csscc.io.images import PRESETS
 from csscc.passes.linear.core import is_weighted
@@ -32,6 +32,7 @@ REVERSED, LEAST = 0.85, 0.03  # of the distance of means, and by how much, where
 DEAD = 0.05  # of the median deviation: channels that vary less show nothing
 LOUD, QUIET = 10.0, 0.02  # deviation of the first layer's sums, in units of its biases; found are 0.3 to 40
 PIXELS = 255
+AFTER = ("Add", "Sub", "Mul", "Div", "Transpose", "Reshape", "BatchNormalization")  # of a layer's sums, each channel
 MANY = 64  # inputs of a sample from which they may be pixels
 
 
@@ -124,14 +125,15 @@ def _beside_memory(network: Network, names: Sequence[str], samples: NDArray[Any]
 
 
 def _beside_biases(network: Network, samples: NDArray[Any], spec: InputSpec) -> str:
-    layer = _first_layer(network)
-    bias = None if layer is None else constant(layer, 2)
-    if layer is None or bias is None or samples[0].size < MANY:
+    layer = next((n for n in network.graph.toposort().nodes if is_weighted(n)), None)
+    if layer is None or samples[0].size < MANY:
         return ""
-    size = _rms(np.asarray(bias, np.float64))
-    name = layer.outputs[0].name
+    name = _sums(network.graph, layer).name
     run = _Runner(network, [name], spec)
     if len(samples) < run.at_once:
+        return ""
+    size = _rms(run(np.zeros_like(samples[: run.at_once]))[name].astype(np.float64))
+    if not size:
         return ""
     deviation = float(np.median(_by_channel(run(samples)[name]).std(axis=1)))
     seen = f"{_ranges(samples, spec, _channel_axis(samples))}, and make sums in layer '{layer.name}'"
@@ -252,14 +254,14 @@ def _first_remembered(network: Network) -> list[str]:
     return first
 
 
-def _first_layer(network: Network) -> gs.Node | None:
-    """The first layer with weights; None where the network scales or shifts its inputs itself."""
-    for node in network.graph.toposort().nodes:
-        if is_weighted(node):
-            return node
-        if node.op in ("Add", "Sub", "Mul", "Div"):
-            return None
-    return None
+def _sums(graph: gs.Graph, layer: gs.Node) -> gs.Tensor:
+    """What the first activation after a layer reads: its sums, and a BatchNormalization that is products and sums."""
+    made: gs.Tensor = layer.outputs[0]
+    reader = only_reader(graph, made)
+    while reader is not None and reader.op in AFTER and all(t is made or not t.inputs for t in reader.inputs):
+        made = reader.outputs[0]
+        reader = only_reader(graph, made)
+    return made
 
 
 class _Runner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from csscc.dialect.model import VERSIONS, opset_of
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import is_foreign
 from csscc.dialect.sizes import Sizes, encoded, fix_sizes
-from csscc.errors import CssccError, RefusedError
+from csscc.errors import CssccError, RefusedError, UsageError
 from csscc.io.guard import refuse_hostile
 from csscc.io.trial import try_out, was_not_opened
 from csscc.io.weights import fits, pieces, without_weights
@@ -107,8 +108,15 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     """The model in the ONNX file at `path`, with its external data.
 
     Raises:
+        UsageError: it is no path.
         RefusedError: the file is missing or is not an ONNX model.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(
+            f"a network is the path of an ONNX file or an onnx.ModelProto, not {type(path).__name__}; export it first: "
+            "csscc.pytorch.export for modules of PyTorch, skl2onnx.to_onnx for scikit-learn, others in "
+            "docs/frameworks.md"
+        )
     path = Path(path)
     if not path.is_file():
         raise RefusedError(f"{path}: no such file; give the path of an .onnx model")

@@ -28,6 +28,18 @@ MESSAGES: Messages = {
     "coding 'burst' is not known; choose one of css, rate, fs, ttfs, tsc": lambda p: compiled(coding="burst"),
     "coding 'rate' (all spikes have the same weight) has no amplification, so beta is 1, not 2": lambda p:
         compiled(coding="rate", beta=2),
+    "method 'Max' is not known; choose one of auto, percentile, max, mse, entropy": lambda p: compiled(method="Max"),
+    "there is no option 'methd'; did you mean 'method'?": lambda p: compiled(methd="max"),
+    "there is no option 't'; did you mean 'T'?": lambda p: compiled(t=4),
+    "T takes a whole number, not '4'": lambda p: compiled(T="4"),
+    "silent takes a whole number or 'auto', not '2'": lambda p: compiled(silent="2"),
+    "beta takes a number, not True": lambda p: compiled(beta=True),
+    "per_channel takes True or False, not 'no'": lambda p: compiled(per_channel="no"),
+    "runtime 'nump' is not known; choose one of onnxruntime, numpy": lambda p:
+        csscc.load("snn.onnx").run(X, runtime="nump"),
+    "a network is the path of an ONNX file or an onnx.ModelProto, not dict; export it first: csscc.pytorch.export for "
+    "modules of PyTorch, skl2onnx.to_onnx for scikit-learn, others in docs/frameworks.md": lambda p:
+        csscc.compile({}, X),
     "form 'loop' is not known; choose one of auto, ...": lambda p: compiled(form="loop"),
     "form 'stream' runs step by step and cannot wait for analog activations; choose another": lambda p:
         compiled(analog=("Relu_1",), form="stream"),

@@ -9,7 +9,7 @@ import numpy as np
 import csscc
 from csscc.measure.comparison import Comparison
 from tests.helpers import parse
-from tests.messages.given import Messages, X, ann
+from tests.messages.given import LAYERS, Messages, X, ann
 
 NORMALISED = """g (float[N,3,4,4] x) => (float[N,2,4,4] y)
 <float[3] one = {1,1,1}, float[3] zero = {0,0,0}, float[3] mean = {0.2,0.5,0.8}, float[3] variance = {0.04,0.04,0.04},
@@ -36,6 +36,13 @@ def evaluated(samples: Any) -> None:
     """The first warning of an evaluation."""
     first(csscc.evaluate("ann.onnx", "snn.onnx", samples).warnings)
 
+
+def behind_a_scaler(samples: Any) -> None:
+    """The first warning of an evaluation of a network that doubles its inputs first."""
+    model = ann(f"two = Constant <value_floats = [2.0]> () d = Mul(x, two) {LAYERS.replace('(x', '(d')}")
+    first(csscc.evaluate(model, csscc.compile(model, X, T=4, check_samples=0).file, samples).warnings)
+
+
 MESSAGES: Messages = {
     "no calibration data: amplitudes come from synthetic inputs, so inputs beyond ..., as pixels of 0..255 "
     "are, will be cut off. Accuracy may suffer; pass --calibration with a few hundred sample inputs (.npy, "
@@ -56,6 +63,9 @@ MESSAGES: Messages = {
     "input 'x' reaches ..., and the spiking network was calibrated for up to 1: it hardly sends a spike; "
     "prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:
         evaluated(0.001 * X),
+    "what encoder 'd_encode' reads reaches 200, and the spiking network was calibrated for up to 2: ... of the values "
+    "are cut off; prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:
+        behind_a_scaler(100 * X),
     "the ANN itself is right for ... % of the samples, no more than guesses among 2 classes are: the labels number "
     "the classes in another order, or the samples are not prepared as in training": lambda p:
         evaluated({"x": np.tile(X, (3, 1)), "y": np.argmin(csscc.load("snn.onnx").run(np.tile(X, (3, 1))), axis=1)}),
