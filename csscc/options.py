@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
-
-import numpy as np
 
 from csscc import limits
 from csscc.coding.coding import FINEST, SINGLE, Coding
@@ -21,10 +20,10 @@ CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 USUAL = Coding(T=8, beta=3.0)
 WHOLE, NUMBER = "a whole number", "a number"
-KINDS: tuple[tuple[type, Any, str], ...] = (  # of a default, of what is taken for it, and in words
-    (bool, bool | np.bool_, "True or False"),
-    (int, int | np.integer, WHOLE),
-    (float, int | float | np.integer | np.floating, NUMBER),
+KINDS: tuple[tuple[type, type, str], ...] = (  # of a default, of what is taken for it (NumPy's too), and in words
+    (bool, bool, "True or False"),
+    (int, Integral, WHOLE),
+    (float, Real, NUMBER),
     (str, str, "text"),
 )
 

@@ -82,23 +82,23 @@ def test_compile_prints_json_that_states_the_latency(run: Run, tmp_path: Path, c
     assert facts["bytes"] == output.stat().st_size
 
 
-def test_evaluate_prints_json_and_keeps_the_loss_budget(run: Run, snn: Path) -> None:
+def test_evaluate_prints_json_and_keeps_the_loss_budget(run: Run, snn: Path, tmp_path: Path) -> None:
     code, out, _ = run("evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 100, "--json")
     result = json.loads(out)
     assert code == 0
     assert result["samples"] == 100
     assert result["loss"] == pytest.approx(result["ann_accuracy"] - result["snn_accuracy"])
     assert all(0 <= layer["encoded"] <= 1 for layer in result["layers"])
-    code, _, err = run(
-        "evaluate", digits_model(), snn, "--data", digits_data(), "--samples", 50, "--max-loss", -1, "-q"
-    )
+    coarse, data = tmp_path / "coarse.onnx", ("--data", digits_data(), "--samples", 50)
+    assert run("compile", digits_model(), "--T", 1, "--silent", 0, "-o", coarse, "-q")[0] == 0
+    code, _, err = run("evaluate", digits_model(), coarse, *data, "--max-loss", 0.5, "-q")
     assert code == 1
     assert "exceeds the budget" in err
 
 
 def test_evaluate_states_that_labels_are_missing(run: Run, snn: Path, tmp_path: Path) -> None:
     with np.load(digits_data()) as data:
-        np.savez(tmp_path / "other_name.npz", x=data["x"][:20], labels=data["y"][:20])
+        np.savez(tmp_path / "other_name.npz", x=data["x"][:20], digits=data["y"][:20])
         np.savez(tmp_path / "y.npz", x=data["x"][:20], y=data["y"][:20])
     for name, missing in (("other_name.npz", True), ("y.npz", False)):
         code, out, _ = run("evaluate", digits_model(), snn, "--data", tmp_path / name)

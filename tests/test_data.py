@@ -294,3 +294,17 @@ def test_a_part_of_a_source_is_what_stands_there(start: int, stop: int) -> None:
         np.testing.assert_array_equal(np.concatenate([feeds["x"] for feeds in part.batches(4)]), x[start:stop])
         np.testing.assert_array_equal(part.labels, y[start:stop])
         assert part.size in (None, len(x[start:stop]))
+
+
+def test_one_sample_without_its_axis_is_told_where_it_goes() -> None:
+    specs = (InputSpec("x", (None, 3, 4, 4), "float32"),)
+    with pytest.raises(RefusedError, match=r"the axis of the samples is missing: pass x\[None\]"):
+        open_source(np.zeros((3, 4, 4), np.float32), specs)
+
+
+@pytest.mark.parametrize("name", ["y", "label", "labels"])
+def test_labels_of_a_file_have_their_usual_names(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2), np.float32), **{name: np.array([0, 1, 1])})
+    source = open_source(str(tmp_path / "d.npz"), (InputSpec("x", (None, 2), "float32"),))
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 1, 1]

@@ -112,6 +112,17 @@ def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated
     assert all(layer.rounding < LIMITS["rounding"] for layer in better.layers)
 
 
+def test_layers_that_go_wrong_for_another_reason_are_named(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    """Without silent steps and with few levels, some layers are too coarse and others hear too late."""
+    snn = csscc.compile(calibrated, T=3, beta=1.5, silent=0, bursts=False, adjust=False)
+    result = diagnose(digits_model(), snn.model, x)
+    others = [layer for layer in result.layers if layer.cause not in ("", result.cause)]
+    assert others
+    most = max(others, key=lambda layer: layer.own)
+    text = f"{len(others)} layer(s) go wrong for another reason, most of all '{most.name}' ({most.own:.1%}, {most.cause})."
+    assert text in result.sentences[1]
+
+
 def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarray) -> None:
     snn, better = (csscc.compile(digits_model(), x, coding="rate", T=T, check_samples=0).model for T in (8, 64))
     result = diagnose(digits_model(), snn, x)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_the_choice_keeps_the_budget_and_is_the_cheapest(tuned: Tuning) -> None:
     confirmed = [c for c in tuned.candidates if c.stage == "confirmed"]
     assert min(c.T for c in confirmed if c.cautious <= 0.4) == tuned.chosen.T
     assert tuned.quantity == "points of accuracy"
+
+
+def test_samples_that_the_ann_knows_by_heart_are_remarked_on(tuned: Tuning) -> None:
+    right = tuned.bench.ann_accuracy
+    assert right is not None
+    found = [text for text in tuned.warnings if "if it was trained on them" in text]
+    assert bool(found) == (right >= 99.9)
+    known = replace(tuned, bench=SimpleNamespace(ann_accuracy=100.0, snn_of=tuned.bench.snn_of))  # type: ignore[arg-type]
+    assert "the ANN is right for 100 % of these samples" in known.warnings[-1]
+    unknown = replace(tuned, bench=SimpleNamespace(ann_accuracy=None, snn_of=tuned.bench.snn_of))  # type: ignore[arg-type]
+    assert unknown.warnings == tuned.snn.report.warnings
 
 
 def test_samples_that_chose_nothing_agree(tuned: Tuning) -> None:

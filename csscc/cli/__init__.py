@@ -37,7 +37,7 @@ def cli() -> None:
       csscc inspect model.onnx                              what would become of every layer
       csscc compile model.onnx --calibration x.npy -o snn.onnx
       csscc evaluate model.onnx snn.onnx --data test.npz    accuracy, spikes, time
-      csscc diagnose model.onnx snn.onnx --data test.npz    which layer errs, why, what to change
+      csscc diagnose model.onnx snn.onnx --data test.npz    which layer goes wrong, why, what to change
       csscc report model.onnx snn.onnx --data test.npz -o report.html   all of it as a page
       csscc sweep model.onnx --data test.npz --calibration x.npy -o sweep/
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-@click.command("diagnose", short_help="Find out which layer errs, why, and what to change.")
+@click.command("diagnose", short_help="Find out which layer goes wrong, why, and what to change.")
 @click.argument("ann", type=click.Path(dir_okay=False))
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.option(
@@ -54,6 +54,8 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
         print_json(result.as_dict())
     elif not quiet:
         show(result)
+        if result.samples == limit:
+            console().print(f"These are the first {limit} samples; --samples looks at more.")
     if result.faults:
         raise NotMetError("; ".join(result.faults))
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from csscc.cli.common import (
+    budget,
     console,
     energy_costs_option,
     image_options,
     json_option,
     native_option,
-    number,
     passes_of,
     print_json,
     quiet_option,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option(
-    "--max-loss", type=number, metavar="FLOAT",
+    "--max-loss", type=budget, metavar="FLOAT",
     help="Exit with 1 if more points of accuracy (or of agreement) are lost.",
 )
 @click.option("--energy", is_flag=True, help="Estimate the energy of an inference; of the ANN in float32 and int8.")
@@ -70,7 +70,7 @@ def evaluate_command(
     time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta): of
     these neurons the value is encoded.
     """
-    from csscc.errors import NotMetError
+    from csscc.errors import NotMetError, UsageError
     from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.measure.evaluation import evaluate
     from csscc.search.shared import Shared, evaluate_shared
@@ -97,7 +97,7 @@ def evaluate_command(
     if max_loss is not None:
         lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
         if lost is None:
-            raise NotMetError(
+            raise UsageError(
                 "no loss can be stated: the data has no labels and the network no classes; leave --max-loss out"
             )
         if lost > max_loss:

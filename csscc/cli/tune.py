@@ -130,7 +130,7 @@ def tune_command(
         )
         written = _written(result, output, folder)
     _draw(result, plot)
-    for text in result.snn.report.warnings:
+    for text in result.warnings:
         warn(text)
     if as_json:
         print_json({"output": output, "written": written, **result.as_dict()})

@@ -18,7 +18,7 @@ from csscc.io.finite import not_finite
 from csscc.io.generators import Samples, as_arrays, kept, load_function
 from csscc.io.images import ImageOptions as ImageOptions
 from csscc.io.images import image_files, read_images
-from csscc.io.items import LABELS, fits, items_of
+from csscc.io.items import LABEL_NAMES, fits, items_of
 from csscc.io.items import ONLY_INPUT as ONLY_INPUT
 from csscc.io.labels import class_numbers, labels_of_images
 
@@ -174,6 +174,8 @@ def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
         if len(sizes) == len(spec.shape) == 4 and fits(spec.shape[1:], [sizes[a] for a in axes[1:]]):
             order = ", ".join(map(str, axes))
             return f"they have channels {has}: pass x.transpose({order}), of image files --layout {layout}"
+    if len(sizes) + 1 == len(spec.shape) and fits(spec.shape[1:], sizes):
+        return "the axis of the samples is missing: pass x[None]"
     for axis, index in {1: ":, None", 3: "..., None"}.items():
         whole = [*sizes[1:axis], 1, *sizes[axis:]]
         if len(sizes) + 1 == len(spec.shape) == 4 and spec.shape[axis] == 1 and fits(spec.shape[1:], whole):
@@ -228,13 +230,14 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
         raise RefusedError(
             f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function"
         )
-    arrays = read_arrays(location, ONLY_INPUT, {ONLY_INPUT, LABELS, *(spec.name for spec in specs)})
+    arrays = read_arrays(location, ONLY_INPUT, {ONLY_INPUT, *LABEL_NAMES, *(spec.name for spec in specs)})
     return _from_arrays(arrays, specs, path, limit)
 
 
 def _from_arrays(arrays: Arrays, specs: tuple[InputSpec, ...], where: str, limit: int | None) -> Source:
-    labels = arrays.get(LABELS) if LABELS not in {s.name for s in specs} else None
-    wanted = {s.name for s in specs} | ({ONLY_INPUT} if len(specs) == 1 else set())
+    names = {s.name for s in specs}
+    labels = next((arrays[n] for n in LABEL_NAMES if n in arrays and n not in names), None)
+    wanted = names | ({ONLY_INPUT} if len(specs) == 1 else set())
     present = as_arrays({k: v for k, v in arrays.items() if k in wanted}, f"{where}: holds")
     first = checked(present or arrays, specs, where)
     inputs = {k: v[:limit] for k, v in first.items()}

@@ -67,19 +67,22 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
     text += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."
     wrong = [i for i, layer in enumerate(layers) if layer.cause]
     if not wrong:
-        return (text, *_nothing_wrong(layers))
+        return (text, *_nothing_wrong(layers, facts.coding))
     layer = layers[wrong[0]]
     where = f"'{layer.name}', layer {wrong[0] + 1} of {len(layers)},"
-    others = sum(layers[i].cause == layer.cause for i in wrong[1:])
-    also = f" {others} later layer(s) go wrong for the same reason." if others else ""
+    alike = sum(layers[i].cause == layer.cause for i in wrong[1:])
+    also = f" {alike} later layer(s) go wrong for the same reason." if alike else ""
+    if others := [layers[i] for i in wrong if layers[i].cause != layer.cause]:
+        most = max(others, key=lambda other: other.own)
+        also += f" {len(others)} layer(s) go wrong for another reason, most of all '{most.name}' ({most.own:.1%}, {most.cause})."
     return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
 
 
-def _nothing_wrong(layers: Sequence[LayerDiagnosis]) -> tuple[str, str]:
+def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding) -> tuple[str, str]:
     layer = max(layers, key=lambda layer: layer.own)
     advice: dict[Cause, str] = {
         "range": "calibration on more samples, or --method max,",
-        "timing": "another silent step",
+        "timing": f"another silent step (--silent {coding.silent + 1})",
         "rounding": "a larger T",
     }
     return (
@@ -126,8 +129,8 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
-        "rounding": f"Change: a larger T; --T {enough} --beta {coding.beta:g} should bring every layer below "
-        f"{LIMITS['rounding']:.0%}.",
+        "rounding": f"Change: a larger T; --T {enough} --beta {coding.beta:g} should bring the rounding error of "
+        f"every layer below {LIMITS['rounding']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; on its samples this layer has larger values than on these.",
         "shift": "Change: compile this ANN again; the biases in the file are not those of the ANN.",

@@ -22,7 +22,7 @@ from onnx import numpy_helper
 from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts, Layer, layers_in
 from csscc.dialect.metadata import read as read_facts
-from csscc.dialect.model import in_stream, in_the_usual_domain, refuse_other_version
+from csscc.dialect.model import VERSIONS, in_stream, in_the_usual_domain, refuse_other_version
 from csscc.dialect.sizes import misfits
 from csscc.dialect.spiking import Spiking, numbers, spiking, spiking_nodes
 from csscc.errors import RefusedError, UsageError
@@ -70,6 +70,22 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise RefusedError(f"{where}: contradicts itself: {'; '.join(found[:SHOWN])}{more}; compile it again")
     return model, facts
+
+
+def open_after(ann: onnx.ModelProto, snn: SpikingFile) -> tuple[onnx.ModelProto, Facts]:
+    """`open_spiking` of the network that a user gave after the ANN.
+
+    Raises:
+        UsageError: it cannot be opened, and `ann` is a spiking network: they are in the wrong order.
+        RefusedError: as `open_spiking`.
+    """
+    try:
+        return open_spiking(snn)
+    except RefusedError:
+        if any(node.domain in VERSIONS for node in ann.graph.node):
+            text = "the networks are in the wrong order: the ANN comes first, then the spiking network"
+            raise UsageError(text) from None
+        raise
 
 
 def refuse_damaged(model: onnx.ModelProto, where: str) -> None:

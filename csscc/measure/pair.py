@@ -24,7 +24,7 @@ from csscc.measure.difference import refuse_unequal, tolerance
 from csscc.measure.input_range import InputRange
 from csscc.measure.meter import Meter, merged
 from csscc.measure.observer import Batch, Observer
-from csscc.measure.opened import SpikingFile, open_spiking
+from csscc.measure.opened import SpikingFile, open_after
 from csscc.passes.canonical.load import read_model
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
@@ -70,7 +70,7 @@ class Pair:
         observers: Sequence[Observer] = (),
     ) -> None:
         ann_model = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
-        given, self.facts = open_spiking(snn)
+        given, self.facts = open_after(ann_model, snn)
         self._model, self._counts = by_layer(given), counting_outputs(given)
         self._within = tolerance(layer.kind for layer in self.facts.layers)
         self._ann, self._file = source_session(ann_model), _File(given, native, self._counts, self._within)

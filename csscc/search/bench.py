@@ -59,6 +59,11 @@ class Bench:
         classes = "points of accuracy" if ann.source.labels is not None else "percent of samples that change class"
         self.quantity = classes if self._plain.classes else "percent of output error"
 
+    @property
+    def ann_accuracy(self) -> float | None:
+        """Percent of the calibration samples for which the ANN names their label; None without labels."""
+        return self._plain.ann_accuracy
+
     def outline(self) -> Outline:
         """What the network's costs depend on besides the coding."""
         network = self._ann.network

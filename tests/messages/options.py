@@ -40,6 +40,8 @@ MESSAGES: Messages = {
     "a network is the path of an ONNX file or an onnx.ModelProto, not dict; export it first: csscc.pytorch.export for "
     "modules of PyTorch, skl2onnx.to_onnx for scikit-learn, others in docs/frameworks.md": lambda p:
         csscc.compile({}, X),
+    "the networks are in the wrong order: the ANN comes first, then the spiking network": lambda p:
+        csscc.evaluate("snn.onnx", "ann.onnx", X),
     "form 'loop' is not known; choose one of auto, ...": lambda p: compiled(form="loop"),
     "form 'stream' runs step by step and cannot wait for analog activations; choose another": lambda p:
         compiled(analog=("Relu_1",), form="stream"),
@@ -91,8 +93,8 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx -o s.onnx --beta nan"),
     "Invalid value for '--max-loss': -1 is less than 0; give 0 or more": lambda p:
         run("csscc tune ann.onnx --calibration x.npy --max-loss -1 -o s.onnx"),
-    "the loss of 12.50 points exceeds the budget of -1; csscc diagnose names its cause": lambda p:
-        run("csscc evaluate ann.onnx snn.onnx --data x.npy --max-loss -1"),
+    "the loss of 12.50 points exceeds the budget of 1; csscc diagnose names its cause": lambda p:
+        run("csscc evaluate ann.onnx snn.onnx --data x.npy --max-loss 1"),
     "Invalid value for '--input-shape': 'x' is not of the form x:1,3,224,224, the input's name and its "
     "sizes": lambda p: run("csscc compile ann.onnx -o s.onnx --input-shape x"),
     "Invalid value for --mean: 'a,b' is not a list of numbers such as 0.5,0.5,0.5": lambda p:
