@@ -119,8 +119,8 @@ def test_layers_that_go_wrong_for_another_reason_are_named(calibrated: api.Calib
     others = [layer for layer in result.layers if layer.cause not in ("", result.cause)]
     assert others
     most = max(others, key=lambda layer: layer.own)
-    text = f"{len(others)} layer(s) go wrong for another reason, most of all '{most.name}' ({most.own:.1%}, {most.cause})."
-    assert text in result.sentences[1]
+    worst = f"'{most.name}' ({most.own:.1%}, {most.cause})"
+    assert f"{len(others)} layer(s) go wrong for another reason, most of all {worst}." in result.sentences[1]
 
 
 def test_in_rate_coding_more_steps_make_theta_smaller_in_proportion(x: np.ndarray) -> None:

@@ -74,7 +74,8 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
     also = f" {alike} later layer(s) go wrong for the same reason." if alike else ""
     if others := [layers[i] for i in wrong if layers[i].cause != layer.cause]:
         most = max(others, key=lambda other: other.own)
-        also += f" {len(others)} layer(s) go wrong for another reason, most of all '{most.name}' ({most.own:.1%}, {most.cause})."
+        worst = f"'{most.name}' ({most.own:.1%}, {most.cause})"
+        also += f" {len(others)} layer(s) go wrong for another reason, most of all {worst}."
     return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
 
 
