@@ -49,10 +49,22 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``import csscc`` and ``csscc --help`` stay fast."""
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(_imported(_HOMES[name]), name)
     if name in _MODULES:
-        return import_module(_MODULES[name])
+        return _imported(_MODULES[name])
     raise AttributeError(f"module 'csscc' has no attribute '{name}'")
+
+
+def _imported(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("csscc."):
+            raise
+        raise ImportError(
+            f"{error}: this is the folder csscc of a checkout, not the installed package; start Python in another "
+            "folder, or install the checkout with pip install -e"
+        ) from error
 
 
 def __dir__() -> list[str]:

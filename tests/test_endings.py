@@ -53,8 +53,8 @@ def test_a_closed_pipe_is_no_error(folder: Path, arguments: tuple[str, ...]) -> 
 def test_a_closed_pipe_hides_no_failure(folder: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    start("compile", "m.onnx", "--T", 3, "-q", "-o", "snn.onnx", folder=folder).communicate()
-    data = ("--data", "x.npy", "--max-loss", -1)
+    start("compile", "m.onnx", "--T", 1, "--silent", 0, "-q", "-o", "snn.onnx", folder=folder).communicate()
+    data = ("--data", "x.npy", "--max-loss", 0)
     running = start("evaluate", "m.onnx", "snn.onnx", *data, folder=folder, stdout=write)
     os.close(write)
     assert "exceeds the budget" in running.communicate()[1]

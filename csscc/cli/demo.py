@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from csscc.cli.common import console, json_option, print_json, table
+from csscc.cli.common import console, count_of, json_option, print_json, table
 from csscc.options import USUAL
 
 
@@ -41,8 +41,8 @@ def demo_command(T: int, as_json: bool) -> None:  # noqa: N803
     rows.add_row("spikes", "", f"{result.spikes_per_neuron:.2f}", "sent by each neuron for one image")
     rows.add_row(
         "operations",
-        f"{result.ann_operations / 1e6:.2f} M",
-        f"{result.synaptic_operations / 1e6:.2f} M",
+        count_of(result.ann_operations),
+        count_of(result.synaptic_operations),
         "multiply-accumulates, against additions caused by spikes",
     )
     rows.add_row(

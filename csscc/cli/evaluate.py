@@ -10,6 +10,7 @@ import click
 from csscc.cli.common import (
     budget,
     console,
+    count_of,
     energy_costs_option,
     image_options,
     json_option,
@@ -70,7 +71,7 @@ def evaluate_command(
     time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta): of
     these neurons the value is encoded.
     """
-    from csscc.errors import NotMetError, UsageError
+    from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.measure.evaluation import evaluate
     from csscc.search.shared import Shared, evaluate_shared
@@ -97,7 +98,7 @@ def evaluate_command(
     if max_loss is not None:
         lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
         if lost is None:
-            raise UsageError(
+            raise NotMetError(
                 "no loss can be stated: the data has no labels and the network no classes; leave --max-loss out"
             )
         if lost > max_loss:
@@ -122,9 +123,8 @@ def show(result: Evaluation) -> None:
     rows.add_row("time steps between two inputs", "", f"{result.interval}")
     rows.add_row("convolution passes for one input", "1", passes_of(result.passes, result.steps))
     rows.add_row("spikes per neuron and inference", "", f"{result.spikes_per_neuron:.2f}")
-    rows.add_row(
-        "multiply-accumulates / synaptic operations", _count(result.ann_operations), _count(result.synaptic_operations)
-    )
+    operations = count_of(result.ann_operations), count_of(result.synaptic_operations)
+    rows.add_row("multiply-accumulates / synaptic operations", *operations)
     rows.add_row("time of one sample", _milliseconds(result.ann_milliseconds), _milliseconds(result.snn_milliseconds))
     layers = table("layers", "layer", "sends", "spikes +", "spikes -", "|u| <= 1", "largest |u|")
     for layer in result.layers:
@@ -164,10 +164,3 @@ def _show_energy(made: EnergyEstimate) -> None:
     out.print(
         f"An estimate at the prices of {made.costs.source}. What it assumes and leaves out: --json, or csscc report."
     )
-
-
-def _count(value: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.0f}"

@@ -11,6 +11,7 @@ import click
 from csscc.cli.common import (
     budget,
     console,
+    count_of,
     image_options,
     input_shape_option,
     json_option,
@@ -212,7 +213,7 @@ def _show(result: Tuning, output: str) -> None:
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, silent steps {chosen.silent}{_flags(chosen.changes)}; "
         f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
         f"{passes_of(chosen.passes, chosen.T)} convolution passes, "
-        f"{chosen.synaptic_operations / 1e6:.2f} M synaptic operations; "
+        f"{count_of(chosen.synaptic_operations)} synaptic operations; "
         f"expected loss {chosen.expected:.2f}; found in {result.seconds:.0f} s",
         rows,
         f"Looked at {len(result.candidates)} settings, "
