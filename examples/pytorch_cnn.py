@@ -1,4 +1,4 @@
-"""A convolutional network from PyTorch to a report. Run on 2026-11-27, see docs/frameworks.md."""
+"""A convolutional network from PyTorch to a report. Run on 2026-11-28, see docs/frameworks.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import csscc
 from csscc.models import digits_data
 
 data = np.load(digits_data())
@@ -51,3 +52,8 @@ for command in (
     "csscc report cnn.onnx snn.onnx --data test.npz -o report.html",
 ):
     subprocess.run([sys.executable, "-m", *command.split()], check=True)
+
+# From Python, in one call:
+snn = csscc.pytorch.compile(net, images)
+ann = csscc.pytorch.export(net, images)
+print(csscc.evaluate(ann, snn, {"x": data["x"], "y": data["y"]}).headline)
