@@ -30,17 +30,19 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 HEADROOM, MOST_HEADROOM = 1.25, 2.0
 ENOUGH = 256
 TIMES = 12  # how much further than halves of the samples differ later values may go
+LONG_TAIL = 50.0  # growth of inputs of which a few are far larger than most: rare features in units of their deviation
 FEW = 64
 NEAR, SEVERAL = 0.99, 4
 
 
-def headroom_for(samples: int, levels: float) -> float:
+def headroom_for(samples: int, levels: float, *, long_tail: bool = False) -> float:
     """By how much clipping ranges exceed the largest value of so many samples, where levels are ample.
 
-    The fewer samples, the further later values go beyond them, and what is cut off is lost at any T. It costs
-    resolution, so it grows only as far as there are levels beyond those that are ample.
+    The fewer samples, the further later values go beyond them, and what is cut off is lost at any T; where inputs have
+    a long tail, many samples do not help. It costs resolution, so it grows only as far as there are levels beyond those
+    that are ample.
     """
-    wanted = HEADROOM * (ENOUGH / max(samples, 1)) ** (1 / 3)
+    wanted = MOST_HEADROOM if long_tail else HEADROOM * (ENOUGH / max(samples, 1)) ** (1 / 3)
     affordable = HEADROOM * levels / AMPLE
     return float(max(HEADROOM, min(wanted, affordable, MOST_HEADROOM)))
 
@@ -59,11 +61,11 @@ def growth(first: Histogram, second: Histogram) -> float:
     return float(np.exp(TIMES * np.sqrt(np.mean(apart**2))))
 
 
-def room_for(first: Histogram, second: Histogram, samples: int, levels: float) -> float:
-    """`headroom_for`, as far as two parts of the samples let expect larger values; none where levels are not ample."""
+def room_for(first: Histogram, second: Histogram, levels: float, headroom: float) -> float:
+    """The `headroom`, as far as two parts of the samples let expect larger values; none where levels are not ample."""
     if levels < AMPLE:
         return 1.0
-    return max(HEADROOM, min(growth(first, second), headroom_for(samples, levels)))
+    return max(HEADROOM, min(growth(first, second), headroom))
 
 
 def reaches_a_bound(histogram: Histogram) -> bool:

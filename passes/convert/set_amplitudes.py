@@ -33,7 +33,9 @@ from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_ranges import (
     CANDIDATES,
+    LONG_TAIL,
     choose_ranges,
+    growth,
     headroom_for,
     mse_ranges,
     reaches_a_bound,
@@ -86,16 +88,16 @@ class SetAmplitudes(BasePass):
         fine = network.coding.uniform_levels * (levels / network.coding.levels)
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
         encoded = name in network.regions.encoded
+        headroom = headroom_for(calibration.samples, levels, long_tail=_inputs_have_a_long_tail(network))
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
-            room = room_for(fitted, apart, calibration.samples, levels)
+            room = room_for(fitted, apart, levels, headroom)
             ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
             method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
             kept = self.method == "percentile" or (encoded and reaches_a_bound(histogram))
-            headroom = 1.0 if kept else headroom_for(calibration.samples, levels)
-            ranges = not_too_small(self.ranges(histogram, method, fine), levels, headroom)
+            ranges = not_too_small(self.ranges(histogram, method, fine), levels, 1.0 if kept else headroom)
             if self.method == "auto" and not encoded:
                 ranges = np.minimum(ranges, bound_of(producer(tensor)))
         theta, axis = ranges / levels, calibration.axes[name]
@@ -108,6 +110,17 @@ class SetAmplitudes(BasePass):
         if method == "percentile":
             return histogram.percentile(self.percentile, without_zeros=True)
         return mse_ranges(histogram, levels) if method == "mse" else entropy_ranges(histogram, levels)
+
+
+def _inputs_have_a_long_tail(network: Network) -> bool:
+    """Whether the largest values that encoders read differ much between two parts of the samples.
+
+    A sample that lies far out makes the values of all layers large.
+    """
+    assert network.regions is not None
+    assert network.calibration is not None
+    first, second = network.calibration.histograms, network.calibration.apart
+    return any(growth(first[n], second[n]) >= LONG_TAIL for n in network.regions.encoded if n in second)
 
 
 def not_too_small(ranges: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import csscc
 from csscc.coding.coding import Coding
 from csscc.passes.convert.bounds import bound_of
 from csscc.passes.convert.choose_amplitudes import ChooseAmplitudes
@@ -57,6 +58,25 @@ def test_fewer_samples_get_more_room_where_levels_are_many():
     assert headroom_for(128, 6560) == pytest.approx(1.25 * 2 ** (1 / 3))
     assert headroom_for(16, 512) == 1.25
     assert 1.25 < headroom_for(16, 700) < 2
+
+
+@pytest.mark.parametrize(("rare", "margin"), [(0.0, 1.25), (30.0, 2.0)])
+def test_inputs_with_a_long_tail_give_all_layers_room(rng, rare, margin):
+    """A feature that is rare is large once it is there, and makes what follows large: as StandardScaler leaves it."""
+    model = """g (float[N,8] x) => (float[N,4] y) <float[8,8] W, float[8,4] V>
+{ a = MatMul(x, W) r = Relu(a) y = MatMul(r, V) }"""
+    weights = {"W": np.eye(8), "V": np.ones((8, 4))}
+    x = rng.standard_normal((500, 8)).astype(np.float32)
+    x[0, 0] += rare  # in one part of the samples only
+    snn = csscc.compile(parse(model, **weights), x, T=8, adjust=False, check_samples=0)
+    encoder, relu, _ = snn.layers
+    assert encoder.clipping_range == pytest.approx(margin * np.abs(x).max(), rel=0.02)
+    assert relu.clipping_range == pytest.approx(margin * x.max(), rel=0.02)
+
+
+def test_many_samples_do_not_help_where_inputs_have_a_long_tail():
+    assert [headroom_for(n, 6560, long_tail=True) for n in (10**6, 256, 1)] == [2.0, 2.0, 2.0]
+    assert headroom_for(10**6, 512, long_tail=True) == 1.25
 
 
 def test_what_differs_little_between_samples_is_not_expected_to_grow(rng):
