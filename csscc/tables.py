@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 SHOWN = 100  # rows of a table in a notebook
 
 
+def count_of(value: float) -> str:
+    """A large number in thousands, millions or billions."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value:.0f}"
+
+
 class Tabular:
     """A result that is one line of text and rows of a table. Subclasses give both."""
 

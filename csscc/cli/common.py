@@ -43,14 +43,6 @@ def budget(text: str) -> float:
     return value
 
 
-def count_of(value: float) -> str:
-    """A large number in thousands, millions or billions."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.0f}"
-
-
 model_argument = click.argument("model", type=click.Path(dir_okay=False))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 native_option = click.option(

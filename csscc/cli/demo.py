@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from csscc.cli.common import console, count_of, json_option, print_json, table
+from csscc.cli.common import console, json_option, print_json, table
 from csscc.options import USUAL
+from csscc.tables import count_of
 
 
 @click.command("demo", short_help="Compile and measure a small network that comes with csscc.")

@@ -10,7 +10,6 @@ import click
 from csscc.cli.common import (
     budget,
     console,
-    count_of,
     energy_costs_option,
     image_options,
     json_option,
@@ -25,6 +24,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.measure.running import running_total
+from csscc.tables import count_of
 
 if TYPE_CHECKING:
     from csscc.measure.energy import EnergyEstimate

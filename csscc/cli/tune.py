@@ -11,7 +11,6 @@ import click
 from csscc.cli.common import (
     budget,
     console,
-    count_of,
     image_options,
     input_shape_option,
     json_option,
@@ -28,6 +27,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
+from csscc.tables import count_of
 
 if TYPE_CHECKING:
     from csscc.search.candidates import Candidate

@@ -26,6 +26,7 @@ from csscc.measure.energy import EnergyEstimate
 from csscc.report.findings import Findings
 from csscc.report.pictures import pictures
 from csscc.report.themes import TEMPLATES
+from csscc.tables import count_of
 
 MISTAKES = 20
 PRICES = {
@@ -78,7 +79,7 @@ def page(findings: Findings, command: str) -> str:
         fates=Counter(node.fate for node in findings.nodes).most_common(),
         settings=_settings(findings),
         command=command,
-        count=count,
+        count=count_of,
         evaluation=evaluation.as_dict(),
         diagnosis=findings.diagnosis.as_dict(),
         css=_part("report.css"),
@@ -104,14 +105,6 @@ def _part(name: str) -> Markup:
     return Markup((files("csscc.report") / "templates" / name).read_text(encoding="utf-8"))
 
 
-def count(value: float) -> str:
-    """A number of operations, for people."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:.0f}"
-
-
 def _summary(findings: Findings) -> list[str]:
     """What a newcomer should know, in words."""
     e = findings.evaluation
@@ -133,8 +126,8 @@ def _summary(findings: Findings) -> list[str]:
     )
     ratio = e.synaptic_operations / e.ann_operations if e.ann_operations else 0.0
     sentences.append(
-        f"Spikes cause {count(e.synaptic_operations)} synaptic operations, {ratio:.2f} for each of the "
-        f"{count(e.ann_operations)} multiply-accumulates of the ANN."
+        f"Spikes cause {count_of(e.synaptic_operations)} synaptic operations, {ratio:.2f} for each of the "
+        f"{count_of(e.ann_operations)} multiply-accumulates of the ANN."
     )
     left = findings.facts.options.get("analog")
     if left:

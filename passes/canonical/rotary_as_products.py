@@ -60,7 +60,7 @@ def _rewrite(graph: gs.Graph, node: gs.Node) -> int:
     if in_rows:
         x = make("Reshape", x, numbers(0, 0, heads, -1))
     cos, sin = node.inputs[1:3]
-    if len(node.inputs) > 3 and (node.inputs[3].name or isinstance(node.inputs[3], gs.Constant)):
+    if len(node.inputs) > 3 and node.inputs[3].name:
         cos, sin = (make("Gather", t, node.inputs[3], axis=0) for t in (cos, sin))
     cos, sin = (make("Unsqueeze", t, numbers(before_heads)) for t in (cos, sin))
     edges = [0, turned // 2, turned, size]

@@ -70,17 +70,18 @@ class SetAmplitudes(BasePass):
         assert network.regions is not None
         assert network.calibration is not None
         tensors, grids = network.graph.tensors(), known_grids(network)
-        changed = 0
+        changed, long_tail = 0, _inputs_have_a_long_tail(network)
         for name in amplitude_names(network.graph, network.regions):
             exact = network.coding.is_exact(burst=name in network.bursts)
             grid = grids.get(name)
-            theta = grid.theta(network.levels(name), exact=exact) if grid else self._theta(network, tensors[name])
+            stated = grid.theta(network.levels(name), exact=exact) if grid else None
+            theta = self._theta(network, tensors[name], long_tail) if stated is None else stated
             known = network.amplitudes.get(name)
             changed += known is None or not np.array_equal(theta, known)
             network.amplitudes[name] = theta
         return changed
 
-    def _theta(self, network: Network, tensor: gs.Tensor) -> NDArray[np.float64]:
+    def _theta(self, network: Network, tensor: gs.Tensor, long_tail: bool) -> NDArray[np.float64]:
         """The amplitude by statistics."""
         assert network.regions is not None
         assert network.calibration is not None
@@ -88,7 +89,7 @@ class SetAmplitudes(BasePass):
         fine = network.coding.uniform_levels * (levels / network.coding.levels)
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
         encoded = name in network.regions.encoded
-        headroom = headroom_for(calibration.samples, levels, long_tail=_inputs_have_a_long_tail(network))
+        headroom = headroom_for(calibration.samples, levels, long_tail=long_tail)
         if self.method == "auto" and not encoded and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
             room = room_for(fitted, apart, levels, headroom)
