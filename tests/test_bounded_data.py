@@ -81,7 +81,7 @@ def test_a_file_that_states_more_than_it_holds_is_refused(run: Run, name: str) -
     make, reported = FILES[name]
     make(Path(name))
     compiled = ("compile", "m.onnx", "--calibration", name, "-q", "-o", "o.onnx")
-    for command in (compiled, ("run", "m.onnx", "--input", name)):
+    for command in (compiled, ("run", "m.onnx", "--data", name)):
         code, err = run(*command)
         assert (code, reported in err, name in err) == (3, True, True), err
 
@@ -108,7 +108,7 @@ def test_a_generator_without_end_ends_with_a_message(
 ) -> None:
     monkeypatch.setattr(limits, "GENERATED", 2000)
     Path("gen.py").write_text(ENDLESS.format(size))
-    code, err = run("run", "m.onnx", "--input", "gen.py:f", "-q")
+    code, err = run("run", "m.onnx", "--data", "gen.py:f", "-q")
     assert (code, reported in err) == (3, True), err
     code, err = run("compile", "m.onnx", "--calibration", "gen.py:f", "--T", 3, "-q", "-o", "o.onnx")
     assert code == (0 if size else 3), err  # calibration takes no more than it needs
@@ -150,13 +150,13 @@ def test_outputs_may_be_called_anything_that_an_archive_takes(run: Run, tmp_path
 
     for name in ("file", "allow_pickle", "scope/y:0", "ünï [red]"):
         onnx.save(named(name), "m.onnx")
-        assert run("run", "m.onnx", "--input", "x.npy", "-q", "-o", "out.npz")[0] == 0
+        assert run("run", "m.onnx", "--data", "x.npy", "-q", "-o", "out.npz")[0] == 0
         with np.load("out.npz", allow_pickle=False) as out:
             assert out[name].shape == (8, 3)
     Path("out.npz").unlink()
     for name in ("../y", "/y", "a/../../y", "y" * 2**16):
         onnx.save(named(name), "m.onnx")
-        code, err = run("run", "m.onnx", "--input", "x.npy", "-q", "-o", "out.npz")
+        code, err = run("run", "m.onnx", "--data", "x.npy", "-q", "-o", "out.npz")
         assert (code, "cannot be an array's name" in err) == (3, True), err
         assert not Path("out.npz").exists()
 
@@ -195,6 +195,6 @@ def test_steps_that_are_too_many_are_refused(run: Run, snn: onnx.ModelProto, nam
     kind = {"attr_type": onnx.AttributeProto.FLOATS} if value == [] else {}
     node.attribute.extend([*kept, onnx.helper.make_attribute(name, value, **kind)])
     onnx.save(snn, "snn.onnx")
-    for command in (("verify", "snn.onnx"), ("run", "snn.onnx", "--input", "x.npy"), ("inspect", "snn.onnx")):
+    for command in (("verify", "snn.onnx"), ("run", "snn.onnx", "--data", "x.npy"), ("inspect", "snn.onnx")):
         code, err = run(*command)
         assert (code, "TSARelu" in err) == (3, True), err

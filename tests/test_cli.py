@@ -109,7 +109,7 @@ def test_evaluate_states_that_labels_are_missing(run: Run, snn: Path, tmp_path: 
 def test_run_writes_outputs_by_name_in_both_runtimes(run: Run, snn: Path, tmp_path: Path, calibration: Path) -> None:
     for runtime in ("onnxruntime", "numpy"):
         output = tmp_path / f"{runtime}.npz"
-        assert run("run", snn, "--input", calibration, "-o", output, "--runtime", runtime, "-q")[0] == 0
+        assert run("run", snn, "--data", calibration, "-o", output, "--runtime", runtime, "-q")[0] == 0
     first, second = (np.load(tmp_path / f"{r}.npz") for r in ("onnxruntime", "numpy"))
     with first, second:
         assert first["logits"].shape == (64, 10)
@@ -133,11 +133,11 @@ def test_verify_holds_and_fails_on_a_file_whose_function_was_changed(run: Run, s
 
 def test_outputs_are_written_to_a_file_of_their_kind(run: Run, tmp_path: Path, calibration: Path) -> None:
     for name in ("out.npy", "out.csv", "out"):
-        code, _, err = run("run", digits_model(), "--input", calibration, "-o", tmp_path / name)
+        code, _, err = run("run", digits_model(), "--data", calibration, "-o", tmp_path / name)
         assert code == 2
         assert err.endswith(f"{name}: outputs are written by name, as NumPy archive; give a name that ends in .npz\n")
     assert not list(tmp_path.iterdir())
-    assert run("run", digits_model(), "--input", calibration, "-q", "-o", tmp_path / "OUT.NPZ")[0] == 0
+    assert run("run", digits_model(), "--data", calibration, "-q", "-o", tmp_path / "OUT.NPZ")[0] == 0
     assert np.load(tmp_path / "OUT.NPZ")["logits"].shape[1] == 10
 
 

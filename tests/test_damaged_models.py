@@ -15,7 +15,7 @@ from csscc.models import digits_data, digits_model
 Run = Callable[..., tuple[int, str]]
 Change = Callable[[onnx.ModelProto], None]
 ANN_COMMANDS = (("compile", "m.onnx", "--T", 3, "--no-adjust", "-q", "-o", "o.onnx"), ("inspect", "m.onnx"))
-COMMANDS = (*ANN_COMMANDS, ("run", "m.onnx", "--input", "x.npy", "-q"), ("verify", "m.onnx", "--samples", 1, "-q"))
+COMMANDS = (*ANN_COMMANDS, ("run", "m.onnx", "--data", "x.npy", "-q"), ("verify", "m.onnx", "--samples", 1, "-q"))
 
 
 @pytest.fixture

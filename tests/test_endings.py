@@ -97,7 +97,7 @@ def test_a_signal_ends_the_command_at_any_moment(folder: Path, number: signal.Si
 def test_a_signal_ends_the_command_within_onnxruntime(tmp_path: Path) -> None:
     onnx.save(parse(SLOW), tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", np.zeros((2048, 4096), np.float32))
-    running = start("run", "m.onnx", "--input", "x.npy", "--batch", 2048, "-q", folder=tmp_path)
+    running = start("run", "m.onnx", "--data", "x.npy", "--batch", 2048, "-q", folder=tmp_path)
     time.sleep(2.5)
     assert running.poll() is None, "the run was to take longer"
     began = time.perf_counter()

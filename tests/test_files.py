@@ -54,7 +54,7 @@ def test_an_input_is_not_an_output(run: Run, tmp_path: Path, output: str) -> Non
     before = contents(tmp_path)
     for command in (
         (*COMPILE, output),
-        ("run", "m.onnx", "--input", "x.npy", "-q", "-o", output),
+        ("run", "m.onnx", "--data", "x.npy", "-q", "-o", output),
         ("tune", "m.onnx", "--calibration", "x.npy", "--max-loss", 1, "-q", "-o", output),
         ("tune", "m.onnx", "--calibration", "x.npy", "--max-loss", 1, "-q", "-o", "snn.onnx", "--plot", output),
     ):

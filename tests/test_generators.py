@@ -143,7 +143,7 @@ def test_the_users_own_line_is_shown(
         ("deep.py", "in deep.py, line 4: return np.zeros(3).reshape(7)"),
     ):
         monkeypatch.setattr(
-            sys, "argv", ["csscc", "run", str(model_file(tmp_path)), "--input", f"{tmp_path / file}:batches"]
+            sys, "argv", ["csscc", "run", str(model_file(tmp_path)), "--data", f"{tmp_path / file}:batches"]
         )
         with pytest.raises(SystemExit) as stop:
             cli.main()

@@ -173,7 +173,7 @@ def run(command: Run) -> Run:
 
 
 COMPILE = ("compile", "m.onnx", "--calibration", "x.npy", "--T", 3, "-q", "-o", "o.onnx")
-COMMANDS = (COMPILE, ("inspect", "m.onnx"), ("run", "m.onnx", "--input", "x.npy", "-q"), ("verify", "m.onnx", "-q"))
+COMMANDS = (COMPILE, ("inspect", "m.onnx"), ("run", "m.onnx", "--data", "x.npy", "-q"), ("verify", "m.onnx", "-q"))
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -344,5 +344,5 @@ def test_sequences_are_not_fed(run: Run) -> None:
     model = network()
     model.graph.input.append(helper.make_value_info("q", helper.make_sequence_type_proto(FLOATS)))
     Path("m.onnx").write_bytes(model.SerializeToString())
-    code, err = run("run", "m.onnx", "--input", "x.npy", "-q")
+    code, err = run("run", "m.onnx", "--data", "x.npy", "-q")
     assert (code, "input 'q' takes seq" in err) == (3, True), err

@@ -108,7 +108,7 @@ def test_two_files_are_written_and_every_command_reads_them(
         ["inspect", snn],
         ["verify", snn],
         ["verify", snn, "--data", data],
-        ["run", snn, "--input", data, "-o", "out.npz"],
+        ["run", snn, "--data", data, "-o", "out.npz"],
         ["evaluate", ann, snn, "--data", data],
         ["diagnose", ann, snn, "--data", data],
     ):

@@ -57,7 +57,7 @@ def test_every_command_shows_them_as_they_are(
         ("compile m.onnx --calibration x.npy --T 3 -o o.onnx", 0, ()),
         ("inspect o.onnx", 0, (SHOWN[1], SHOWN[3])),
         ("verify o.onnx", 0, ()),
-        ("run o.onnx --input x.npy", 0, ("y[0]",)),
+        ("run o.onnx --data x.npy", 0, ("y[0]",)),
         ("evaluate m.onnx o.onnx --data x.npy", 0, (SHOWN[1], SHOWN[3])),
         ("diagnose m.onnx o.onnx --data x.npy", 0, (SHOWN[1], SHOWN[3])),
     ):

@@ -88,7 +88,7 @@ def test_the_command_line_writes_them_as_arrays(tmp_path: Path, monkeypatch: pyt
     onnx.save(classifier(text=False), "m.onnx")
     for command in (
         ["compile", "m.onnx", "-o", "snn.onnx", "--calibration", "x.npy", "-q"],
-        ["run", "snn.onnx", "--input", "x.npy", "-o", "out.npz", "-q"],
+        ["run", "snn.onnx", "--data", "x.npy", "-o", "out.npz", "-q"],
         ["verify", "snn.onnx", "--data", "x.npy", "-q"],
         ["evaluate", "m.onnx", "snn.onnx", "--data", "x.npy", "-q"],
         ["diagnose", "m.onnx", "snn.onnx", "--data", "x.npy"],
@@ -107,7 +107,7 @@ def test_outputs_that_have_no_samples_in_front_are_run_at_once(command: Callable
     cases = (("y = Transpose(x)", x.T), ("y = ReduceMax <keepdims = 1> (x)", [[19.0]]), ("y = Neg(x)", -x))
     for nodes, wanted in cases:
         onnx.save(parse(f"g (float[N,4] x) => (float[A,B] y) {{ {nodes} }}"), "m.onnx")
-        run_it = ("run", "m.onnx", "--input", "x.npy", "-o", "out.npz", "-q")
+        run_it = ("run", "m.onnx", "--data", "x.npy", "-o", "out.npz", "-q")
         code, err = command(*run_it, "--batch", 2)
         assert (code, "with --batch 5" in err) == ((0, False) if "Neg" in nodes else (3, True)), err
         assert command(*run_it, "--batch", 5) == (0, "")

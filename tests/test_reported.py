@@ -43,7 +43,7 @@ def test_inspect_states_the_metadata_of_the_file(compiled: Run) -> None:
 
 
 def test_run_states_the_samples_and_what_it_wrote(compiled: Run) -> None:
-    code, out, _ = compiled("run", "s.onnx", "--input", "x.npy", "-o", "y.npz", "--json")
+    code, out, _ = compiled("run", "s.onnx", "--data", "x.npy", "-o", "y.npz", "--json")
     reported = json.loads(out)
     assert (code, reported["samples"], reported["runtime"], reported["written"]) == (0, 6, "onnxruntime", "y.npz")
     expected = session(onnx.load("s.onnx")).run(None, {"x": np.load("x.npy")})[0]

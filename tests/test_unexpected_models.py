@@ -176,7 +176,7 @@ def test_names_that_are_too_long_for_the_system_are_no_defect(run: Run, asked: s
     Path("m.onnx").write_bytes(network().SerializeToString())
     long = "x" * 300
     more = {
-        "run": ("--input", "x.npy"),
+        "run": ("--data", "x.npy"),
         "evaluate": ("m.onnx", "--data", "x.npy"),
         "compile": ("--T", 3, "-o", "o.onnx"),
         "sweep": ("--data", "x.npy", "-o", "results"),

@@ -24,6 +24,8 @@ from csscc.errors import CssccError, RefusedError, printable
 from csscc.interrupts import INTERRUPTED, unless_ending
 
 INTERNAL_ERROR = 70
+OF_SAMPLES = ("--calibration", "--data")  # options that take samples; a command has one of them, or both
+ELSEWHERE = {*OF_SAMPLES, "--calib", "--dataset", "--images", "--input", "--inputs"}  # what they may be taken for
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -91,6 +93,7 @@ def _code() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
+        _name_samples(error)
         error.show()
         return error.exit_code
     except CssccError as error:
@@ -113,6 +116,12 @@ def _code() -> int:
         raise
     except Exception as error:
         return _interrupted() if _was_interrupted(error) else _failed(error)
+
+
+def _name_samples(error: click.ClickException) -> None:
+    """Where samples were given by an option of another command, suggest this command's own."""
+    if isinstance(error, click.NoSuchOption) and error.ctx and error.option_name in ELSEWHERE:
+        error.possibilities = [o for p in error.ctx.command.params for o in p.opts if o in OF_SAMPLES]
 
 
 def _interrupted() -> int:

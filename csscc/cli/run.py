@@ -25,8 +25,8 @@ from csscc.cli.progress import progress
 @click.command("run", short_help="Run a network on data and write its outputs.")
 @model_argument
 @click.option(
-    "--input", "data", required=True, type=click.Path(), metavar="DATA",
-    help=".npy, .npz, a folder of images, file.py:function.",
+    "--data", required=True, type=click.Path(), metavar="DATA",
+    help="Samples: .npy, .npz, a folder of images, file.py:function.",
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(), help="Write the outputs to this .npz, by name.")
 @click.option(

@@ -169,7 +169,7 @@ def of_data(rng: random.Random) -> Case:
     commands = (
         ("evaluate", "m.onnx", "s.onnx", "--data", data, "-q", *few),
         ("compile", "m.onnx", "--calibration", data, "--T", "3", "-q", "-o", "out.onnx"),
-        ("run", "s.onnx", "--input", data, "-q", "-o", "out.npz"),
+        ("run", "s.onnx", "--data", data, "-q", "-o", "out.npz"),
         ("verify", "s.onnx", "--data", data, "--samples", "2", "-q"),
         ("diagnose", "m.onnx", "s.onnx", "--data", data, *few),
     )

@@ -187,7 +187,7 @@ def read_only() -> Callable[[random.Random, int], str]:
     old = made(job, job.old)[0]
 
     def once(rng: random.Random, number: int) -> str:
-        arguments = rng.choice((JOBS["compile"].new, JOBS["tune"].new, ("run", "m.onnx", "--input", "d.npz", "-q")))
+        arguments = rng.choice((JOBS["compile"].new, JOBS["tune"].new, ("run", "m.onnx", "--data", "d.npz", "-q")))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             root = os.geteuid() == 0

@@ -53,7 +53,7 @@ def commanded(rng: random.Random, model: bytes, samples: np.ndarray) -> Case:
         ),
         ("inspect", "m.onnx"),
         ("inspect", "m.onnx", "--json"),
-        ("run", "m.onnx", "--input", "x.npy", "-q", "-o", "out.npz"),
+        ("run", "m.onnx", "--data", "x.npy", "-q", "-o", "out.npz"),
         ("verify", "m.onnx", "--samples", "2", "-q"),
     )
     return Case(rng.choices(commands, (4, 2, 2, 1, 2, 1))[0])

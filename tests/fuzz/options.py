@@ -42,7 +42,7 @@ ARGUMENTS = {
     "evaluate": ("m.onnx", "s.onnx"), "diagnose": ("m.onnx", "s.onnx"), "tune": ("m.onnx",), "sweep": ("m.onnx",),
 }  # fmt: skip
 NEEDED = {
-    "run": ("--input", "d.npz"), "evaluate": ("--data", "d.npz"), "diagnose": ("--data", "d.npz"),
+    "run": ("--data", "d.npz"), "evaluate": ("--data", "d.npz"), "diagnose": ("--data", "d.npz"),
     "tune": ("--calibration", "d.npz", "--max-loss", "5", "--T", "3", "--samples", "8"),
     "sweep": ("--data", "d.npz", "--T", "3", "--beta", "2", "--silent", "1", "--limit", "4", "--samples", "8"),
 }  # fmt: skip

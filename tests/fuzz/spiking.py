@@ -251,7 +251,7 @@ def of_spiking(rng: random.Random) -> Case:
         Case(("verify", "s.onnx", "--samples", "2", "-q")),
         reported("diagnose", *both, number=lambda out: json.loads(out)["agreement"]),  # labels are what the ANN answers
         reported("report", *both, "-o", "out.html", number=lambda out: json.loads(out)["evaluation"]["snn_accuracy"]),
-        reported("run", "s.onnx", "--input", "d.npz", "-q", "-o", "out.npz", number=lambda _: _right(_ran(), g.labels)),
+        reported("run", "s.onnx", "--data", "d.npz", "-q", "-o", "out.npz", number=lambda _: _right(_ran(), g.labels)),
     )
     return evaluated if rng.random() < 0.5 else rng.choice(others)
 

@@ -48,7 +48,7 @@ def run_without_metadata(change: Callable[[onnx.ModelProto], object]) -> None:
     change(model)
     del model.metadata_props[:]
     onnx.save(model, "m.onnx")
-    run("csscc run m.onnx --input x.npy -q")
+    run("csscc run m.onnx --data x.npy -q")
 
 
 def streams(change: Callable[[onnx.ModelProto], object]) -> None:
@@ -131,7 +131,7 @@ MESSAGES: Messages = {
     "output 'y' of shape [2, 4] does not have the samples in front, 4 here, so that batches cannot be joined; run all "
     "at once, with --batch 8": lambda p: (
         onnx.save(ann("y = Transpose(x)"), "m.onnx"),
-        run("csscc run m.onnx --input x.npy --batch 4 -q"),
+        run("csscc run m.onnx --data x.npy --batch 4 -q"),
     ),
     "m.onnx: contradicts itself: its layers have no names of their own: 3 have 1, '' among them; compile it again":
         lambda p: opens(lambda m: [n.ClearField("name") for n in m.graph.node]),

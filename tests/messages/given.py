@@ -132,7 +132,7 @@ def images(*names: str, sizes: tuple[int, ...] = (1,), table: str | bytes = "", 
         Image.new("RGB", (sizes[i % len(sizes)],) * 2).save(path)
     if table:
         Path(folder, "labels.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
-    run(f"csscc run ann.onnx --input {folder} -o o.npz")
+    run(f"csscc run ann.onnx --data {folder} -o o.npz")
 
 
 def missing(patch: Patch, package: str, action: Callable[[], object]) -> None:

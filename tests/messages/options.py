@@ -110,7 +110,7 @@ MESSAGES: Messages = {
     "r.pdf: a report is an HTML page, which a browser prints as PDF; give a name that ends in .html": lambda p:
         run("csscc report ann.onnx snn.onnx --data x.npy -o r.pdf"),
     "o.npy: outputs are written by name, as NumPy archive; give a name that ends in .npz": lambda p:
-        run("csscc run snn.onnx --input x.npy -o o.npy"),
+        run("csscc run snn.onnx --data x.npy -o o.npy"),
     ".: would replace the network that is read, 01-load.onnx; give another folder": lambda p:
         run(f"csscc compile {damaged(str, name='01-load.onnx')} -o s.onnx --dump-ir ."),
     "Invalid value for --plot: the picture would replace the network; give another path": lambda p:

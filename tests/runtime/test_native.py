@@ -384,10 +384,10 @@ def test_commands_say_what_ran(kernels: frozenset[str], digits: csscc.SNN, tmp_p
     test = np.load(digits_data())
     np.savez(data, x=test["x"][:32], y=test["y"][:32])
     runs: tuple[tuple[list[Any], Callable[[str], bool]], ...] = (
-        (["run", snn, "--input", data], lambda text: "(onnxruntime, native kernels)" in text),
-        (["run", snn, "--input", data, "--no-native"], lambda text: "(onnxruntime)" in text),
-        (["run", snn, "--input", data, "--json"], lambda text: "TSARelu" in json.loads(text)["native"]),
-        (["run", snn, "--input", data, "--json", "--runtime", "numpy"], lambda text: json.loads(text)["native"] == []),
+        (["run", snn, "--data", data], lambda text: "(onnxruntime, native kernels)" in text),
+        (["run", snn, "--data", data, "--no-native"], lambda text: "(onnxruntime)" in text),
+        (["run", snn, "--data", data, "--json"], lambda text: "TSARelu" in json.loads(text)["native"]),
+        (["run", snn, "--data", data, "--json", "--runtime", "numpy"], lambda text: json.loads(text)["native"] == []),
         (["evaluate", digits_model(), snn, "--data", data], lambda text: "native kernels ran Encode, TSARelu" in text),
         (["evaluate", digits_model(), snn, "--data", data, "--no-native"], lambda text: "native" not in text),
         (["native", "status"], lambda text: "TSARelu" in text),

@@ -232,7 +232,7 @@ def test_tools_take_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert csscc.load(path).facts.options["form"] == "stream"
     for runtime in ("onnxruntime", "numpy"):
         answers = tmp_path / f"{runtime}.npz"
-        arguments = ["run", path, "--input", tmp_path / "d.npz", "--runtime", runtime, "-o", answers, "--quiet"]
+        arguments = ["run", path, "--data", tmp_path / "d.npz", "--runtime", runtime, "-o", answers, "--quiet"]
         monkeypatch.setattr(sys, "argv", ["csscc", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
