@@ -72,7 +72,7 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
         (["compil"], "No such command 'compil'. Did you mean 'compile'?"),
         (["compile", "m.onnx", "--calibratoin", "x"], "No such option '--calibratoin'. Did you mean '--calibration'?"),
         (["compile", "m.onnx", "--data", "x"], "No such option '--data'. Did you mean '--calibration'?"),
-        (["evaluate", "m.onnx", "s.onnx", "--calibration", "x"], "No such option '--calibration'. Did you mean '--data'?"),
+        (["verify", "m.onnx", "--calibration", "x"], "No such option '--calibration'. Did you mean '--data'?"),
         (["run", "m.onnx", "--input", "x"], "No such option '--input'. Did you mean '--data'?"),
         (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],

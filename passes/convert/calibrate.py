@@ -1,8 +1,9 @@
 """Observe the ANN's activations on sample inputs, through one onnxruntime session.
 
-Per-channel statistics are taken where a channel is seen often enough (a convolution sees it at every position); the
-units of a dense layer, seen once a sample, share one histogram, as so few values have no tail. What
-quantisers set the amplitude of is not observed; if that is all, nothing is.
+Per-channel statistics are taken where a channel is seen often enough (a convolution sees it at every position), and of
+the features of a network's inputs, which may differ in scale; the units of a dense layer, seen once a sample, share one
+histogram, as so few values have no tail. What quantisers set the amplitude of is not observed; if that is all, nothing
+is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from csscc.errors import PassError
 from csscc.io.data import Source
 from csscc.memory import release
 from csscc.passes.base import BasePass
-from csscc.passes.convert.channels import amplitude_axis, input_channel_axis, many_positions
+from csscc.passes.convert.channels import amplitude_axis, input_channel_axis, is_features, many_positions
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.convert.samples import batch_size, counting
 from csscc.passes.convert.synthetic import standardised
@@ -72,7 +73,8 @@ def statistics_axes(network: Network, *, per_channel: bool) -> dict[str, int | N
     for name in regions.encoded:
         tensor = tensors[name]
         readers = [r for r in tensor.outputs if r.name in regions.core_inputs]
-        axes[name] = input_channel_axis(readers, tensor) if per_channel and many_positions(tensor) else None
+        own = per_channel and (many_positions(tensor) or is_features(tensor))
+        axes[name] = input_channel_axis(readers, tensor) if own else None
     for node in regions.nodes(graph, "neuron"):
         tensor = node.outputs[0]
         axes[tensor.name] = amplitude_axis(tensor, ACTIVATIONS[node.op].scope) if per_channel else None

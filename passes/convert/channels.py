@@ -6,12 +6,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS, Scope
-from csscc.dialect.rewrite import producer, rank_of, shape_of
+from csscc.dialect.rewrite import attribute, producer, rank_of, shape_of
 from csscc.passes.linear import LINEAR
 from csscc.passes.linear.layout import permutation
 from csscc.passes.linear.weighted import WeightedOp
 
 MIN_POSITIONS = 16
+MOST_FEATURES = 1024
 _KEEP_LAYOUT = {
     "Add",
     "Sub",
@@ -57,6 +58,12 @@ def many_positions(tensor: gs.Tensor) -> bool:
     return len(known) < len(shape) - 2 or int(np.prod(known)) >= MIN_POSITIONS
 
 
+def is_features(tensor: gs.Tensor) -> bool:
+    """Whether a tensor is a vector of features a sample, of known number and few enough for statistics of each."""
+    shape = shape_of(tensor)
+    return len(shape) == 2 and isinstance(shape[1], int) and shape[1] <= MOST_FEATURES
+
+
 def input_channel_axis(readers: list[gs.Node], tensor: gs.Tensor) -> int:
     """Channel axis of an analog tensor, from the weighted operator that reads it; 1 where none does."""
     for reader in readers:
@@ -64,6 +71,13 @@ def input_channel_axis(readers: list[gs.Node], tensor: gs.Tensor) -> int:
         if isinstance(rule, WeightedOp):
             return rule.input_axis(reader) % rank_of(tensor)
     return 1
+
+
+def weight_axis(node: gs.Node, rank: int) -> int:
+    """The axis of the weights that meets the channels of the data."""
+    if node.op == "MatMul":
+        return rank - 2
+    return 1 if node.op == "Conv" or attribute(node, "transB", 0) else 0
 
 
 def _found(tensor: gs.Tensor) -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from csscc.coding.coding import AMPLE
 from csscc.passes.convert.coding_error import CodingError, bin_of
-from csscc.statistics import Histogram
+from csscc.statistics import SMALLEST, Histogram
 
 Ranges = NDArray[np.float64]
 CANDIDATES = np.geomspace(0.02, 1.0, 80)
@@ -32,7 +32,7 @@ ENOUGH = 256
 TIMES = 12  # how much further than halves of the samples differ later values may go
 LONG_TAIL = 50.0  # growth of inputs of which a few are far larger than most: rare features in units of their deviation
 FEW = 64
-NEAR, SEVERAL = 0.99, 4
+NEAR, SEVERAL, ALIKE = 0.99, 4, 0.9
 
 
 def headroom_for(samples: int, levels: float, *, long_tail: bool = False) -> float:
@@ -69,10 +69,17 @@ def room_for(first: Histogram, second: Histogram, levels: float, headroom: float
 
 
 def reaches_a_bound(histogram: Histogram) -> bool:
-    """Whether several values are as large as the largest, as those of pixels are: larger ones are not expected."""
-    layer = histogram.merged()
-    first = int(bin_of(NEAR * layer.largest, layer)[0])
-    return bool(layer.counts[0, first:].sum() >= SEVERAL)
+    """Whether several values are as large as the largest, as those of pixels are: larger ones are not expected.
+
+    A scaler brings the largest value of every feature to 1, of which later samples know nothing. So where nearly all
+    rows come near the largest, each must do so several times; where others do not, as pixels at the border of an image,
+    most of those that do.
+    """
+    first = bin_of(np.full(histogram.channels, NEAR * histogram.largest.max()), histogram)
+    rows = np.flatnonzero(histogram.largest > SMALLEST)
+    near = np.array([histogram.counts[row, first[row] :].sum() for row in rows])
+    often = near[near > 0] >= SEVERAL
+    return bool(often.mean() > 1 / 2 if np.mean(near > 0) < ALIKE else often.all()) if rows.size else True
 
 
 def choose_ranges(

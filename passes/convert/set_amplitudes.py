@@ -31,6 +31,7 @@ from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
+from csscc.passes.convert.channels import is_features
 from csscc.passes.convert.choose_ranges import (
     CANDIDATES,
     LONG_TAIL,
@@ -42,6 +43,7 @@ from csscc.passes.convert.choose_ranges import (
     room_for,
 )
 from csscc.passes.convert.coding_error import bin_of
+from csscc.passes.convert.feature_ranges import SHARES, feature_ranges, gain_of, one_range
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.linear.factors import spread
@@ -88,21 +90,45 @@ class SetAmplitudes(BasePass):
         calibration, levels, name = network.calibration, network.levels(tensor.name), tensor.name
         fine = network.coding.uniform_levels * (levels / network.coding.levels)
         histogram = calibration.histograms[name] if self.apart else calibration.whole(name)
-        encoded = name in network.regions.encoded
         headroom = headroom_for(calibration.samples, levels, long_tail=long_tail)
-        if self.method == "auto" and not encoded and name in calibration.apart:
+        if name in network.regions.encoded:
+            ranges = self._of_encoder(network, tensor, histogram, levels, headroom, long_tail=long_tail)
+        elif self.method == "auto" and name in calibration.apart:
             fitted, apart = calibration.histograms[name], calibration.apart[name]
             room = room_for(fitted, apart, levels, headroom)
             ranges = choose_ranges(fitted, apart, histogram, fine, bound_of(producer(tensor)), room)
             ranges = ranges if ranges.max() > SMALLEST else np.ones_like(ranges)
         else:
-            method: Method = "max" if encoded else "mse" if self.method == "auto" else self.method
-            kept = self.method == "percentile" or (encoded and reaches_a_bound(histogram))
-            ranges = not_too_small(self.ranges(histogram, method, fine), levels, 1.0 if kept else headroom)
-            if self.method == "auto" and not encoded:
-                ranges = np.minimum(ranges, bound_of(producer(tensor)))
+            method: Method = "mse" if self.method == "auto" else self.method
+            room = 1.0 if method == "percentile" else headroom
+            ranges = not_too_small(self.ranges(histogram, method, fine), levels, room)
+            ranges = np.minimum(ranges, bound_of(producer(tensor))) if self.method == "auto" else ranges
         theta, axis = ranges / levels, calibration.axes[name]
         return theta.reshape(()) if axis is None else spread(theta, rank_of(tensor), axis)
+
+    def _of_encoder(
+        self,
+        network: Network,
+        tensor: gs.Tensor,
+        histogram: Histogram,
+        levels: float,
+        headroom: float,
+        *,
+        long_tail: bool,
+    ) -> NDArray[np.float64]:
+        """Largest value to be sent for each row of the histogram of an input."""
+        assert network.regions is not None
+        assert network.calibration is not None
+        calibration, name, core = network.calibration, tensor.name, network.regions.core_inputs
+        bounded = self.method == "percentile" or reaches_a_bound(histogram)
+        if calibration.axes[name] is None or not is_features(tensor):
+            return not_too_small(histogram.largest, levels, 1.0 if bounded else headroom)
+        gain = gain_of(reader for reader in tensor.outputs if reader.name in core)
+        room = 1.0 if bounded else max(1.0, min(headroom, levels / AMPLE))
+        if bounded or gain is None or name not in calibration.apart:
+            return one_range(histogram, room)
+        fitted, apart = calibration.histograms[name], calibration.apart[name]
+        return feature_ranges(fitted, apart, histogram, levels, room, gain, SHARES[:1] if long_tail else SHARES)
 
     def ranges(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""
@@ -121,7 +147,13 @@ def _inputs_have_a_long_tail(network: Network) -> bool:
     assert network.regions is not None
     assert network.calibration is not None
     first, second = network.calibration.histograms, network.calibration.apart
-    return any(growth(first[n], second[n]) >= LONG_TAIL for n in network.regions.encoded if n in second)
+    for name in network.regions.encoded:
+        if name in second:
+            bounded = reaches_a_bound(network.calibration.whole(name))
+            together = growth(first[name].merged(), second[name].merged())
+            if together >= LONG_TAIL or (not bounded and growth(first[name], second[name]) >= LONG_TAIL):
+                return True
+    return False
 
 
 def not_too_small(ranges: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:

@@ -36,6 +36,7 @@ from csscc.dialect.rewrite import (
 )
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.float_quantisers import parameter
+from csscc.passes.convert.channels import weight_axis
 from csscc.passes.convert.find_regions import survey
 from csscc.passes.convert.known_amplitudes import is_quantised
 from csscc.passes.linear import LINEAR
@@ -103,7 +104,7 @@ def _split(network: Network, name: str, bits: int | None) -> bool:
         if network.regions and reader.name in network.regions.core_inputs:
             replace_input(reader, tensor, joined)
             weights = np.asarray(constant(reader, 1))
-            set_constant(graph, reader, 1, np.concatenate([weights] * parts, _weight_axis(reader, weights.ndim)))
+            set_constant(graph, reader, 1, np.concatenate([weights] * parts, weight_axis(reader, weights.ndim)))
     vectors = [np.broadcast_to(np.asarray(along(step, rank, axis)), channels) for step in steps]
     network.amplitudes[joined.name] = spread(np.concatenate(vectors), rank, axis)
     network.trains[joined.name] = parts
@@ -135,10 +136,3 @@ def _input_axis(node: gs.Node) -> int | None:
     if attribute(node, "group", 1) != 1 or attribute(node, "transA", 0):
         return None
     return rule.input_axis(node) % rank_of(node.inputs[0])
-
-
-def _weight_axis(node: gs.Node, rank: int) -> int:
-    """The axis of the weights that meets the channels of the data."""
-    if node.op == "MatMul":
-        return rank - 2
-    return 1 if node.op == "Conv" or attribute(node, "transB", 0) else 0

@@ -105,6 +105,18 @@ def test_what_reaches_a_bound(draw, rng):
     assert reaches_a_bound(_counted(values)) == (draw in ("pixels", "ones"))
 
 
+def test_what_reaches_a_bound_is_counted_by_row(rng):
+    """A scaler leaves one value of 1 in each feature; pixels reach white often, but few at the border do."""
+    scaled = rng.random((20, 300))
+    scaled /= scaled.max(axis=1, keepdims=True)
+    pixels = rng.integers(0, 16, (20, 300)) / 15
+    pixels[:4] = 0.0
+    pixels[4:8] *= 0.4
+    assert not reaches_a_bound(_counted(scaled))
+    assert reaches_a_bound(_counted(pixels))
+    assert reaches_a_bound(_counted(np.zeros((3, 5))))
+
+
 def test_channels_that_surprise_get_the_largest_of_the_layer(rng):
     """Each channel answers to one sample in two hundred; half of what comes later is larger than anything seen."""
     fitted, apart = (rng.exponential(1.0, (64, n)) * (rng.random((64, n)) < 0.02) for n in (6000, 2000))
