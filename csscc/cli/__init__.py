@@ -93,8 +93,7 @@ def _code() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
-        _name_samples(error)
-        error.show()
+        _with_samples(error).show()
         return error.exit_code
     except CssccError as error:
         echo(f"Error: {error}", err=True)
@@ -118,10 +117,12 @@ def _code() -> int:
         return _interrupted() if _was_interrupted(error) else _failed(error)
 
 
-def _name_samples(error: click.ClickException) -> None:
-    """Where samples were given by an option of another command, suggest this command's own."""
-    if isinstance(error, click.NoSuchOption) and error.ctx and error.option_name in ELSEWHERE:
-        error.possibilities = [o for p in error.ctx.command.params for o in p.opts if o in OF_SAMPLES]
+def _with_samples(error: click.ClickException) -> click.ClickException:
+    """The error; where samples were given by an option of another command, with this command's own suggested."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None or error.option_name not in ELSEWHERE:
+        return error
+    own = [o for p in error.ctx.command.params for o in p.opts if o in OF_SAMPLES]
+    return click.NoSuchOption(error.option_name, possibilities=own, ctx=error.ctx)
 
 
 def _interrupted() -> int:
