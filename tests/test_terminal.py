@@ -71,9 +71,9 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
     [
         (["compil"], "No such command 'compil'. Did you mean 'compile'?"),
         (["compile", "m.onnx", "--calibratoin", "x"], "No such option '--calibratoin'. Did you mean '--calibration'?"),
-        (["compile", "m.onnx", "--data", "x"], "No such option '--data'. Did you mean '--calibration'?"),
-        (["verify", "m.onnx", "--calibration", "x"], "No such option '--calibration'. Did you mean '--data'?"),
-        (["run", "m.onnx", "--input", "x"], "No such option '--input'. Did you mean '--data'?"),
+        (["compile", "m.onnx", "--data", "x"], "'--data'. Here samples are given by --calibration."),
+        (["verify", "m.onnx", "--calibration", "x"], "'--calibration'. Here samples are given by --data."),
+        (["run", "m.onnx", "--input", "x"], "'--input'. Here samples are given by --data."),
         (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],
 )

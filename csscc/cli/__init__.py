@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Any
 
 import click
 
@@ -28,7 +29,22 @@ OF_SAMPLES = ("--calibration", "--data")  # options that take samples; a command
 ELSEWHERE = {*OF_SAMPLES, "--calib", "--dataset", "--images", "--input", "--inputs"}  # what they may be taken for
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The commands; where samples are given by an option of another command, the error names this command's own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            command = error.ctx.command if error.ctx is not None else self
+            own = [o for p in command.params for o in p.opts if o in OF_SAMPLES]
+            if error.option_name not in ELSEWHERE or not own:
+                raise
+            raise click.UsageError(f"{error.message} Here samples are given by {' or '.join(own)}.", error.ctx) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="csscc", prog_name="csscc")
 def cli() -> None:
     """Compile trained ONNX networks into spiking networks that stock onnxruntime runs.
@@ -93,7 +109,7 @@ def _code() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
-        _with_samples(error).show()
+        error.show()
         return error.exit_code
     except CssccError as error:
         echo(f"Error: {error}", err=True)
@@ -115,14 +131,6 @@ def _code() -> int:
         raise
     except Exception as error:
         return _interrupted() if _was_interrupted(error) else _failed(error)
-
-
-def _with_samples(error: click.ClickException) -> click.ClickException:
-    """The error; where samples were given by an option of another command, with this command's own suggested."""
-    if not isinstance(error, click.NoSuchOption) or error.ctx is None or error.option_name not in ELSEWHERE:
-        return error
-    own = [o for p in error.ctx.command.params for o in p.opts if o in OF_SAMPLES]
-    return click.NoSuchOption(error.option_name, possibilities=own, ctx=error.ctx)
 
 
 def _interrupted() -> int:
