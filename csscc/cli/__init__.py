@@ -41,7 +41,8 @@ class Commands(click.Group):
             own = [o for p in command.params for o in p.opts if o in OF_SAMPLES]
             if error.option_name not in ELSEWHERE or not own:
                 raise
-            raise click.UsageError(f"{error.message} Here samples are given by {' or '.join(own)}.", error.ctx) from error
+            text = f"{error.message} Here samples are given by {' or '.join(own)}."
+            raise click.UsageError(text, error.ctx) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
