@@ -31,6 +31,7 @@ from csscc.pipeline import (
 )
 from csscc.snn import SNN, Report
 
+FEW = 8  # calibration samples, below which compile warns
 OF_CALIBRATION = ("equalise", "per_channel", "calibration_samples", "seed")  # options that a calibration fixes
 
 
@@ -148,7 +149,7 @@ def compile(
     assert network.file is not None
     comparison, looks = _looked_at(model, network, source, check_samples, clock)
     facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
-    warnings = (*_missing_data(network, source, facts), *looks, *comparison.warnings)
+    warnings = (*_of_data(network, source, facts), *looks, *comparison.warnings)
     return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, clock.changed, comparison, warnings))
 
 
@@ -198,10 +199,14 @@ def calibration_source(
     return synthetic_source(network, specs, options.seed)
 
 
-def _missing_data(network: Network, source: Source, facts: metadata.Facts) -> tuple[str, ...]:
-    """A warning where amplitudes had to be observed on synthetic inputs, and which inputs these allow."""
-    if not source.synthetic or network.calibration is None or not network.calibration.histograms:
+def _of_data(network: Network, source: Source, facts: metadata.Facts) -> tuple[str, ...]:
+    """A warning where amplitudes were observed on few samples, or on synthetic inputs, and which inputs these allow."""
+    if network.calibration is None or not network.calibration.histograms:
         return ()
+    samples = network.calibration.samples
+    if not source.synthetic:
+        few = f"only {samples} calibration sample{'s' if samples > 1 else ''}: later inputs may exceed the clipping "
+        return (few + "ranges, and are cut off; pass a few hundred if you can",) if samples < FEW else ()
     ranges = [layer.clipping_range for layer in facts.layers if layer.kind == "encoder"]
     unknown = not network.statistics and len(ranges) == 1
     cut = f", so inputs beyond {ranges[0]:.2g}, as pixels of 0..255 are, will be cut off" if unknown else ""

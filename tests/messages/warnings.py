@@ -50,6 +50,10 @@ MESSAGES: Messages = {
     "no calibration data: amplitudes come from synthetic inputs and BatchNormalization statistics. Accuracy"
     " may suffer; pass --calibration with a few hundred sample inputs (.npy, .npz, a folder of images, "
     "file.py:function)": lambda p: compiled(NORMALISED),
+    "only 5 calibration samples: later inputs may exceed the clipping ranges, and are cut off; pass a few hundred if "
+    "you can": lambda p: first(csscc.compile(ann(), X[:5]).report.warnings),
+    "only 1 calibration sample: later inputs may exceed the clipping ranges, and are cut off; pass a few hundred if "
+    "you can": lambda p: first(csscc.compile(ann(), X[:1]).report.warnings),
     "output 'y' differs from the ANN's by 50 % (RMS, 8 calibration samples). csscc diagnose names the layer "
     "that goes wrong first, and what to change: often more steps (--T)": lambda p:
         first(Comparison(8, {"y": 0.5}).warnings),
