@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from csscc.cli.common import table
 from csscc.cli.sweep import show
-from csscc.cli.terminal import Terminal
+from csscc.cli.terminal import Rows, Terminal
 from csscc.models import digits_data, digits_model
 from csscc.search.settings import Row, Setting
 
@@ -64,6 +66,15 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
     colours = {code for text in SGR.findall(coloured) for code in text.split(";") if code[:1] in "349" and code != "4"}
     assert colours
     assert not [code for text in SGR.findall(plain) for code in text.split(";") if 30 <= int(code or 0) <= 107]
+
+
+def test_names_in_tables_break_between_their_parts() -> None:
+    shown = io.StringIO()
+    rows = Rows("name")
+    rows.add_row("part of '/layer1/conv_block.0.weight/Mul'")
+    Console(file=shown, width=20).print(rows)
+    lines = [line.strip("│ ") for line in shown.getvalue().splitlines() if "│" in line]
+    assert lines == ["part of", "'/layer1/conv_", "block.0.weight/", "Mul'"]
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def summary(snn: SNN, files: list[Path]) -> dict[str, Any]:
         "interval": snn.costs.interval,
         "passes": snn.costs.passes,
         "neurons": sum(layer.neurons for layer in snn.layers if layer.kind != "readout"),
-        "layers": len(snn.layers),
+        "layers": sum(layer.kind not in ("encoder", "readout") for layer in snn.layers),
         "sizes": dict(snn.facts.sizes),
         "calibration": snn.facts.calibration,
         "output_error": dict(snn.report.comparison.errors),

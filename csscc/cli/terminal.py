@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
@@ -44,8 +45,28 @@ class Terminal(Console):
 
 
 class Rows(Table):
-    """A table whose cells are text of one line."""
+    """A table whose cells are text of one line, broken where a column is narrower."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """As rich's, with every text on one line."""
-        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+        """As rich's; names break between their parts."""
+        super().add_row(*(Names(printable(cell)) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+class Names(Text):
+    """Text whose words are names such as ``/layer1/conv2.bias``: a line ends after a part of one that is too long."""
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """As rich's."""
+        text = re.sub(rf"\S{{{width + 1},}}", lambda word: _broken(word[0], width), self.plain)
+        return Text(text, self.style).wrap(console, width, **options)
+
+
+def _broken(word: str, width: int) -> str:
+    """A word in lines of at most `width` characters, of whole parts where these are no longer."""
+    lines = [""]
+    for folder in re.findall(r"[^/]*/|[^/]+", word):
+        for part in [folder] if len(folder) <= width else re.findall(r"[^.:_]*[.:_]|[^.:_]+", folder):
+            if len(lines[-1]) + len(part) > width:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(filter(None, lines))

@@ -46,7 +46,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     rounded = f", {result.ties:,} of them where rounding decides" if result.ties else ""
     text = (
         f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy{rounded} "
-        f"({result.samples} samples, {len(result.layers)} layers); {outputs}"
+        f"({result.samples} samples, {len(result.layers)} layers and encoders); {outputs}"
     )
     if as_json:
         print_json(result.as_dict())

@@ -147,10 +147,12 @@ MESSAGES: Messages = {
     "the loss is 2.00, more than 1; --allow-analog leaves analog the layers that cost most; a larger --T loses less":
         lambda p: dropped(p, ""),
     "the loss is 2.00, more than 1; a larger --T loses less": lambda p: dropped(p, "--allow-analog"),
-    "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers); "
+    "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers and "
+    "encoders); "
     "outputs differ by 5.00e-01 of the largest; the first layer that differs otherwise is Relu_1": lambda p:
         verified(p, 0.5),
-    "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers); "
+    "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers and "
+    "encoders); "
     "outputs cannot be compared, since values are NaN or infinite, or their shapes differ; the first layer that "
     "differs otherwise is Relu_1":
         lambda p: verified(p, float("inf")),
