@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import csscc
 from csscc import api
-from csscc.errors import RefusedError
+from csscc.errors import RefusedError, UsageError
 from csscc.measure.causes import JUMP_FACTOR, JUMP_LIMIT, LIMITS, judged
 from csscc.measure.diagnose import diagnose
 from csscc.measure.layers import LayerDiagnosis
@@ -262,6 +262,11 @@ def test_networks_that_do_not_belong_together_are_refused(healthy: onnx.ModelPro
             diagnose(changed(change), healthy, x)
     with pytest.raises(RefusedError, match="not a spiking network"):
         diagnose(digits_model(), digits_model(), x)
+
+
+def test_networks_in_the_wrong_order_are_refused_as_such(healthy: onnx.ModelProto, x: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="in the wrong order: the ANN comes first, then the spiking network"):
+        diagnose(healthy, digits_model(), x)
 
 
 def test_another_training_of_the_same_network_is_noticed(healthy: onnx.ModelProto, x: np.ndarray) -> None:

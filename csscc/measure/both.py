@@ -14,7 +14,7 @@ from csscc.io.batches import Arrays
 from csscc.measure.counts import counting_outputs
 from csscc.measure.difference import refuse_unequal, tolerance
 from csscc.measure.layers import layers_of_both
-from csscc.measure.opened import SpikingFile, open_spiking
+from csscc.measure.opened import SpikingFile, open_after
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.targets import by_layer
 from csscc.pipeline import canonical
@@ -40,10 +40,11 @@ class BothNetworks:
 
     Raises:
         RefusedError: a file cannot be used, or the networks do not belong together.
+        UsageError: they are in the wrong order.
     """
 
     def __init__(self, ann: str | Path | onnx.ModelProto, snn: SpikingFile) -> None:
-        file, self.facts = open_spiking(snn)
+        file, self.facts = open_after(ann, snn)
         model, self.counts = by_layer(copy_of(file)), counting_outputs(file)
         self._file = open_session(file, native=False)
         source = canonical(ann, self.facts.fixed)

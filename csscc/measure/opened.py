@@ -72,7 +72,7 @@ def open_spiking(snn: SpikingFile, name: str = "the model") -> tuple[onnx.ModelP
     return model, facts
 
 
-def open_after(ann: onnx.ModelProto, snn: SpikingFile) -> tuple[onnx.ModelProto, Facts]:
+def open_after(ann: str | Path | onnx.ModelProto, snn: SpikingFile) -> tuple[onnx.ModelProto, Facts]:
     """`open_spiking` of the network that a user gave after the ANN.
 
     Raises:
@@ -82,7 +82,8 @@ def open_after(ann: onnx.ModelProto, snn: SpikingFile) -> tuple[onnx.ModelProto,
     try:
         return open_spiking(snn)
     except RefusedError:
-        if any(node.domain in VERSIONS for node in ann.graph.node):
+        first = ann if isinstance(ann, onnx.ModelProto) else read_model(ann)
+        if any(node.domain in VERSIONS for node in first.graph.node):
             text = "the networks are in the wrong order: the ANN comes first, then the spiking network"
             raise UsageError(text) from None
         raise
