@@ -66,6 +66,17 @@ def test_the_grid_is_every_combination_once_in_order() -> None:
     assert [(s.beta, s.negative, s.T) for s in made] == [
         (beta, negative, T) for beta in (1.5, 2.0) for negative in (True, False) for T in (3, 4)
     ]
+    assert [s.silent for s in grid(silent=("auto", 2, 0))] == [0, 2, "auto"]
+
+
+def test_layers_may_choose_their_silent_steps(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    job = Job(digits_model(), {"x": arrays["x"][:20], "y": arrays["y"][:20]}, arrays["x_calib"][:8])
+    settings = grid(T=(4,), beta=(2.0,), silent=(3, "auto"), adjust=(False,))
+    stated, chosen = sweep(job, settings, tmp_path)
+    alone = csscc.compile(digits_model(), arrays["x_calib"][:8], T=4, beta=2.0, silent="auto", adjust=False)
+    assert chosen.latency == alone.latency < (stated.latency or 0)
+    assert sweep(job, settings, tmp_path) == [stated, chosen]
+    assert "L=auto" in next(p for p in plots.plot([chosen, stated], tmp_path) if p.suffix == ".svg").read_text()
 
 
 def test_a_calibrated_network_compiles_to_what_the_model_does(arrays: dict[str, np.ndarray]) -> None:

@@ -12,6 +12,7 @@ import click
 
 from csscc.cli.streams import echo
 from csscc.errors import printable
+from csscc.passes.lower.targets import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -135,6 +136,11 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise click.BadParameter(f"'{text}' is not a list of numbers such as 0.5,0.5,0.5", param_hint=option) from error
 
 
+def auto_or_number(text: str) -> str | int:
+    """What ``--silent`` takes."""
+    return text if text == AUTO else int(text)
+
+
 def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]:
     """A callback that reads numbers with commas between them."""
 
@@ -144,7 +150,8 @@ def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]
         try:
             return tuple(kind(part) for part in text.split(","))
         except ValueError as error:
-            kinds = "whole numbers such as 4,6,8" if kind is int else "numbers such as 1.5,2"
+            kinds = "numbers such as 1.5,2" if kind is float else "whole numbers such as 4,6,8"
+            kinds += ", or auto" if kind is auto_or_number else ""
             raise click.BadParameter(f"'{text}' is not a list of {kinds}") from error
 
     return read

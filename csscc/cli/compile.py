@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from csscc.cli.common import (
+    auto_or_number,
     console,
     image_options,
     input_shape_option,
@@ -54,11 +55,6 @@ def _defaults(name: str) -> str:
     own |= {c: "T" for c, s in CODINGS.items() if s.waits and name == "silent"}
     others = "".join(f"; {coding} {value}" for coding, value in own.items())
     return f"[default: {USUALLY[name]}{others}]"
-
-
-def auto_or_number(text: str) -> str | int:
-    """What ``--silent`` takes."""
-    return text if text == AUTO else int(text)
 
 
 FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for target in TARGETS) + "."

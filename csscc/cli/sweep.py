@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from csscc.cli.common import (
+    auto_or_number,
     console,
     image_options,
     input_shape_option,
@@ -46,7 +47,10 @@ SWITCH = {"on": (True,), "off": (False,), "both": (True, False)}
     "--beta", default="2,3", show_default=True, callback=numbers(float),
     help="The weight of a spike divided by that of the next one.",
 )  # fmt: skip
-@click.option("--silent", default="0,1,2", show_default=True, callback=numbers(int), help="Silent steps a layer.")
+@click.option(
+    "--silent", default="0,1,2,auto", show_default=True, callback=numbers(auto_or_number),
+    help="Silent steps a layer; auto: as many as each needs, the default of compile.",
+)  # fmt: skip
 @click.option("--negative", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Negative spikes.")
 @click.option(
     "--adjust", type=click.Choice(list(SWITCH)), default="on", show_default=True, help="Amplitude adjustment."
@@ -66,7 +70,7 @@ def sweep_command(
     output: str,
     T: tuple[int, ...],  # noqa: N803
     beta: tuple[float, ...],
-    silent: tuple[int, ...],
+    silent: tuple[int | str, ...],
     negative: str,
     adjust: str,
     preset: str,

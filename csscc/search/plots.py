@@ -91,7 +91,8 @@ def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
     betas = sorted({row.setting.beta for row in rows})
-    codings = sorted({(row.setting.beta, row.setting.silent) for row in rows})
+    settings = sorted(row.setting for row in rows)
+    codings = list(dict.fromkeys((setting.beta, setting.silent) for setting in settings))
     for line, members in _lines(rows).items():
         first = members[0].setting
         points = sorted((a, b) for row in members if (a := x.of(row)) is not None and (b := y.of(row)) is not None)

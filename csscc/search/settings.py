@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -17,7 +18,7 @@ class Setting:
 
     T: int = USUAL.T
     beta: float = USUAL.beta
-    silent: int = 1
+    silent: int | str = 1
     negative: bool = True
     adjust: bool = True
 
@@ -27,7 +28,8 @@ class Setting:
 
     @property
     def _place(self) -> tuple[float, ...]:
-        return (self.beta, self.silent, not self.negative, not self.adjust, self.T)
+        silent = math.inf if isinstance(self.silent, str) else self.silent  # auto comes last
+        return (self.beta, silent, not self.negative, not self.adjust, self.T)
 
     def __str__(self) -> str:
         """As text for people."""
@@ -43,7 +45,7 @@ class Setting:
 def grid(
     T: Iterable[int] = (USUAL.T,),  # noqa: N803
     beta: Iterable[float] = (USUAL.beta,),
-    silent: Iterable[int] = (1,),
+    silent: Iterable[int | str] = (1,),
     negative: Iterable[bool] = (True,),
     adjust: Iterable[bool] = (True,),
 ) -> list[Setting]:
