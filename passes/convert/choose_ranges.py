@@ -73,8 +73,9 @@ def reaches_a_bound(histogram: Histogram) -> bool:
 
     A scaler brings the largest value of every feature to 1, of which later samples know nothing. So where nearly all
     rows come near the largest, each must do so several times; where others do not, as pixels at the border of an image,
-    most of those that do.
+    most of those that do. Rows of few values count together.
     """
+    histogram = histogram if histogram.seen >= FEW else histogram.merged()
     first = bin_of(np.full(histogram.channels, NEAR * histogram.largest.max()), histogram)
     rows = np.flatnonzero(histogram.largest > SMALLEST)
     near = np.array([histogram.counts[row, first[row] :].sum() for row in rows])
