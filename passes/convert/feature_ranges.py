@@ -1,9 +1,9 @@
-"""Clipping ranges of the features that a network's inputs are, where these differ much in scale.
+"""Clipping ranges of the features or channels that a network's inputs have, where these differ much in scale.
 
-One range for all features, that of the largest, resolves a feature of small values badly, however much the first layer
-makes of it: an area in square feet beside a ratio. What matters is a feature's part in a pre-activation, its value
-times the weights that it meets. So a feature may have a range of its own, its largest value, but at least one in which
-its part is a share of the largest part of any feature.
+One range for all, that of the largest, resolves a feature of small values badly, however much the first layer makes of
+it: an area in square feet beside a ratio. What matters is a feature's part in a pre-activation, its value times the
+weights that it meets. So a feature may have a range of its own, its largest value, but at least one in which its part
+is a share of the largest part of any feature.
 
 Samples held out choose the share, or one range for all: a feature that the others hardly saw may be as large as any.
 One range is kept unless ranges of their own are clearly better.
@@ -17,7 +17,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.dialect.rewrite import constant
+from csscc.coding.coding import AMPLE
+from csscc.dialect.rewrite import attribute, constant
 from csscc.passes.convert.channels import weight_axis
 from csscc.passes.convert.coding_error import CodingError
 from csscc.statistics import SMALLEST, Histogram
@@ -26,12 +27,20 @@ Ranges = NDArray[np.float64]
 Shares = tuple[float, ...]
 SHARES: Shares = (1.0, 1 / 4, 1 / 16, 1 / 64)
 BETTER = 4.0  # by how much the squared error must fall where features have ranges of their own
+SHARE_OF_LAYER = 0.5
 
 
-def one_range(whole: Histogram, room: float) -> Ranges:
-    """The same range for all features, `room` times the largest value; ``[features]``."""
-    largest = float(whole.largest.max())
-    return np.full(whole.channels, room * largest if largest > SMALLEST else 1.0)
+def not_too_small(ranges: Ranges, levels: float, headroom: float) -> Ranges:
+    """Clipping ranges of at least a share of the layer's largest.
+
+    A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
+    somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
+    all of it and some `headroom` where there are so many levels that resolution is no concern: what is cut off is
+    lost at any T, while resolution comes back with half a step more.
+    """
+    largest = ranges.max(initial=0.0)
+    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE))
+    return np.maximum(ranges, largest * share) if largest > SMALLEST else np.ones_like(ranges)
 
 
 def feature_ranges(
@@ -39,7 +48,7 @@ def feature_ranges(
     apart: Histogram,
     whole: Histogram,
     levels: float,
-    room: float,
+    headroom: float,
     gain: Ranges,
     shares: Shares = SHARES,
 ) -> Ranges:
@@ -50,34 +59,45 @@ def feature_ranges(
         apart: of the samples that compare them.
         whole: of both.
         levels: steps up to a clipping range.
-        room: by which ranges are wider than the largest value seen.
+        headroom: by which ranges are wider than the largest value seen, where levels are ample.
         gain: root of the summed squares of the weights that each feature meets; ``[features]``.
         shares: of the largest part, among which to choose.
     """
     error = CodingError(apart)
-    costs = [float((np.square(gain) * error.of(r, levels)).sum()) for r in _by_share(fitted, room, gain, shares)]
+    rules = list(_by_share(fitted, levels, headroom, gain, shares))
+    costs = [float((np.square(gain) * error.of(ranges, levels)).sum()) for ranges in rules]
     costs[0] /= BETTER
-    best = int(np.argmin(costs))
-    return next(ranges for number, ranges in enumerate(_by_share(whole, room, gain, shares)) if number == best)
+    return list(_by_share(whole, levels, headroom, gain, shares))[int(np.argmin(costs))]
 
 
-def _by_share(histogram: Histogram, room: float, gain: Ranges, shares: Shares) -> Iterator[Ranges]:
+def _by_share(
+    histogram: Histogram, levels: float, headroom: float, gain: Ranges, shares: Shares
+) -> Iterator[Ranges]:
     """One range for all, then ranges of their own for each share."""
-    alike = one_range(histogram, room)
+    alike = not_too_small(histogram.largest, levels, headroom)
     yield alike
-    largest = room * histogram.largest
+    largest = max(1.0, min(headroom, levels / AMPLE)) * histogram.largest
     part = (gain * largest).max()
     for share in shares:
         least = np.divide(share * part, gain, out=alike.copy(), where=gain > 0)
-        yield np.where(largest > 0, np.clip(least, largest, alike), alike)
+        yield np.where(largest > 0, np.clip(least, np.minimum(largest, alike), alike), alike)
 
 
 def gain_of(readers: Iterable[gs.Node]) -> Ranges | None:
-    """The root of the summed squares of the weights that each feature meets; None unless all readers are dense."""
+    """The root of the summed squares of the weights that each feature or channel meets.
+
+    None unless all readers are dense layers or convolutions.
+    """
     squares: Ranges = np.zeros(())
     for reader in readers:
-        weights = constant(reader, 1) if reader.op in ("Gemm", "MatMul") else None
-        if weights is None or weights.ndim != 2:
+        weights = constant(reader, 1) if reader.op in ("Gemm", "MatMul", "Conv") else None
+        if weights is None or (weights.ndim != 2 and reader.op != "Conv"):
             return None
-        squares = squares + np.square(weights.astype(np.float64)).sum(axis=1 - weight_axis(reader, 2))
+        groups = attribute(reader, "group", 1)
+        parts = np.square(weights.astype(np.float64)).reshape(groups, -1, *weights.shape[1:])
+        axis = 1 + weight_axis(reader, weights.ndim)
+        summed = parts.sum(axis=tuple(a for a in range(1, parts.ndim) if a != axis)).reshape(-1)
+        if squares.ndim and squares.shape != summed.shape:
+            return None
+        squares = squares + summed
     return np.sqrt(squares) if squares.ndim else None

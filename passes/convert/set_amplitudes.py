@@ -25,13 +25,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from csscc.coding.coding import AMPLE
 from csscc.dialect.network import Network
 from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
-from csscc.passes.convert.channels import is_features
 from csscc.passes.convert.choose_ranges import (
     CANDIDATES,
     LONG_TAIL,
@@ -43,14 +41,13 @@ from csscc.passes.convert.choose_ranges import (
     room_for,
 )
 from csscc.passes.convert.coding_error import bin_of
-from csscc.passes.convert.feature_ranges import SHARES, feature_ranges, gain_of, one_range
+from csscc.passes.convert.feature_ranges import SHARES, feature_ranges, gain_of, not_too_small
 from csscc.passes.convert.insert_neurons import amplitude_names
 from csscc.passes.convert.known_amplitudes import known_grids
 from csscc.passes.linear.factors import spread
 from csscc.statistics import SMALLEST, Histogram
 
 Method = Literal["auto", "percentile", "max", "mse", "entropy"]
-SHARE_OF_LAYER = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,14 +118,11 @@ class SetAmplitudes(BasePass):
         assert network.calibration is not None
         calibration, name, core = network.calibration, tensor.name, network.regions.core_inputs
         bounded = self.method == "percentile" or reaches_a_bound(histogram)
-        if calibration.axes[name] is None or not is_features(tensor):
-            return not_too_small(histogram.largest, levels, 1.0 if bounded else headroom)
         gain = gain_of(reader for reader in tensor.outputs if reader.name in core)
-        room = 1.0 if bounded else max(1.0, min(headroom, levels / AMPLE))
-        if bounded or gain is None or name not in calibration.apart:
-            return one_range(histogram, room)
+        if bounded or gain is None or len(gain) != histogram.channels or name not in calibration.apart:
+            return not_too_small(histogram.largest, levels, 1.0 if bounded else headroom)
         fitted, apart = calibration.histograms[name], calibration.apart[name]
-        return feature_ranges(fitted, apart, histogram, levels, room, gain, SHARES[:1] if long_tail else SHARES)
+        return feature_ranges(fitted, apart, histogram, levels, headroom, gain, SHARES[:1] if long_tail else SHARES)
 
     def ranges(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""
@@ -154,19 +148,6 @@ def _inputs_have_a_long_tail(network: Network) -> bool:
             if together >= LONG_TAIL or (not bounded and growth(first[name], second[name]) >= LONG_TAIL):
                 return True
     return False
-
-
-def not_too_small(ranges: NDArray[np.float64], levels: float, headroom: float) -> NDArray[np.float64]:
-    """Clipping ranges of at least a share of the layer's largest.
-
-    A channel that calibration saw little of may be larger on other inputs, and what is cut off costs more than a
-    somewhat coarser theta: the layer's error is that of its largest channels. The share is one half, and grows to
-    all of it and some `headroom` where there are so many levels that resolution is no concern: what is cut off is
-    lost at any T, while resolution comes back with half a step more.
-    """
-    largest = ranges.max(initial=0.0)
-    share = min(headroom, max(SHARE_OF_LAYER, levels / AMPLE))
-    return np.maximum(ranges, largest * share) if largest > SMALLEST else np.ones_like(ranges)
 
 
 def entropy_ranges(histogram: Histogram, levels: float) -> NDArray[np.float64]:

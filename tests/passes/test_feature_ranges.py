@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 import csscc
-from csscc.passes.convert.feature_ranges import feature_ranges, gain_of, one_range
+from csscc.passes.convert.feature_ranges import feature_ranges, gain_of, not_too_small
 from csscc.statistics import Histogram
 from tests.helpers import parse, run
 
@@ -15,6 +15,10 @@ LEVELS, ROOM = 1000.0, 1.25
 DENSE = """g (float[N,6] x) => (float[N,2] y) <float[6,16] W, float[16] b, float[16,2] V>
 { a = Gemm(x, W, b) r = Relu(a) y = MatMul(r, V) }"""
 SCALES = np.array([1e-3, 0.1, 1.0, 30.0, 2000.0, 1e4])
+
+
+CONVOLUTION = """g (float[N,6,40] x) => (float[N,2,38] y) <float[16,6,3] W, float[16] b, float[2,16,1] V>
+{ a = Conv(x, W, b) r = Relu(a) y = Conv(r, V) }"""
 
 
 def _counted(values):
@@ -55,7 +59,7 @@ def test_a_feature_that_is_never_there_has_the_range_of_the_largest(rng):
     large, small, never = _chosen(fitted, apart, [0.01, 1.0, 1.0])
     assert never == large == pytest.approx(ROOM * 100, rel=0.02)
     assert small < 2
-    np.testing.assert_array_equal(one_range(_counted(np.zeros((2, 9))), ROOM), [1.0, 1.0])
+    np.testing.assert_array_equal(not_too_small(np.zeros(2), LEVELS, ROOM), [1.0, 1.0])
 
 
 def test_the_weights_that_a_feature_meets(rng):
@@ -72,7 +76,30 @@ def test_the_weights_that_a_feature_meets(rng):
     both = gain_of([reader("MatMul", weights), reader("MatMul", 2 * weights)])
     np.testing.assert_allclose(both, np.sqrt(5) * expected)
     assert gain_of([reader("MatMul", weights), reader("Sub", weights)]) is None
+    assert gain_of([reader("MatMul", weights), reader("MatMul", weights.T.copy())]) is None
     assert gain_of([]) is None
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_weights_that_a_channel_meets(rng, groups):
+    weights = rng.standard_normal((12, 6 // groups, 3))
+    x = gs.Variable("x", np.float32, [None, 6, 40])
+    node = gs.Node("Conv", inputs=[x, gs.Constant("W", weights)], attrs={"group": groups})
+    met = [weights[g * 12 // groups : (g + 1) * 12 // groups, c] for g in range(groups) for c in range(6 // groups)]
+    np.testing.assert_allclose(gain_of([node]), [np.sqrt(np.sum(w**2)) for w in met])
+
+
+def test_channels_of_unlike_sensors_keep_the_outputs(rng):
+    x = (SCALES[:, None] * rng.standard_normal((200, 6, 40))).astype(np.float32)
+    weights = {
+        "W": (rng.standard_normal((16, 6, 3)) / SCALES[:, None]).astype(np.float32),
+        "b": rng.standard_normal(16).astype(np.float32),
+        "V": rng.standard_normal((2, 16, 1)).astype(np.float32),
+    }
+    model = parse(CONVOLUTION, **weights)
+    snn = csscc.compile(model, x[:100], T=8)
+    expected, got = run(model, {"x": x[100:]})["y"], run(snn.file, {"x": x[100:]})["y"]
+    assert np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)) < 5e-3
 
 
 @pytest.mark.parametrize("rare", [False, True])
