@@ -139,7 +139,7 @@ def test_a_sweep_leaves_no_orphans(tmp_path: Path, number: signal.Signals) -> No
     assert "Traceback" not in err
     assert running.returncode == (-9 if number == signal.SIGKILL else 128 + number), err
     if number != signal.SIGKILL:
-        assert re.fullmatch(r"interrupted; \d of 24 settings are kept: the same command goes on\n", err)
+        assert re.fullmatch(r"interrupted; \d of 32 settings are kept: the same command goes on\n", err)
     for _ in range(100):
         if not list(members(running.pid)):
             return

@@ -121,8 +121,8 @@ class Agreement:
             return ()
         return (
             f"the ANN itself is right for {accuracy:.2f} % of the samples, no more than guesses among {classes} "
-            "classes are: the labels number the classes in another order, or the samples are not prepared as in "
-            "training",
+            "classes are: the labels number the classes in another order, the samples are not prepared as in "
+            "training, or the network is no better",
         )
 
     @property

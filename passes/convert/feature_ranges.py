@@ -51,8 +51,8 @@ def feature_ranges(
     headroom: float,
     gain: Ranges,
     shares: Shares = SHARES,
-) -> Ranges:
-    """The clipping range of each feature, ``[features]``.
+) -> Ranges | None:
+    """The clipping range of each feature, ``[features]``; None where one for all does about as well.
 
     Args:
         fitted: of the samples that set the ranges while they are compared; a row for each feature.
@@ -63,24 +63,22 @@ def feature_ranges(
         gain: root of the summed squares of the weights that each feature meets; ``[features]``.
         shares: of the largest part, among which to choose.
     """
-    error = CodingError(apart)
-    rules = list(_by_share(fitted, levels, headroom, gain, shares))
+    error, room = CodingError(apart), max(1.0, min(headroom, levels / AMPLE))
+    rules = list(_by_share(fitted, room, gain, shares))
     costs = [float((np.square(gain) * error.of(ranges, levels)).sum()) for ranges in rules]
-    costs[0] /= BETTER
-    return list(_by_share(whole, levels, headroom, gain, shares))[int(np.argmin(costs))]
+    best = int(np.argmin([costs[0] / BETTER, *costs[1:]]))
+    return list(_by_share(whole, room, gain, shares))[best] if best else None
 
 
-def _by_share(
-    histogram: Histogram, levels: float, headroom: float, gain: Ranges, shares: Shares
-) -> Iterator[Ranges]:
+def _by_share(histogram: Histogram, room: float, gain: Ranges, shares: Shares) -> Iterator[Ranges]:
     """One range for all, then ranges of their own for each share."""
-    alike = not_too_small(histogram.largest, levels, headroom)
+    largest = room * histogram.largest
+    alike = np.full_like(largest, largest.max())
     yield alike
-    largest = max(1.0, min(headroom, levels / AMPLE)) * histogram.largest
     part = (gain * largest).max()
     for share in shares:
         least = np.divide(share * part, gain, out=alike.copy(), where=gain > 0)
-        yield np.where(largest > 0, np.clip(least, np.minimum(largest, alike), alike), alike)
+        yield np.where(largest > 0, np.clip(least, largest, alike), alike)
 
 
 def gain_of(readers: Iterable[gs.Node]) -> Ranges | None:

@@ -30,6 +30,7 @@ from csscc.dialect.rewrite import producer, rank_of
 from csscc.errors import PassError
 from csscc.passes.base import BasePass
 from csscc.passes.convert.bounds import bound_of
+from csscc.passes.convert.channels import is_features
 from csscc.passes.convert.choose_ranges import (
     CANDIDATES,
     LONG_TAIL,
@@ -119,10 +120,15 @@ class SetAmplitudes(BasePass):
         calibration, name, core = network.calibration, tensor.name, network.regions.core_inputs
         bounded = self.method == "percentile" or reaches_a_bound(histogram)
         gain = gain_of(reader for reader in tensor.outputs if reader.name in core)
-        if bounded or gain is None or len(gain) != histogram.channels or name not in calibration.apart:
-            return not_too_small(histogram.largest, levels, 1.0 if bounded else headroom)
-        fitted, apart = calibration.histograms[name], calibration.apart[name]
-        return feature_ranges(fitted, apart, histogram, levels, headroom, gain, SHARES[:1] if long_tail else SHARES)
+        if not bounded and gain is not None and len(gain) == histogram.channels and name in calibration.apart:
+            fitted, apart = calibration.histograms[name], calibration.apart[name]
+            shares = SHARES[:1] if long_tail else SHARES
+            own = feature_ranges(fitted, apart, histogram, levels, headroom, gain, shares)
+            if own is not None:
+                return own
+        largest = histogram.largest
+        alike = np.full_like(largest, largest.max()) if is_features(tensor) else largest
+        return not_too_small(alike, levels, 1.0 if bounded else headroom)
 
     def ranges(self, histogram: Histogram, method: Method, levels: float) -> NDArray[np.float64]:
         """Largest value to be sent for each row of the histogram."""

@@ -71,7 +71,8 @@ MESSAGES: Messages = {
     "are cut off; prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:
         behind_a_scaler(100 * X),
     "the ANN itself is right for ... % of the samples, no more than guesses among 2 classes are: the labels number "
-    "the classes in another order, or the samples are not prepared as in training": lambda p:
+    "the classes in another order, the samples are not prepared as in training, or the network is no "
+    "better": lambda p:
         evaluated({"x": np.tile(X, (3, 1)), "y": np.argmin(csscc.load("snn.onnx").run(np.tile(X, (3, 1))), axis=1)}),
     "these are not inputs as the network was trained on: input 'x' runs from 0 to 255, mean ..., 127, 201, "
     "and the first BatchNormalization (of 'n') gets deviations 225 times those remembered, means off by 700"

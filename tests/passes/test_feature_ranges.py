@@ -42,7 +42,7 @@ def test_a_small_feature_has_at_least_a_share_of_the_largest_part(rng):
     sizes = np.array([[1000.0], *[[1.0]] * 9])
     parts = [sizes * rng.uniform(0, 1, (10, n)) for n in (600, 200)]
     assert _chosen(*parts, np.ones(10))[1] == pytest.approx(ROOM * 1000 / 64, rel=0.02)  # the least of the shares
-    assert _chosen(*parts, np.ones(10), shares=(1.0,))[1] == pytest.approx(ROOM * 1000, rel=0.02)
+    assert _chosen(*parts, np.ones(10), shares=(1.0,)) is None
 
 
 @pytest.mark.parametrize("unlike", ["alike", "hardly seen"])
@@ -51,7 +51,7 @@ def test_one_range_stays_where_others_are_no_better(rng, unlike):
     fitted, apart = (rng.uniform(0, 1, (4, n)) for n in (600, 200))
     if unlike == "hardly seen":
         fitted[0] *= 1e-3
-    np.testing.assert_allclose(_chosen(fitted, apart, np.ones(4)), ROOM, rtol=0.02)
+    assert _chosen(fitted, apart, np.ones(4)) is None
 
 
 def test_a_feature_that_is_never_there_has_the_range_of_the_largest(rng):
