@@ -78,7 +78,7 @@ def parse(
     opset: int,
     domain: str,
 ) -> onnx.FunctionProto:
-    """The function of a body's lines in ONNX text, without those that lead to no output."""
+    """The function of a body's lines in ONNX text, without those that lead to no output or only give it its name."""
     names, body = sorted(attributes), "\n".join(lines)
     declared = f"<{', '.join(names)}>" if names else ""
     text = (
@@ -92,8 +92,29 @@ def parse(
             kept.append(node)
             needed.update(_read(node))
     del made.node[:]
-    made.node.extend(reversed(kept))
+    made.node.extend(_without_names(kept[::-1], inputs))
     return made
+
+
+def _without_names(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes without an Identity that only names an output, as `Body.let` writes: what gives the value names it.
+
+    onnxruntime takes such an Identity away, and with it what the file states of the output's shape. Where it knows no
+    shapes, it cannot write a sum to where an operand was, and copies that.
+    """
+    inner = {name for n in nodes for a in n.attribute for node in a.g.node for name in _read(node)}
+    named: dict[str, str] = {}
+    kept = list[onnx.NodeProto]()
+    for node in nodes:
+        value = node.input[0] if node.op_type == "Identity" else ""
+        if not value or value in named or value in inner or value in inputs:
+            kept.append(node)
+        else:
+            named[value] = node.output[0]
+    for node in kept:
+        node.input[:] = [named.get(name, name) for name in node.input]
+        node.output[:] = [named.get(name, name) for name in node.output]
+    return kept
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:

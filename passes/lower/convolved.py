@@ -19,10 +19,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from csscc.dialect.model import attributes_of
+from csscc.dialect.model import attributes_of, slabs_of
 from csscc.passes.lower.blocks import LANES, Depthwise
 
 CHANNELS, ROWS, COLUMNS = 1, 2, 3  # axes of an image ``[B, C, H, W]``
+IMAGE_RANK = 4
 ANY_SIZE = 2**31 - 1  # the end of any axis
 
 
@@ -71,10 +72,23 @@ class Images:
     Attributes:
         constants: the initializers, by name.
         sizes: sizes of the axes after the batch of a tensor of four axes, 0 for one that is not known.
+        trains: tensors ``[n*B, C, H, W]`` of n slabs that a convolution reads or writes, or that others of them lead to
+            or come from. Not the heads of an attention, which have as many axes.
     """
 
     constants: Mapping[str, onnx.TensorProto]
     sizes: Mapping[str, Sequence[int]]
+    trains: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Images:
+        """The images of a folded spiking network."""
+        graph = model.graph
+        values = (*graph.input, *graph.output, *graph.value_info)
+        dims = {v.name: v.type.tensor_type.shape.dim for v in values}
+        sizes = {n: [d.dim_value for d in list(axes)[1:]] for n, axes in dims.items() if len(axes) == IMAGE_RANK}
+        trains = _joined(graph, {n for n in slabs_of(graph) if n in sizes})
+        return cls({t.name: t for t in graph.initializer}, sizes, frozenset(trains))
 
     def channels(self, name: str) -> int:
         """Channels of an image where they fill whole blocks, else 0."""
@@ -126,3 +140,20 @@ class Images:
         """The numbers of an operand; none if it is left out."""
         name = node.input[index] if index < len(node.input) else ""
         return numpy_helper.to_array(self.constants[name]).ravel() if name else np.zeros(0, np.int64)
+
+
+def _joined(graph: onnx.GraphProto, images: set[str]) -> set[str]:
+    """Those of `images` that a convolution reads or writes, or that others of them lead to or come from."""
+    found: set[str] = set()
+    groups = []
+    for node in graph.node:
+        group = images & {*node.input, *node.output}
+        groups.append(group)
+        found |= group if node.op_type in ("Conv", "ConvTranspose") else set()
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        for group in (*groups, *reversed(groups)):
+            if not group.isdisjoint(found):
+                found |= group
+    return found

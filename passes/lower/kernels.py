@@ -1,7 +1,8 @@
 """Sessions in which csscc's native kernels run the spiking operators, in the layout of onnxruntime's convolutions.
 
 The file stays as it is. A file in steps is brought back to trains folded into the batch, which is what kernels are
-fastest on; then `csscc.passes.lower.nchwc` lets them work on blocks of channels.
+fastest on, with operators on images as convolutions; then `csscc.passes.lower.nchwc` lets kernels work on blocks of
+channels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from csscc.dialect.spiking import spiking_nodes
 from csscc.io.weights import without_weights
 from csscc.passes.lower import scan, stepwise
 from csscc.passes.lower.folded import folded, is_in_steps
+from csscc.passes.lower.images import images_convolved
 from csscc.passes.lower.nchwc import in_blocks, lanes_of_blocks, uses_blocks
 from csscc.runtime import native as library
 from csscc.runtime.session import Session
@@ -45,6 +47,9 @@ def open_session(
     if not operators:
         return Session(model, threads=threads, optimise=optimise)
     whole = folded(model if isinstance(model, onnx.ModelProto) else onnx.load(model))
+    if whole is model:
+        whole = copy_of(whole)
+    images_convolved(whole)
 
     def rewrite(optimised: onnx.ModelProto) -> bool:
         return uses_blocks(optimised) and in_blocks(optimised, lanes_of_blocks(), operators) > 0

@@ -9,7 +9,7 @@ Stack(slabs of x) -> x [slabs*B, ...],  Unstack(x) -> slabs of x
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ from csscc.dialect.spiking import STEPS_DOMAIN, Spiking, attributes
 from csscc.dialect.text import Body, parse, parts, split
 from csscc.passes.lower import powers_of_two
 from csscc.passes.lower.blocks import Blocks, Depthwise
-from csscc.passes.lower.convolved import Convolved
+from csscc.passes.lower.convolved import Convolved, Images
 
 Given = Literal["stepped", "plain", "absent"]
 
@@ -43,6 +43,25 @@ class StepsSignature:
     inputs: tuple[Given, ...]
     outputs: int
     attributes: tuple[tuple[str, int], ...]
+
+    @property
+    def stepped(self) -> list[int]:
+        """How each input is given, as a node states it: 1 in steps, 0 plain, -1 absent."""
+        return [{"stepped": 1, "plain": 0, "absent": -1}[given] for given in self.inputs]
+
+
+def signature_in_steps(node: onnx.NodeProto, trains: Container[str]) -> StepsSignature:
+    """The signature of a standard operator whose inputs in `trains` are given in steps."""
+    given: list[Given] = ["stepped" if n in trains else "plain" if n else "absent" for n in node.input]
+    return StepsSignature(node.op_type, tuple(given), len(node.output), tuple((a.name, a.type) for a in node.attribute))
+
+
+def convolution(signature: StepsSignature, images: Images, node: onnx.NodeProto) -> tuple[Convolved | None, int]:
+    """The convolution that computes a node, and the channels of its image; None if there is none."""
+    if not signature.inputs.count("stepped") == 1 == signature.outputs:
+        return None, 0
+    data = signature.inputs.index("stepped")
+    return images.convolved(node, data), images.channels(node.input[data])
 
 
 def operator_in_steps(signature: StepsSignature, slabs: int, opset: int) -> onnx.FunctionProto:

@@ -32,23 +32,21 @@ from csscc.dialect.model import (
     signature_of,
     slabs_of,
 )
-from csscc.dialect.spiking import ENCODE, STEPS_DOMAIN, Spiking, neuron_inputs, neurons, operator_of, spiking
+from csscc.dialect.spiking import STEPS_DOMAIN, Spiking, neuron_inputs, neurons, spiking
 from csscc.passes.lower.convolved import Images
 from csscc.passes.lower.folded import PER_SLAB, declared, folded
 from csscc.passes.lower.step_functions import (
-    Given,
-    StepsSignature,
+    convolution,
     convolved_in_steps,
     encoder_in_steps,
     merge_in_steps,
     neuron_in_steps,
     operator_in_steps,
+    signature_in_steps,
     stack_function,
     unstack_function,
 )
 
-IMAGE_RANK = 4
-STEPPED: dict[Given, int] = {"stepped": 1, "plain": 0, "absent": -1}
 _PLAIN_KINDS = frozenset(
     getattr(AttributeProto, kind) for kind in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
 )
@@ -92,33 +90,12 @@ class _Lowering:
         self.known = {v.name: v for v in (*graph.input, *graph.output, *graph.value_info)}
         self.opset = opset_of(self.model)
         self.slabs = slabs_of(graph)
-        sizes = {n: [d.dim_value for d in self._dims(n)[1:]] for n in self.known if len(self._dims(n)) == IMAGE_RANK}
-        self.images = Images({t.name: t for t in graph.initializer}, sizes)
-        self.steps = self._images()
+        self.images = Images.of(self.model)
+        self.steps = self.images.trains
         self.mark = "@"
         taken = {name for node in graph.node for name in node.output} | set(self.known)
         while any(f"{name}{self.mark}{t}" in taken for name, n in self.slabs.items() for t in range(1, n + 1)):
             self.mark += "t"
-
-    def _images(self) -> set[str]:
-        """Tensors ``[n*B, C, H, W]`` that a convolution reads or writes, or that others of them lead to or come from.
-
-        Not the heads of an attention, which have as many axes.
-        """
-        images = {n for n in self.slabs if n in self.known and len(self._dims(n)) == IMAGE_RANK}
-        found: set[str] = set()
-        groups = []
-        for node in self.model.graph.node:
-            group = images & {*node.input, *node.output}
-            groups.append(group)
-            found |= group if node.op_type in ("Conv", "ConvTranspose") else set()
-        before = -1
-        while len(found) > before:
-            before = len(found)
-            for group in (*groups, *reversed(groups)):
-                if not group.isdisjoint(found):
-                    found |= group
-        return found
 
     def run(self) -> onnx.ModelProto:
         for node in self.model.graph.node:
@@ -170,20 +147,16 @@ class _Lowering:
         return prod(d.dim_value or 1 for d in self._dims(name)[1:])
 
     def _standard(self, node: onnx.NodeProto) -> None:
-        given: list[Given] = ["stepped" if n in self.slabs else "plain" if n else "absent" for n in node.input]
         inputs = [n for name in node.input for n in (self._at_steps(name) if name in self.slabs else [name]) if n]
         slabs = self.slabs[node.output[0]]
-        more: dict[str, object] = {"slabs": slabs, "stepped": [STEPPED[g] for g in given]}
-        attributes = tuple((a.name, a.type) for a in node.attribute)
-        signature = StepsSignature(node.op_type, tuple(given), len(node.output), attributes)
+        signature = signature_in_steps(node, self.slabs)
+        more: dict[str, object] = {"slabs": slabs, "stepped": signature.stepped}
         key: tuple[object, ...] = (node.op_type, signature, slabs)
         make = partial(operator_in_steps, signature, slabs, self.opset)
-        if given.count("stepped") == 1 == len(node.output):
-            data = given.index("stepped")
-            convolved = self.images.convolved(node, data)
-            if convolved is not None:
-                key, more["channels"] = (*key, convolved), self.images.channels(node.input[data])
-                make = partial(convolved_in_steps, signature, slabs, self.opset, convolved)
+        convolved, channels = convolution(signature, self.images, node)
+        if convolved is not None:
+            key, more["channels"] = (*key, convolved), channels
+            make = partial(convolved_in_steps, signature, slabs, self.opset, convolved)
         self._node(node, inputs, self._function(key, make), more)
 
     def _node(
@@ -201,7 +174,7 @@ class _Lowering:
         made.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(made)
         for name in node.output:
-            self._declare(name, every=operator_of(node) == ENCODE)
+            self._declare(name)
 
     def _function(self, key: tuple[object, ...], make: Callable[[], onnx.FunctionProto]) -> str:
         """The name of the function that `key` stands for, its operator first; it is made when it is first asked for."""
@@ -230,7 +203,7 @@ class _Lowering:
         if name not in self.both:
             self._convert("Unstack", name, [name], self._names(name), unstack_function)
             self.both.add(name)
-            self._declare(name, every=True)
+            self._declare(name)
 
     def _convert(
         self, op: str, name: str, inputs: list[str], outputs: list[str], make: Callable[[int, int], onnx.FunctionProto]
@@ -241,13 +214,12 @@ class _Lowering:
         node = helper.make_node(function, inputs, outputs, named, domain=STEPS_DOMAIN, slabs=slabs)
         self.nodes.append(node)
 
-    def _declare(self, name: str, *, every: bool) -> None:
-        """State the shape of a tensor's first slab, or of all, where nothing else shows that they have one batch."""
+    def _declare(self, name: str) -> None:
+        """State the shape of each slab: functions may hide it, and onnxruntime adds in place where shapes are equal."""
         if name not in self.known or not self._dims(name):
             return
         batch = f"{self._dims(name)[0].dim_param or TIME_AND_BATCH}{PER_SLAB}"
-        names = self._names(name)
-        self.values.extend(declared(self.known[name], n, batch) for n in (names if every else names[:1]))
+        self.values.extend(declared(self.known[name], n, batch) for n in self._names(name))
 
     def _dims(self, name: str) -> list[onnx.TensorShapeProto.Dimension]:
         return list(self.known[name].type.tensor_type.shape.dim)

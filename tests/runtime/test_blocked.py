@@ -12,9 +12,12 @@ from onnx import numpy_helper
 
 import csscc
 from csscc.dialect.model import copy_of, spike_sources, with_outputs
+from csscc.passes.lower.folded import folded
+from csscc.passes.lower.images import images_convolved
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.nchwc import in_blocks, uses_blocks
 from csscc.runtime import native
+from csscc.runtime.session import Session
 from tests.helpers import parse, random_feeds
 from tests.runtime.test_native import assert_same
 
@@ -41,7 +44,13 @@ BRANCHES = """g (float[N,16,6,6] x) => (float[N,16,6,6] y)
 { a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) t = Transpose <perm = [0,1,3,2]> (r)
   b = Conv <pads = [1,1,1,1]> (t, w2) c = Conv <pads = [1,1,1,1]> (r, w3) d = Max(b, c)
   y = Conv <pads = [1,1,1,1]> (d, w4) }"""
+CROPPED = """g (float[N,16,6,6] x) => (float[N,32,3,3] y)
+<float[16,16,3,3] w1, float[32,16,3,3] w2, float[32,32,1,1] w3, int64[2] first = {0, 0}, int64[2] last = {6, 6},
+ int64[2] axes = {2, 3}, int64[2] every = {2, 2}, int64[8] pads = {0, 8, 0, 0, 0, 8, 0, 0}, float zero = {0.0}>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = Conv <pads = [1,1,1,1], strides = [2,2]> (r, w2)
+  i = Slice(r, first, last, axes, every) j = Pad(i, pads, zero) c = Add(b, j) s = Relu(c) y = Conv(s, w3) }"""
 NETWORKS = {"residual": RESIDUAL, "fire": FIRE, "odd channels": ODD, "gate": GATE, "branches": BRANCHES}
+NETWORKS |= {"cropped": CROPPED}
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
@@ -94,6 +103,34 @@ def test_a_chain_needs_no_reordering_inside(blocks: int, tmp_path: Path) -> None
     assert count["ReorderInput"] == 0
     assert count["ReorderOutput"] <= 1  # for the pooling that the optimiser left in rows
     assert {a.i for n in made.graph.node for a in n.attribute if a.name == "lanes"} == {blocks}
+
+
+def test_a_shortcut_of_another_size_stays_in_blocks(blocks: int) -> None:
+    """What brings it to that size is a convolution, as is the product with a ratio of amplitudes."""
+    model = parse(CROPPED)
+    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6).file)
+    assert {"Slice", "Pad"} <= {n.op_type for n in whole.graph.node}
+    images_convolved(whole)
+    count = Counter[str]()
+
+    def rewrite(model: onnx.ModelProto) -> bool:
+        in_blocks(model, blocks, native.operators())
+        count.update(n.op_type for n in model.graph.node)
+        return False
+
+    Session(whole, kernels=native.operators(), rewrite=rewrite)
+    assert count["TSARelu"] == 2
+    assert not {"Slice", "Pad", "Mul"} & set(count)
+    assert count["ReorderInput"] <= 1  # of the encoder's spikes
+    assert count["ReorderOutput"] <= 1  # of the readout
+
+
+def test_a_model_of_the_user_stays_as_it_is(blocks: int) -> None:
+    model = parse(CROPPED)
+    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6).file)
+    before = whole.SerializeToString(deterministic=True)
+    assert open_session(whole).native
+    assert whole.SerializeToString(deterministic=True) == before
 
 
 def test_what_has_no_kernel_stays_in_rows(blocks: int, network: onnx.ModelProto, tmp_path: Path) -> None:
