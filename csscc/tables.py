@@ -22,6 +22,17 @@ def count_of(value: float) -> str:
     return f"{value:.0f}"
 
 
+def percent(share: float, digits: int) -> str:
+    """A share in percent; one that is neither nothing nor all is not rounded to either."""
+    least = 10.0**-digits
+    shown = 100 * share
+    if 0 < shown < least / 2:
+        return f"<{least:.{digits}f}%"
+    if 0 < 100 - shown < least / 2:
+        return f">{100 - least:.{digits}f}%"
+    return f"{shown:z.{digits}f}%"
+
+
 class Tabular:
     """A result that is one line of text and rows of a table. Subclasses give both."""
 

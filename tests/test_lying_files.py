@@ -57,10 +57,10 @@ def silenced(model: onnx.ModelProto) -> None:
     """Every neuron sends nothing."""
     for function in model.functions:
         if function.name.startswith("TSA"):
+            before = {name: f"{name}_before" for name in function.output}
             for node in function.node:
-                for i, name in enumerate(node.output):
-                    if name in function.output:
-                        node.output[i] = f"{name}_before"
+                node.input[:] = [before.get(name, name) for name in node.input]
+                node.output[:] = [before.get(name, name) for name in node.output]
             zero = helper.make_node("Constant", [], ["nothing"], value_float=0.0)
             ends = [helper.make_node("Mul", [f"{o}_before", "nothing"], [o]) for o in function.output]
             function.node.extend([zero, *ends])

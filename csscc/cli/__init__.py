@@ -28,20 +28,23 @@ INTERNAL_ERROR = 70
 OF_SAMPLES = ("--calibration", "--data")  # options that take samples; a command has one of them, or both
 ELSEWHERE = {*OF_SAMPLES, "--calib", "--dataset", "--images", "--input", "--inputs"}  # what they may be taken for
 
+EXTRA = "Got unexpected extra argument"  # as click's message begins
+
 
 class Commands(click.Group):
-    """The commands; where samples are given by an option of another command, the error names this command's own."""
+    """The commands; where samples are given in another command's way, or by none, the error names this one's."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
         try:
             return super().invoke(ctx)
-        except click.NoSuchOption as error:
+        except click.UsageError as error:
             command = error.ctx.command if error.ctx is not None else self
             own = [o for p in command.params for o in p.opts if o in OF_SAMPLES]
-            if error.option_name not in ELSEWHERE or not own:
+            elsewhere = isinstance(error, click.NoSuchOption) and error.option_name in ELSEWHERE
+            if not own or not (elsewhere or error.message.startswith(EXTRA)):
                 raise
-            text = f"{error.message} Here samples are given by {' or '.join(own)}."
+            text = f"{error.message.rstrip('.')}. Here samples are given by {' or '.join(own)}."
             raise click.UsageError(text, error.ctx) from error
 
 

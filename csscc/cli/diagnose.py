@@ -18,6 +18,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.measure.running import running_total
+from csscc.tables import percent
 
 if TYPE_CHECKING:
     from csscc.measure.diagnose import Diagnosis
@@ -75,7 +76,7 @@ def show(result: Diagnosis) -> None:
         by_step = [p + n for p, n in zip(layer.positive_by_step, layer.negative_by_step, strict=True)]
         spikes.add_row(
             layer.name,
-            *(f"{100 * s:.2f}%" for s in (layer.saturated, layer.over_half, layer.over_one)),
+            *(percent(s, 2) for s in (layer.saturated, layer.over_half, layer.over_one)),
             f"{layer.positive:.2f}",
             f"{layer.negative:.2f}",
             bars(by_step),

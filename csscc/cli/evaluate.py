@@ -24,7 +24,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.measure.running import running_total
-from csscc.tables import count_of
+from csscc.tables import count_of, percent
 
 if TYPE_CHECKING:
     from csscc.measure.energy import EnergyEstimate
@@ -133,7 +133,7 @@ def show(result: Evaluation) -> None:
             layer.kind,
             f"{layer.positive:.2f}",
             f"{layer.negative:.2f}",
-            "" if layer.kind == "encoder" else f"{layer.encoded:.3%}",
+            "" if layer.kind == "encoder" else percent(layer.encoded, 3),
             "" if layer.kind == "encoder" else f"{layer.largest:.2f}",
         )
     out = console()

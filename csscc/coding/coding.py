@@ -127,6 +127,11 @@ class Coding:
         return next(few, betas[-1])
 
     @property
+    def grows_fast(self) -> bool:
+        """Whether beta is larger than the usual one, so that little of a value that changes can be sent later."""
+        return self.beta > self.usual_beta and not self.linear
+
+    @property
     def splits_inputs(self) -> bool:
         """Whether an input is sent as two trains, its high digits and its low ones, since one has few levels.
 

@@ -226,6 +226,10 @@ def _from_path(path: str, specs: tuple[InputSpec, ...], images: ImageOptions, li
         raise RefusedError(f"{path}: no such file or folder; pass .npy, .npz, a folder of images, or file.py:function")
     if location.is_dir():
         return _from_images(location, specs, images, limit)
+    if location.suffix == ".onnx":
+        raise RefusedError(
+            f"{path}: this is a network, not samples; pass .npy, .npz, a folder of images, or file.py:function"
+        )
     if location.suffix not in (".npy", ".npz"):
         raise RefusedError(
             f"{path}: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function"

@@ -111,7 +111,9 @@ class Agreement:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A text where the ANN is right no more often than guesses are, to within two standard deviations of those."""
+        """A text where labels go unused, or the ANN is right no more often than guesses are, to two deviations."""
+        if self._labels is not None and self.samples and not self.classes:
+            return ("the data has labels (y), but no output has a value for each class: they are not used",)
         accuracy = self.ann_accuracy
         if accuracy is None or self.samples < FEW:
             return ()

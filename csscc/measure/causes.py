@@ -83,7 +83,7 @@ def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding) -> tuple[st
     layer = max(layers, key=lambda layer: layer.own)
     advice: dict[Cause, str] = {
         "range": "calibration on more samples, or --method max,",
-        "timing": f"another silent step (--silent {coding.silent + 1})",
+        "timing": _smaller_beta(coding) if coding.grows_fast else f"another silent step (--silent {coding.silent + 1})",
         "rounding": "a larger T",
     }
     return (
@@ -109,6 +109,10 @@ def _reason(layer: LayerDiagnosis) -> str:
     return reasons[layer.cause]
 
 
+def _smaller_beta(coding: Coding) -> str:
+    return f"a smaller beta; --beta {coding.usual_beta:g} is usual for T={coding.T} and --silent {coding.silent}"
+
+
 def _enough(coding: Coding, coarsest: float) -> int:
     """Steps at which theta is `coarsest` times smaller, and a little more."""
     return coding.T + max(1, math.ceil(math.log(LARGER_RANGES * coarsest, coding.beta)))
@@ -120,6 +124,8 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         return "Change: allow negative spikes (compile without --no-negative), which take back what was sent too early."
     if layer.cause == "range" and layer.kind == "encoder" and not coding.signed_input:
         return "Change: inputs are negative here, so compile with --signed-input."
+    if layer.cause in ("timing", "rounding") and layer.kind != "encoder" and coding.grows_fast:
+        return f"Change: {_smaller_beta(coding)}, so that more can be sent of what a layer receives late."
     coarsest = max(1.0, max(other.rounding for other in layers) / LIMITS["rounding"])
     if coding.beta == 1:  # theta falls as 1/T
         enough = max(coding.T + 1, math.ceil(coding.T * coarsest))

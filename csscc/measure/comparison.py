@@ -8,12 +8,13 @@ hopeful.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
+from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples
 from csscc.dialect.network import Network
@@ -42,6 +43,7 @@ class Comparison:
         labelling: outputs that are labels.
         faults: why an output could not be compared, one text for each.
         synthetic: whether the samples were synthetic inputs, for want of data.
+        coding: of the spiking network, where it is known.
     """
 
     samples: int = 0
@@ -50,6 +52,7 @@ class Comparison:
     labelling: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     synthetic: bool = False
+    coding: Coding | None = None
 
     @property
     def compared(self) -> str:
@@ -60,15 +63,31 @@ class Comparison:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know: one text for each output that is far from the ANN's, or was not compared."""
         unknown = (f"output '{name}' is not compared: it cannot be an array" for name in self.left_out)
-        far = {name: error for name, error in self.errors.items() if math.isfinite(error) and not error <= LIMIT}
-        return (*unknown, *self.faults, *(self._far(name, error) for name, error in far.items()))
+        return (*unknown, *self.faults, *far_outputs(self.errors, self.labelling, self.compared, self.coding))
 
-    def _far(self, name: str, error: float) -> str:
-        how = f"by {100 * error:.3g} % (RMS, {self.compared})"
-        if name in self.labelling:
-            how = f"in {100 * error:.3g} % of its labels ({self.compared})"
-        advice = "csscc diagnose names the layer that goes wrong first, and what to change: often more steps (--T)"
-        return f"output '{name}' differs from the ANN's {how}. {advice}"
+
+def far_outputs(
+    errors: Mapping[str, float], labelling: Collection[str], compared: str, coding: Coding | None
+) -> tuple[str, ...]:
+    """A warning for each output that is far from the ANN's.
+
+    Args:
+        errors: of each output, see `Comparison`.
+        labelling: outputs that are labels.
+        compared: on what.
+        coding: of the spiking network, where it is known.
+    """
+    advice = "csscc diagnose names the layer that goes wrong first, and what to change: often more steps (--T)"
+    if coding is not None and coding.grows_fast:
+        advice = f"A smaller --beta helps: {coding.usual_beta:g} is usual for T={coding.T} and --silent {coding.silent}"
+    found = []
+    for name, error in errors.items():
+        if math.isfinite(error) and error > LIMIT:
+            how = f"by {100 * error:.3g} % (RMS, {compared})"
+            if name in labelling:
+                how = f"in {100 * error:.3g} % of its labels ({compared})"
+            found.append(f"output '{name}' differs from the ANN's {how}. {advice}")
+    return tuple(found)
 
 
 def compare(
@@ -102,6 +121,7 @@ def compare(
         agreement.labelling,
         agreement.faults,
         source.synthetic,
+        network.coding,
     )
 
 

@@ -13,6 +13,7 @@ import onnx
 
 from csscc.io.data import ImageOptions
 from csscc.measure.agreement import Agreement
+from csscc.measure.comparison import far_outputs
 from csscc.measure.costs import Costs
 from csscc.measure.energy import EnergyEstimate, estimate
 from csscc.measure.energy_costs import EnergyCosts
@@ -131,11 +132,12 @@ def evaluate(
 def evaluation_of(pair: Pair, found: Measured, energy: EnergyCosts | None = None) -> Evaluation:
     """What the figures of all samples come to."""
     pair.meter.sums = found.counts
-    made = _evaluation(found.compared, pair.meter, pair.costs, found.seconds, pair.native)
     samples, meter, spent = found.compared.samples, pair.meter, None
+    made = _evaluation(found.compared, pair.meter, pair.costs, found.seconds, pair.native)
     if energy is not None:
         spent = estimate(meter.synapses(samples), meter.neurons(samples), pair.facts.coding, energy)
-    return replace(made, warnings=(*found.compared.warnings, *found.ranges.warnings), energy=spent)
+    far = far_outputs(made.output_error, made.labelling, f"{samples} samples", pair.facts.coding)
+    return replace(made, warnings=(*found.compared.warnings, *found.ranges.warnings, *far), energy=spent)
 
 
 def _evaluation(

@@ -26,7 +26,7 @@ from csscc.measure.energy import EnergyEstimate
 from csscc.report.findings import Findings
 from csscc.report.pictures import pictures
 from csscc.report.themes import TEMPLATES
-from csscc.tables import count_of
+from csscc.tables import count_of, percent
 
 MISTAKES = 20
 PRICES = {
@@ -80,6 +80,7 @@ def page(findings: Findings, command: str) -> str:
         settings=_settings(findings),
         command=command,
         count=count_of,
+        rounded=percent,
         evaluation=evaluation.as_dict(),
         diagnosis=findings.diagnosis.as_dict(),
         css=_part("report.css"),

@@ -123,6 +123,11 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, RuntimeError) as error:
+        if path.suffix in (".npy", ".npz"):
+            raise RefusedError(
+                f"{path}: these are samples, not a network; give the .onnx file here, and samples by --data or "
+                "--calibration"
+            ) from error
         raise RefusedError(f"{path}: not a readable ONNX model ({_first_line(error)}); export it to ONNX") from error
     except (onnx.checker.ValidationError, OSError) as error:
         raise RefusedError(

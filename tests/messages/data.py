@@ -56,8 +56,10 @@ class Broken:
 MESSAGES: Messages = {
     "absent.npy: no such file or folder; pass .npy, .npz, a folder of images, or file.py:function": lambda p:
         run(EVALUATE + "absent.npy"),
-    "ann.onnx: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function": lambda p:
+    "ann.onnx: this is a network, not samples; pass .npy, .npz, a folder of images, or file.py:function": lambda p:
         run(EVALUATE + "ann.onnx"),
+    "notes.txt: not a kind of data csscc reads; pass .npy, .npz, a folder of images, or file.py:function": lambda p:
+        (Path("notes.txt").write_text("x"), run(EVALUATE + "notes.txt")),
     "d.npy: cannot be read as NumPy data (the magic string is not correct; ...); save it with numpy.save or"
     " savez": lambda p: data("no numbers", "d.npy"),
     "d.npy: cannot be read as NumPy data (it holds Python objects; save numbers)": lambda p:

@@ -78,7 +78,10 @@ def amplitude(value: float) -> Callable[[onnx.ModelProto], None]:
 NO_NAME = '[{"name": 1, "kind": "a", "neurons": 1, "depth": 1, "amplitude": 1, "clipping_range": 1}]'
 MESSAGES: Messages = {
     "absent.onnx: no such file; give the path of an .onnx model": lambda p: run("csscc compile absent.onnx -o s.onnx"),
-    "x.npy: not a readable ONNX model (...); export it to ONNX": lambda p: run("csscc compile x.npy -o s.onnx"),
+    "x.npy: these are samples, not a network; give the .onnx file here, and samples by --data or "
+    "--calibration": lambda p: run("csscc compile x.npy -o s.onnx"),
+    "notes.onnx: not a readable ONNX model (...); export it to ONNX": lambda p:
+        (Path("notes.onnx").write_text("x"), run("csscc compile notes.onnx -o s.onnx")),
     "m.onnx: not an ONNX model (it has no graph or no opset); was it exported completely?": lambda p:
         compiles(lambda m: m.graph.ClearField("node")),
     "m.onnx: it imports the versions 20 and 13 of the operators of 'ai.onnx'; export it with one": lambda p:

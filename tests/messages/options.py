@@ -47,6 +47,8 @@ MESSAGES: Messages = {
         compiled(analog=("Relu_1",), form="stream"),
     "'a' is no layer of neurons, so it cannot be left analog; there are Relu_1": lambda p:
         compiled(analog=("a",)),
+    "Got unexpected extra argument (x.npy). Here samples are given by --calibration.": lambda p:
+        run("csscc compile ann.onnx x.npy -o s.onnx"),
     "No such option '--calibration'. Here samples are given by --data.": lambda p:
         run("csscc verify snn.onnx --calibration x.npy"),
     "--allow-analog needs a loss to stay below; give one with --max-drop": lambda p:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import csscc
+from csscc.coding.coding import Coding
 from csscc.measure.comparison import Comparison
 from tests.helpers import parse
 from tests.messages.given import LAYERS, Messages, X, ann
@@ -43,6 +44,12 @@ def behind_a_scaler(samples: Any) -> None:
     first(csscc.evaluate(model, csscc.compile(model, X, T=4, check_samples=0).file, samples).warnings)
 
 
+def labels_for_one_number() -> None:
+    model = parse("""g (float[N,2] x) => (float[N,1] y) <float[2,3] w, float[3,1] v>
+    { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }""")
+    first(csscc.evaluate(model, csscc.compile(model, X), {"x": X, "y": np.zeros(len(X), int)}).warnings)
+
+
 MESSAGES: Messages = {
     "no calibration data: amplitudes come from synthetic inputs, so inputs beyond ..., as pixels of 0..255 "
     "are, will be cut off. Accuracy may suffer; pass --calibration with a few hundred sample inputs (.npy, "
@@ -60,6 +67,10 @@ MESSAGES: Messages = {
     "output 'y' differs from the ANN's in 50 % of its labels (8 synthetic inputs). csscc diagnose names the "
     "layer that goes wrong first, and what to change: often more steps (--T)": lambda p:
         first(Comparison(8, {"y": 0.5}, labelling=frozenset(["y"]), synthetic=True).warnings),
+    "output 'y' differs from the ANN's by 50 % (RMS, 8 calibration samples). A smaller --beta helps: 2 is usual for "
+    "T=12 and --silent 0": lambda p: first(Comparison(8, {"y": 0.5}, coding=Coding(12, 3.0, 0)).warnings),
+    "the data has labels (y), but no output has a value for each class: they are not used": lambda p:
+        labels_for_one_number(),
     "output 'y' is not compared: it cannot be an array": lambda p: first(Comparison(8, left_out=("y",)).warnings),
     "input 'x' reaches 100, and the spiking network was calibrated for up to 1: ... of the values are cut "
     "off; prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:
