@@ -16,7 +16,7 @@ from csscc.runtime.session import Session
 from csscc.search.settings import Row, Setting
 from csscc.search.sweep import Sweep
 from csscc.search.tune import tune
-from csscc.tables import SHOWN, Tabular
+from csscc.tables import SHOWN, Tabular, percent
 from tests.helpers import parse, small_classifier
 
 
@@ -151,3 +151,11 @@ def test_what_pytorch_cannot_export_is_refused() -> None:
 
     with pytest.raises(csscc.RefusedError, match="PyTorch cannot export the module: "):
         csscc.pytorch.export(Counts(), torch.randn(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0.00%"), (1.0, "100.00%"), (1e-5, "<0.01%"), (1 - 1e-5, ">99.99%"), (0.5, "50.00%"), (6e-5, "0.01%")],
+)
+def test_a_share_that_is_neither_nothing_nor_all_is_shown_as_neither(share: float, text: str) -> None:
+    assert percent(share, 2) == text
