@@ -99,11 +99,11 @@ MESSAGES: Messages = {
     "803, and the first BatchNormalization (of 'n') gets deviations 985 times those remembered, means off "
     "by ... of them; prepare the samples as in training": lambda p: compiled(NORMALISED, 1000 * IMAGES - 7),
     "are these pixels as the network takes them? input 'x' runs from 0 to 255, mean 130, and make sums in "
-    "layer 'Gemm_0' beside which its biases do not matter (deviation 266, biases 1): if it was trained on "
+    "layer 'Gemm_0' beside which its biases matter little (deviation 266, biases 1): if it was trained on "
     "0..1, pass x / 255 (of image files: --scale 255, --preprocess); if on 0..255, all is well": lambda p:
         compiled(DENSE, DIGITS),
     "are these inputs as the network takes them? input 'x' runs from 0 to 2550, mean ..., and make sums in "
-    "layer 'Gemm_0' beside which its biases do not matter (deviation ..., biases 1): pixels are divided by "
+    "layer 'Gemm_0' beside which its biases matter little (deviation ..., biases 1): pixels are divided by "
     "255 before a mean and a deviation of 0..1 are applied": lambda p: compiled(DENSE, 10 * DIGITS),
     "these inputs hardly move the network: input 'x' runs from 0 to ..., mean ..., and make sums in layer "
     "'Gemm_0' that do not matter beside its biases (deviation ..., biases 1); if it was trained on 0..255, "
