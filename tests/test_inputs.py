@@ -188,12 +188,21 @@ def test_a_calibrated_network_brings_its_warning_along(imagenet: onnx.ModelProto
     assert csscc.api.calibrate(imagenet, normalised(pixels(1))).warnings == ()
 
 
+def test_evaluate_warns_of_a_large_error() -> None:
+    with np.load(digits_data()) as data:
+        x, calibration = data["x"][:20], data["x_calib"][:50]
+    snn = csscc.compile(digits_model(), calibration, T=2, beta=2, silent=0, check_samples=0)
+    result = evaluate(digits_model(), snn.file, {"x": x})
+    (text,) = result.warnings
+    assert f"output 'logits' differs from the ANN's by {100 * result.output_error['logits']:.3g} %" in text
+
+
 def test_evaluate_tells_samples_of_another_range_than_the_calibrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with np.load(digits_data()) as data:
         x, y, calibration = data["x"][:20], data["y"][:20], data["x_calib"][:50]
-    snn = csscc.compile(digits_model(), calibration, T=4, beta=1.5, check_samples=0)
+    snn = csscc.compile(digits_model(), calibration, T=8, beta=2, check_samples=0)
     assert evaluate(digits_model(), snn.file, {"x": x, "y": y}).warnings == ()
     share = np.mean(255 * x > 1.1 * snn.layers[0].clipping_range)
     (text,) = evaluate(digits_model(), snn.file, {"x": 255 * x}).warnings

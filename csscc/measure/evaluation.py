@@ -136,8 +136,9 @@ def evaluation_of(pair: Pair, found: Measured, energy: EnergyCosts | None = None
     made = _evaluation(found.compared, pair.meter, pair.costs, found.seconds, pair.native)
     if energy is not None:
         spent = estimate(meter.synapses(samples), meter.neurons(samples), pair.facts.coding, energy)
+    known = (*found.compared.warnings, *found.ranges.warnings)
     far = far_outputs(made.output_error, made.labelling, f"{samples} samples", pair.facts.coding)
-    return replace(made, warnings=(*found.compared.warnings, *found.ranges.warnings, *far), energy=spent)
+    return replace(made, warnings=known or far, energy=spent)
 
 
 def _evaluation(
