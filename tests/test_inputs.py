@@ -191,7 +191,7 @@ def test_a_calibrated_network_brings_its_warning_along(imagenet: onnx.ModelProto
 def test_evaluate_warns_of_a_large_error() -> None:
     with np.load(digits_data()) as data:
         x, calibration = data["x"][:20], data["x_calib"][:50]
-    snn = csscc.compile(digits_model(), calibration, T=2, beta=2, silent=0, check_samples=0)
+    snn = csscc.compile(digits_model(), calibration, T=4, beta=1.5, check_samples=0)
     result = evaluate(digits_model(), snn.file, {"x": x})
     (text,) = result.warnings
     assert f"output 'logits' differs from the ANN's by {100 * result.output_error['logits']:.3g} %" in text
