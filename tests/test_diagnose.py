@@ -142,6 +142,24 @@ def test_a_missing_silent_period_is_found_and_the_advice_helps(calibrated: api.C
     assert not [layer for layer in better.layers if layer.cause == "timing"]
 
 
+def test_too_large_a_beta_is_named_and_the_advice_helps(calibrated: api.Calibrated, x: np.ndarray) -> None:
+    result = diagnose(digits_model(), csscc.compile(calibrated, T=8, beta=3, silent=0).model, x)
+    assert result.cause == "timing"
+    assert "a smaller beta; --beta 2 is usual for T=8 and --silent 0" in result.sentences[2]
+    advised = diagnose(digits_model(), csscc.compile(calibrated, T=8, beta=2, silent=0).model, x)
+    assert advised.output_error["logits"] < result.output_error["logits"] / 2
+
+
+def test_errors_that_the_readout_magnifies_are_named() -> None:
+    """The difference of two values that are nearly the same."""
+    model = parse("""g (float[N,2] x) => (float[N,1] y) <float[2,2] w = {1, 0.5, 1, 0.505}, float[2,1] v = {50, -100}>
+    { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }""")
+    samples = np.random.default_rng(0).uniform(0.5, 1, (64, 2)).astype(np.float32)
+    result = diagnose(model, csscc.compile(model, samples, T=8, beta=2, silent=8).model, samples)
+    assert result.output_error["y"] > 3 * max(layer.error for layer in result.layers)
+    assert "what follows the last of them magnifies errors of at most" in result.sentences[1]
+
+
 def test_a_layer_whose_inputs_cancel_goes_wrong_before_one_that_passes_spikes_on() -> None:
     rng = np.random.default_rng(0)
     one = np.eye(16, dtype=np.float32)

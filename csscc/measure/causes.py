@@ -67,7 +67,8 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
     text += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."
     wrong = [i for i, layer in enumerate(layers) if layer.cause]
     if not wrong:
-        return (text, *_nothing_wrong(layers, facts.coding))
+        magnified = worst not in outputs.labelling and not outputs.faults
+        return (text, *_nothing_wrong(layers, facts.coding, outputs.output_error[worst] if magnified else 0.0))
     layer = layers[wrong[0]]
     where = f"'{layer.name}', layer {wrong[0] + 1} of {len(layers)},"
     alike = sum(layers[i].cause == layer.cause for i in wrong[1:])
@@ -79,8 +80,11 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
     return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
 
 
-def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding) -> tuple[str, str]:
-    layer = max(layers, key=lambda layer: layer.own)
+def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding, output: float) -> tuple[str, str]:
+    """That no layer goes wrong, and what to change all the same; `output` is the error of the worst output."""
+    layer, largest = max(layers, key=lambda layer: layer.own), max(layer.error for layer in layers)
+    magnified = output > JUMP_FACTOR * largest
+    after = f"what follows the last of them magnifies errors of at most {largest:.2%}"
     advice: dict[Cause, str] = {
         "range": "calibration on more samples, or --method max,",
         "timing": _smaller_beta(coding) if coding.grows_fast else f"another silent step (--silent {coding.silent + 1})",
@@ -88,7 +92,7 @@ def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding) -> tuple[st
     }
     return (
         f"No layer goes wrong by itself: the largest own error is {layer.own:.2%} of the signal, in '{layer.name}', "
-        f"mostly from {main_part(layer)}; the errors of all layers add up.",
+        f"mostly from {main_part(layer)}; {after if magnified else 'the errors of all layers add up'}.",
         f"If that is too much, {advice[main_part(layer)]} is the first thing to try.",
     )
 

@@ -105,6 +105,8 @@ class Blocks:
         self._vectors: set[str] = set()
         self._positive: set[str] = set()  # potentials that are never negative
         self._first: dict[str, tuple[str, float]] = {}  # potential and threshold of a spike not made before it is read
+        self._large: dict[str, str] = {}  # of bursts that are made once they are read, `MAGIC` more
+        self._made: dict[str, str] = {}
 
     def bias(self, constant: str) -> str:
         """A bias as `plus` takes it, of one number or one a channel."""
@@ -140,7 +142,9 @@ class Blocks:
         potentials are never negative: what such a spike subtracts needs no spike. Bursts are rounded as well.
         """
         if self._schedule.burst:
-            return self._rounded(potential, decides, *self._schedule.counts)
+            burst = self._body.name("burst")
+            self._large[burst] = self._large_rounded(potential, decides, *self._schedule.counts)
+            return burst
         threshold = float(np.float32(decides))
         per_twice, negative = reciprocal(2 * threshold), self._schedule.negative
         if potential in self._positive and threshold < SHARP / 2:  # or float32 would overflow
@@ -160,12 +164,15 @@ class Blocks:
         if spike in self._first:
             assert sent is None, "only the first spike is of a target alone"
             return self._above(*self._first[spike], -weight)
-        value = self._convolve.affine(spike, -weight)
+        if spike in self._large and math.frexp(weight)[0] == 0.5:  # all of it is exact then
+            value = self._convolve.affine(self._large[spike], -weight, MAGIC * weight)
+        else:
+            value = self._convolve.affine(self.step(spike), -weight)
         return value if sent is None else self._convolve.sum(value, sent)
 
     def left(self, rest: str, spike: str, weight: float) -> str:
         """A convolution that adds."""
-        return self._convolve.sum(self._convolve.affine(spike, -weight), rest)
+        return self._convolve.sum(self._convolve.affine(self.step(spike), -weight), rest)
 
     def nearest(self, value: str, per: float, least: float, most: float) -> str:
         """Rounded by an addition: thirds of whole numbers are far enough from halves to be multiplied by 1/3."""
@@ -184,7 +191,11 @@ class Blocks:
         return share if extra is None else self._convolve.sum(self._convolve.affine(share, 1.0), extra)
 
     def step(self, spike: str) -> str:
-        """A spike is a float32 already."""
+        """A spike is a float32 already, but for those that are made here."""
+        if spike in self._large:
+            if spike not in self._made:
+                self._made[spike] = self._convolve.affine(self._large[spike], 1.0, -MAGIC)
+            return self._made[spike]
         if spike not in self._first:
             return spike
         return self._above(*self._first[spike], 1.0)
@@ -205,10 +216,12 @@ class Blocks:
         return bool((share * np.float32(weight) * np.float32(1 / weight) == share).all())
 
     def _rounded(self, value: str, factor: float, least: float, most: float) -> str:
+        return self._convolve.affine(self._large_rounded(value, factor, least, most), 1.0, -MAGIC)
+
+    def _large_rounded(self, value: str, factor: float, least: float, most: float) -> str:
+        """The whole number nearest to ``factor * value``, within bounds, and `MAGIC`."""
         large = self._convolve.affine(value, factor, MAGIC)
-        if not math.isinf(most):
-            large = self._convolve.clip(large, MAGIC + least, MAGIC + most)
-        return self._convolve.affine(large, 1.0, -MAGIC)
+        return large if math.isinf(most) else self._convolve.clip(large, MAGIC + least, MAGIC + most)
 
 
 def reciprocal(twice: float) -> float | None:
