@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from csscc.coding.coding import Coding
 from csscc.dialect import metadata
 from csscc.dialect.network import Network
 from csscc.dialect.sizes import Shapes, ask_for, is_free
@@ -32,6 +33,7 @@ from csscc.pipeline import (
 from csscc.snn import SNN, Report
 
 FEW = 8  # calibration samples, below which compile warns
+RESOLVED = 2.0**24  # whole numbers that float32 has
 OF_CALIBRATION = ("equalise", "per_channel", "calibration_samples", "seed")  # options that a calibration fixes
 
 
@@ -149,7 +151,7 @@ def compile(
     assert network.file is not None
     comparison, looks = _looked_at(model, network, source, check_samples, clock)
     facts = metadata.read({p.key: p.value for p in network.file.metadata_props})
-    warnings = (*_of_data(network, source, facts), *looks, *comparison.warnings)
+    warnings = (*_of_coding(network.coding), *_of_data(network, source, facts), *looks, *comparison.warnings)
     return SNN(network.file, facts, Report(tuple(network.events), clock.seconds, clock.changed, comparison, warnings))
 
 
@@ -197,6 +199,16 @@ def calibration_source(
     from csscc.passes.convert.synthetic import synthetic_source
 
     return synthetic_source(network, specs, options.seed)
+
+
+def _of_coding(coding: Coding) -> tuple[str, ...]:
+    """A warning where float32 cannot hold what a train sends."""
+    if not coding.grows_fast or coding.levels < RESOLVED:
+        return ()
+    return (
+        f"T={coding.T} with beta={coding.beta:g} has {coding.levels:.2g} levels, and float32 resolves {RESOLVED:.2g}: "
+        f"the last steps add little; --beta {coding.usual_beta:g} is usual for T={coding.T}",
+    )
 
 
 def _of_data(network: Network, source: Source, facts: metadata.Facts) -> tuple[str, ...]:

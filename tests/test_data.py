@@ -131,7 +131,8 @@ def read_all(data: Any, specs: tuple[InputSpec, ...] = ONE, **options: Any) -> N
 BAD_ARRAYS: dict[str, tuple[Callable[[], np.ndarray], str]] = {
     "rank": (
         lambda: np.ones((5, 12), np.float32),
-        r"'image' takes arrays of shape \[\?, 3, 4\], but these are \[\d, 12\].*batch first",
+        r"'image' takes arrays of shape \[\?, 3, 4\], but these are \[\d, 12\]; they are flat: "
+        r"pass x.reshape\(-1, 3, 4\)$",
     ),
     "shape": (
         lambda: np.ones((5, 3, 5), np.float32),

@@ -40,6 +40,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             command = error.ctx.command if error.ctx is not None else self
+            if isinstance(error, click.NoSuchOption) and any(f"-{error.option_name}" in p.opts for p in command.params):
+                raise click.NoSuchOption(error.option_name, possibilities=[f"-{error.option_name}"], ctx=ctx) from error
             own = [o for p in command.params for o in p.opts if o in OF_SAMPLES]
             elsewhere = isinstance(error, click.NoSuchOption) and error.option_name in ELSEWHERE
             if not own or not (elsewhere or error.message.startswith(EXTRA)):

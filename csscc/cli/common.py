@@ -138,7 +138,10 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 def auto_or_number(text: str) -> str | int:
     """What ``--silent`` takes."""
-    return text if text == AUTO else int(text)
+    try:
+        return text if text == AUTO else int(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is neither {AUTO} nor a whole number; give one such as 1") from error
 
 
 def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]:
@@ -151,7 +154,6 @@ def numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...] | None]
             return tuple(kind(part) for part in text.split(","))
         except ValueError as error:
             kinds = "numbers such as 1.5,2" if kind is float else "whole numbers such as 4,6,8"
-            kinds += ", or auto" if kind is auto_or_number else ""
             raise click.BadParameter(f"'{text}' is not a list of {kinds}") from error
 
     return read

@@ -56,7 +56,7 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
     elif not quiet:
         show(result)
         if result.samples == limit:
-            console().print(f"These are the first {limit} samples; --samples looks at more.")
+            console().print(f"At most {limit} samples are looked at; --samples changes that.")
     if result.faults:
         raise NotMetError("; ".join(result.faults))
 

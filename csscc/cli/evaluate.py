@@ -26,6 +26,8 @@ from csscc.cli.progress import progress
 from csscc.measure.running import running_total
 from csscc.tables import count_of, percent
 
+MANY = 1e6  # a residual that is shown with its exponent
+
 if TYPE_CHECKING:
     from csscc.measure.energy import EnergyEstimate
     from csscc.measure.evaluation import Evaluation
@@ -134,7 +136,7 @@ def show(result: Evaluation) -> None:
             f"{layer.positive:.2f}",
             f"{layer.negative:.2f}",
             "" if layer.kind == "encoder" else percent(layer.encoded, 3),
-            "" if layer.kind == "encoder" else f"{layer.largest:.2f}",
+            "" if layer.kind == "encoder" else _residual(layer.largest),
         )
     out = console()
     out.print(result.headline, layers, rows)
@@ -144,6 +146,11 @@ def show(result: Evaluation) -> None:
         _show_energy(result.energy)
     if result.native:
         out.print("native kernels ran " + ", ".join(result.native))
+
+
+def _residual(value: float) -> str:
+    """A residual; of a network that goes wrong it may be of any size."""
+    return f"{value:.2f}" if value < MANY else f"{value:.1e}"
 
 
 def _milliseconds(time: float) -> str:

@@ -214,7 +214,7 @@ def _show(result: Tuning, output: str) -> None:
         f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
         f"{passes_of(chosen.passes, chosen.T)} convolution passes, "
         f"{count_of(chosen.synaptic_operations)} synaptic operations; "
-        f"loss {chosen.expected:.2f} expected, {chosen.cautious:.2f} cautious; found in {result.seconds:.0f} s",
+        f"loss {chosen.expected:z.2f} expected, {chosen.cautious:.2f} cautious; found in {result.seconds:.0f} s",
         rows,
         f"Looked at {len(result.candidates)} settings, "
         f"tried {sum(c.stage != 'predicted' for c in result.candidates)} with spikes, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,6 +134,8 @@ def checked(chunk: Arrays, specs: tuple[InputSpec, ...], where: str) -> dict[str
         )
     return arrays
 
+FLAT = 2  # axes of samples without axes of their own
+
 
 def _fitted(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
     wanted = ", ".join(str(d) if d is not None else "?" for d in spec.shape)
@@ -180,6 +183,8 @@ def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
         whole = [*sizes[1:axis], 1, *sizes[axis:]]
         if len(sizes) + 1 == len(spec.shape) == 4 and spec.shape[axis] == 1 and fits(spec.shape[1:], whole):
             return f"the axis of the channel is missing: pass x[{index}]"
+    if len(sizes) == FLAT and None not in spec.shape[1:] and sizes[1] == math.prod(map(int, spec.shape[1:])):
+        return f"they are flat: pass x.reshape({', '.join(map(str, (-1, *spec.shape[1:])))})"
     return ""
 
 

@@ -40,7 +40,8 @@ def class_numbers(labels: Any, samples: int, where: str) -> NDArray[np.int64]:
         array = array[:, 0]
     wanted = f"{where}: labels (y) must be one whole class number for each of the {samples} samples"
     if array.ndim == 2 and len(array) == samples:
-        raise RefusedError(f"{wanted}, not {list(array.shape)}; if they are one-hot, give y.argmax(axis=1)")
+        raise RefusedError(f"{wanted}, not {list(array.shape)}; if they are one-hot, give y.argmax(axis=1), if "
+            "they are what a regression should give, no y")
     if array.shape != (samples,):
         raise RefusedError(f"{wanted}, but there are {array.size} of shape {list(array.shape)}; give as many")
     if array.dtype.kind not in "iu":

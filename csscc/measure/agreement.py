@@ -160,6 +160,7 @@ class Agreement:
             return None
         seen = 100 - self.agreement if self.loss is None else self.loss
         likely = self.cautious_at(self.deviation)
+        likely = max(likely, self.expected_at(self.deviation))
         return likely + max(0.0, seen - likely) * TRUST if math.isfinite(likely) else likely
 
     @property

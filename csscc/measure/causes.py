@@ -10,6 +10,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts
 from csscc.measure.agreement import Agreement
 from csscc.measure.layers import Cause, LayerDiagnosis
+from csscc.tables import percent
 
 # What the largest part of a layer's own error may be (RMS, share of its signal). Rounding and a few values beyond the
 # range are what a calibration weighs against each other; spikes that come too late are never intended.
@@ -18,6 +19,7 @@ JUMP_LIMIT = 0.10  # a layer also goes wrong if what it wants to send is off by 
 JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer before it
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
 LARGER_RANGES = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
+FAR_BEYOND = 4.0  # times the range of an encoder: samples on another scale than the calibration's
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
@@ -101,9 +103,10 @@ def _reason(layer: LayerDiagnosis) -> str:
     own = f"which adds an error of {layer.own:.1%} of its signal by itself"
     jump = f"whose target values are {layer.inherited:.1%} off, though the layers before it are right"
     reasons: dict[Cause, str] = {
-        "range": f"{own}: {layer.saturated:.2%} of the ANN's values lie beyond the largest it can send, up to "
-        f"{layer.peak:.2f} times",
-        "timing": f"{own}: |u| > 1 in {layer.over_one:.2%} of its residuals, spikes of its input arrived too late",
+        "range": f"{own}: {percent(layer.saturated, 2)} of the ANN's values lie beyond the largest it can send, up "
+        f"to {layer.peak:.2f} times",
+        "timing": f"{own}: |u| > 1 in {percent(layer.over_one, 2)} of its residuals, spikes of its input arrived too "
+        "late",
         "rounding": f"{own}: theta, its smallest spike, is too coarse",
         "headroom": f"{own}: the ANN's values use {layer.peak:.1%} of its range, so theta is too coarse",
         "dead": f"{own}: it sends no spike at all; the ANN's values use {layer.peak:.1%} of its range",
@@ -130,6 +133,11 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
         return "Change: inputs are negative here, so compile with --signed-input."
     if layer.cause in ("timing", "rounding") and layer.kind != "encoder" and coding.grows_fast:
         return f"Change: {_smaller_beta(coding)}, so that more can be sent of what a layer receives late."
+    if layer.cause == "range" and layer.kind == "encoder" and layer.peak > FAR_BEYOND:
+        return (
+            "Change: prepare these samples as those of the calibration: they reach much farther. If they are right, "
+            "calibrate with samples like these."
+        )
     coarsest = max(1.0, max(other.rounding for other in layers) / LIMITS["rounding"])
     if coding.beta == 1:  # theta falls as 1/T
         enough = max(coding.T + 1, math.ceil(coding.T * coarsest))

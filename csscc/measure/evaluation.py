@@ -68,7 +68,7 @@ class Evaluation(Tabular):
         """Accuracies, else agreement, else an output's error; latency and spikes."""
         found = [f"{n} differs by {error:.2%}" for n, error in self.output_error.items() if math.isfinite(error)][:1]
         if self.agreement is not None:
-            found = [f"same class for {self.agreement:.2f} %"]
+            found.append(f"same class for {self.agreement:.2f} %")
         if self.ann_accuracy is not None:
             accuracies = f"ANN {self.ann_accuracy:.2f} %, SNN {self.snn_accuracy:.2f} %"
             found = [f"{accuracies}, loss {self.loss:+z.2f} points"]

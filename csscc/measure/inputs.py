@@ -32,7 +32,7 @@ REVERSED, LEAST = 0.85, 0.03  # of the distance of means, and by how much, where
 DEAD = 0.05  # of the median deviation: channels that vary less show nothing
 LOUD, QUIET = 10.0, 0.02  # deviation of the first layer's sums, in units of its biases; found are 0.3 to 40
 PIXELS_LOUD = 4.0  # of pixels; of those of networks trained on 0..255 1.1 is found, else 70 to 900
-PIXELS = 255
+PIXELS, IMAGE_RANK = 255, 4
 AFTER = ("Add", "Sub", "Mul", "Div", "Transpose", "Reshape", "BatchNormalization")  # of a layer's sums, each channel
 MANY = 64  # inputs of a sample from which they may be pixels
 
@@ -139,8 +139,8 @@ def _beside_biases(network: Network, samples: NDArray[Any], spec: InputSpec) -> 
     deviation = float(np.median(_by_channel(run(samples)[name]).std(axis=1)))
     seen = f"{_ranges(samples, spec, _channel_axis(samples))}, and make sums in layer '{layer.name}'"
     numbers = f"deviation {deviation:.3g}, biases {size:.2g}"
-    largest, integers = samples.max(), bool((samples == np.round(samples)).all())
-    if deviation > PIXELS_LOUD * size and samples.min() >= 0 and PIXELS / 2 < largest <= PIXELS and integers:
+    largest, pixels = samples.max(), samples.ndim == IMAGE_RANK or bool((samples == np.round(samples)).all())
+    if deviation > PIXELS_LOUD * size and samples.min() >= 0 and PIXELS / 2 < largest <= PIXELS and pixels:
         return (
             f"are these pixels as the network takes them? {seen} beside which its biases matter little ({numbers}): "
             "if it was trained on 0..1, pass x / 255 (of image files: --scale 255, --preprocess); if on 0..255, all is "

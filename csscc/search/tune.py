@@ -123,7 +123,7 @@ class Tuning(Tabular):
         c = self.chosen
         setting = f"T={c.T} beta={c.beta:g}, {c.silent} silent step(s), latency {c.latency} time steps"
         kept = "" if self.holds else "; no setting keeps the loss within the budget"
-        return f"{setting}, loss {c.expected:.2f} expected, {c.cautious:.2f} cautious ({self.quantity}){kept}"
+        return f"{setting}, loss {c.expected:z.2f} expected, {c.cautious:.2f} cautious ({self.quantity}){kept}"
 
     def rows(self) -> list[dict[str, Any]]:
         """The settings that were tried with spikes, and whether each is on the front."""

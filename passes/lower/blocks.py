@@ -107,6 +107,7 @@ class Blocks:
         self._first: dict[str, tuple[str, float]] = {}  # potential and threshold of a spike not made before it is read
         self._large: dict[str, str] = {}  # of bursts that are made once they are read, `MAGIC` more
         self._made: dict[str, str] = {}
+        self._powers = all(math.frexp(w)[0] == 0.5 for w in schedule.weights)
 
     def bias(self, constant: str) -> str:
         """A bias as `plus` takes it, of one number or one a channel."""
@@ -164,7 +165,7 @@ class Blocks:
         if spike in self._first:
             assert sent is None, "only the first spike is of a target alone"
             return self._above(*self._first[spike], -weight)
-        if spike in self._large and math.frexp(weight)[0] == 0.5:  # all of it is exact then
+        if spike in self._large and self._powers:  # then what was sent is a multiple of `weight`, and all is exact
             value = self._convolve.affine(self._large[spike], -weight, MAGIC * weight)
         else:
             value = self._convolve.affine(self.step(spike), -weight)

@@ -57,8 +57,8 @@ class MergeSilence(BasePass):
         layers = [view for _, view in spiking_nodes(network.graph) if view.is_neuron and view.schedule.silent]
         apart = [view for view in layers if view.reads == 1 and view.schedule.T > 1]
         if apart:
-            beta = network.coding.beta
-            reason = f"sums of spikes are exact in few bits for beta = 1.5, 2, 2.5 or 3, not for {beta:g}"
+            coding = network.coding
+            reason = f"sums of spikes need more bits than float32 has to spare at T={coding.T} and beta={coding.beta:g}"
             if network.coding.neuron().merged != EVERY_STEP.merged:
                 reason = "operators in front add a constant at every step, or merged sums would not be exact in float32"
             count = f"{len(apart)} of {len(layers)} layers"

@@ -92,7 +92,8 @@ MESSAGES: Messages = {
     "the samples given: input 'x' takes uint8, 0 to 255, but these are from 300 to 300; prepare them as for"
     " the network": lambda p: csscc.compile(bytes_net(), np.full((8, 2), 300)),
     "d.npz: labels (y) must be one whole class number for each of the 8 samples, not [8, 2]; if they are "
-    "one-hot, give y.argmax(axis=1)": lambda p: data({"x": X, "y": np.eye(2)[[0] * 8]}),
+    "one-hot, give y.argmax(axis=1), if they are what a regression should give, no y": lambda p:
+        data({"x": X, "y": np.eye(2)[[0] * 8]}),
     "d.npz: labels (y) must be one whole class number for each of the 8 samples, but there are 2 of shape "
     "[2]; give as many": lambda p: data({"x": X, "y": [0, 1]}),
     "d.npz: labels (y) must be one whole class number for each of the 8 samples, not floats; give whole "

@@ -121,8 +121,8 @@ NOTES: Notes = {
     "leave-analog: one: is left analog: it reads values and sends a constant current": lambda: compiled(analog=["one"]),
     "load: inputs: sizes fixed to those given, since nodes depend on them (Pad 'p', 1 in all)": lambda:
         compiled(SIZED, np.ones((4, 3, 4, 4), np.float32), input_shape={"x": (1, 3, 4, 4)}),
-    "merge-silence: one: the silent steps of 2 of 2 layers are not merged, which costs time: sums of spikes are exact "
-    "in few bits for beta = 1.5, 2, 2.5 or 3, not for 1.7": lambda: compiled(beta=1.7),
+    "merge-silence: one: the silent steps of 2 of 2 layers are not merged, which costs time: sums of spikes need more "
+    "bits than float32 has to spare at T=4 and beta=1.7": lambda: compiled(beta=1.7),
     "merge-silence: two: the silent steps of 1 of 2 layers are not merged, which costs time: operators in "
     "front add a constant at every step, or merged sums would not be exact in float32": lambda:
         compiled(beta=1.5, bias_on_first_step=False),

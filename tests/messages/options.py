@@ -105,7 +105,7 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx -o s.onnx --mean a,b"),
     "Invalid value for '--T': 'a' is not a list of whole numbers such as 4,6,8": lambda p:
         run("csscc sweep ann.onnx --data x.npy --T a -o f"),
-    "Invalid value for '--silent': 'a' is not a list of whole numbers such as 4,6,8, or auto": lambda p:
+    "Invalid value for '--silent': 'a' is neither auto nor a whole number; give one such as 1": lambda p:
         run("csscc sweep ann.onnx --data x.npy --silent a -o s"),
     "Invalid value for '--beta': 'a' is not a list of numbers such as 1.5,2": lambda p:
         run("csscc sweep ann.onnx --data x.npy --beta a -o f"),

@@ -71,6 +71,8 @@ MESSAGES: Messages = {
     "T=12 and --silent 0": lambda p: first(Comparison(8, {"y": 0.5}, coding=Coding(12, 3.0, 0)).warnings),
     "the data has labels (y), but no output has a value for each class: they are not used": lambda p:
         labels_for_one_number(),
+    "T=16 with beta=3 has 2.2e+07 levels, and float32 resolves 1.7e+07: the last steps add little; --beta 1.75 is "
+    "usual for T=16": lambda p: first(csscc.compile(ann(), X, T=16, beta=3).report.warnings),
     "output 'y' is not compared: it cannot be an array": lambda p: first(Comparison(8, left_out=("y",)).warnings),
     "input 'x' reaches 100, and the spiking network was calibrated for up to 1: ... of the values are cut "
     "off; prepare these samples as those of the calibration, or calibrate with samples such as these": lambda p:

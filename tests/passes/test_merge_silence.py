@@ -81,7 +81,7 @@ def test_neurons_merge_what_they_listen_to_and_readouts_all(coding, merged):
 @pytest.mark.parametrize(
     ("coding", "passes", "why"),
     [
-        (Coding(6, 1.7, 1), EXACT, "1.5, 2, 2.5 or 3, not for 1.7"),
+        (Coding(6, 1.7, 1), EXACT, "more bits than float32 has to spare at T=6 and beta=1.7"),
         (Coding(6, 1.5, 1), (Rescale(), BiasOnFirstStep(neurons=False), SnapWeights()), "add a constant at every step"),
     ],
     ids=["powers of many bits", "a constant at every step"],
