@@ -127,3 +127,22 @@ def test_parts_together_are_the_whole(labelled: bool) -> None:
     snn[25] = np.nan
     parts.merge(compared(25, 30))
     assert parts.faults == compared(25, 30).faults != ()
+
+
+def test_the_value_with_the_largest_error_is_named() -> None:
+    """A value of a small scale may be wrong where the error of all is small."""
+    expected, got = np.array([[100.0, 1.0], [-100.0, -1.0]]), np.array([[101.0, 1.5], [-101.0, -1.5]])
+    whole, first, second = Agreement(), Agreement(), Agreement()
+    whole.add({"y": expected}, {"y": got}, 2)
+    assert whole.output_error["y"] == pytest.approx(np.sqrt((1 + 0.25) / (10000 + 1)))
+    assert whole.column_error == {"y": (1, pytest.approx(0.5))}
+    first.add({"y": expected[:1]}, {"y": got[:1]}, 1)
+    second.add({"y": expected[1:]}, {"y": got[1:]}, 1)
+    first.merge(second)
+    assert first.column_error == whole.column_error
+
+
+def test_of_what_cannot_be_compared_no_value_is_named() -> None:
+    compared = Agreement()
+    compared.add({"y": np.array([[1.0, 2.0]])}, {"y": np.array([[np.nan, 2.0]])}, 1)
+    assert compared.column_error == {}

@@ -61,6 +61,22 @@ def test_compile_tells_how_far_the_outputs_are_from_the_anns(run: Run, calibrati
     assert 0 < reported["output_error"]["logits"] < 0.05
 
 
+def test_evaluate_shows_a_value_whose_error_others_hide(run: Run, tmp_path: Path) -> None:
+    """The second value is a small difference of two large ones."""
+    model = parse("""g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1, 1, 0.5, 0.52}, float[2,2] v = {50, -1, 50, 1}>
+    { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }""")
+    onnx.save(model, tmp_path / "ann.onnx")
+    x = np.random.default_rng(0).uniform(0.5, 1, (64, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    csscc.compile(model, x, T=4, beta=2, silent=4).save(tmp_path / "snn.onnx")
+    command = ("evaluate", tmp_path / "ann.onnx", tmp_path / "snn.onnx", "--data", tmp_path / "x.npy")
+    result = json.loads(run(*command, "--json")[1])
+    value, error = result["column_error"]["y"]
+    assert value == 1
+    assert error > 2 * result["output_error"]["y"]
+    assert f"the same of its value 1 alone, from 0 {error:.2%}" in " ".join(run(*command)[1].split())
+
+
 def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "snn.onnx"
     code, out, err = run("compile", digits_model(), "--T", "14", "--beta", "1.5", "-o", output)

@@ -26,6 +26,7 @@ from csscc.cli.progress import progress
 from csscc.measure.running import running_total
 from csscc.tables import count_of, percent
 
+HIDDEN = 2.0  # times the error of all values of an output: what is shown of one of them
 MANY = 1e6  # a residual that is shown with its exponent
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def show(result: Evaluation) -> None:
         shown = f"{error:.2%}" if math.isfinite(error) else "not finite"
         what = f"labels of '{name}' that differ" if name in result.labelling else f"relative error of '{name}' (RMS)"
         rows.add_row(what, "", shown)
+        column, worst = result.column_error.get(name, (0, 0.0))
+        if worst > HIDDEN * error:
+            rows.add_row(f"the same of its value {column} alone, from 0", "", f"{worst:.2%}")
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
     rows.add_row("time steps between two inputs", "", f"{result.interval}")
     rows.add_row("convolution passes for one input", "1", passes_of(result.passes, result.steps))

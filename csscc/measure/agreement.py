@@ -88,6 +88,12 @@ class Agreement:
         return {name: difference.error for name, difference in self._differences.items()}
 
     @property
+    def column_error(self) -> dict[str, tuple[int, float]]:
+        """Of outputs ``[B, n]``, which of the n values has the largest error, and that, relative to its own RMS."""
+        worst = {name: difference.worst_column for name, difference in self._differences.items()}
+        return {name: column for name, column in worst.items() if column is not None}
+
+    @property
     def labelling(self) -> tuple[str, ...]:
         """Outputs that name or number classes, or are truth values: right or wrong, but never close."""
         return tuple(name for name, difference in self._differences.items() if difference.labels)

@@ -20,6 +20,7 @@ from csscc.io.outputs import as_arrays, is_label, is_number
 
 Array = NDArray[Any]
 EQUAL = 1e-2  # error up to which a network of csscc's own functions stands for a file, see `refuse_unequal`
+COLUMNS = 4096  # values of a sample that are told apart at most
 NEARLY = 1e-1  # the same where a spike may flip, and flip others in all layers after it
 
 
@@ -33,6 +34,7 @@ class Difference:
         lost: sum of squared differences, or how many labels differ.
         total: sum of the ANN's squares, or how many labels there are.
         ann_unknown, snn_unknown: how many values could not be compared, since they are NaN or infinite there.
+        columns: of numbers ``[B, n]``, as `lost` and `total` of each of the n; shape [2, n].
     """
 
     name: str
@@ -41,6 +43,7 @@ class Difference:
     total: float = 0.0
     ann_unknown: int = 0
     snn_unknown: int = 0
+    columns: NDArray[np.float64] | None = None
 
     def add(self, ann: Array, snn: Array) -> None:
         """Compare the values of a batch.
@@ -59,9 +62,11 @@ class Difference:
             self.ann_unknown += int((unknown & ~np.isfinite(a)).sum())
             self.snn_unknown += int((unknown & ~np.isfinite(b)).sum())
         known = np.isfinite(a) & np.isfinite(b)
-        a, b = a[known], b[known]
-        self.lost += float(((b - a) ** 2).sum())
-        self.total += float((a**2).sum())
+        lost, total = np.where(known, b - a, 0.0) ** 2, np.where(known, a, 0.0) ** 2
+        self.lost += float(lost.sum())
+        self.total += float(total.sum())
+        if a.ndim == 2 and 1 < a.shape[1] <= COLUMNS:
+            self._add_columns(np.stack([lost.sum(axis=0), total.sum(axis=0)]))
 
     def merge(self, other: Difference) -> None:
         """Add the difference of other values."""
@@ -69,6 +74,20 @@ class Difference:
         self.total += other.total
         self.ann_unknown += other.ann_unknown
         self.snn_unknown += other.snn_unknown
+        if other.columns is not None:
+            self._add_columns(other.columns)
+
+    def _add_columns(self, more: NDArray[np.float64]) -> None:
+        self.columns = more if self.columns is None else self.columns + more
+
+    @property
+    def worst_column(self) -> tuple[int, float] | None:
+        """Which value of a sample, from 0, has the largest error relative to its own RMS, and that; None if unknown."""
+        if self.columns is None or not math.isfinite(self.error):
+            return None
+        lost, total = self.columns
+        errors = np.sqrt(np.divide(lost, total, out=np.zeros_like(lost), where=total > 0))
+        return int(np.argmax(errors)), float(errors.max())
 
     @property
     def error(self) -> float:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 class Evaluation(Tabular):
     """ANN against SNN on the same samples. Accuracies and losses are percent and percentage points.
 
-    `output_error` is that of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`: what of it is a
-    share of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are those of
-    `csscc.measure.costs.Costs`; `native` names the spiking operators that native kernels ran. `energy` is None
+    `output_error` and `column_error` are those of `csscc.measure.agreement.Agreement`; so are `labelling` and `faults`:
+    which errors are shares of labels, and what could not be compared. `steps`, `interval`, `latency` and `passes` are
+    those of `csscc.measure.costs.Costs`; `native` names the spiking operators that native kernels ran. `energy` is None
     unless it was asked for. `warnings` state what the user should know of the data.
     """
 
@@ -62,6 +62,7 @@ class Evaluation(Tabular):
     labelling: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    column_error: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -169,4 +170,5 @@ def _evaluation(
         layers=layers,
         labelling=compared.labelling,
         faults=compared.faults,
+        column_error=compared.column_error,
     )
