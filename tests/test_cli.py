@@ -63,7 +63,8 @@ def test_compile_tells_how_far_the_outputs_are_from_the_anns(run: Run, calibrati
 
 def test_evaluate_shows_a_value_whose_error_others_hide(run: Run, tmp_path: Path) -> None:
     """The second value is a small difference of two large ones."""
-    model = parse("""g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1, 1, 0.5, 0.52}, float[2,2] v = {50, -1, 50, 1}>
+    model = parse("""g (float[N,2] x) => (float[N,2] y)
+    <float[2,2] w = {1, 1, 0.5, 0.52}, float[2,2] v = {50, -1, 50, 1}>
     { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }""")
     onnx.save(model, tmp_path / "ann.onnx")
     x = np.random.default_rng(0).uniform(0.5, 1, (64, 2)).astype(np.float32)
