@@ -62,7 +62,7 @@ def test_run_takes_numbers_of_any_type_and_refuses_other_shapes(snn: csscc.SNN, 
     expected = snn.run(x[:2], runtime=runtime)
     np.testing.assert_array_equal(snn.run(x[:2].astype(np.float64), runtime=runtime), expected)
     np.testing.assert_array_equal(snn.run({"x": x[:2]}, runtime=runtime), expected)
-    reported = r"the samples given: input 'image' takes arrays of shape \[\?, 1, 8, 8\], .*; they are flat: pass x.reshape"
+    reported = r"the samples given: input 'image' takes arrays of shape \[\?, 1, 8, 8\], .*; they are flat: pass x"
     with pytest.raises(RefusedError, match=reported):
         snn.run(x[:2].reshape(2, 64), runtime=runtime)
 
