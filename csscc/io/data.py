@@ -183,8 +183,9 @@ def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
         whole = [*sizes[1:axis], 1, *sizes[axis:]]
         if len(sizes) + 1 == len(spec.shape) == 4 and spec.shape[axis] == 1 and fits(spec.shape[1:], whole):
             return f"the axis of the channel is missing: pass x[{index}]"
-    if len(sizes) == FLAT and None not in spec.shape[1:] and sizes[1] == math.prod(map(int, spec.shape[1:])):
-        return f"they are flat: pass x.reshape({', '.join(map(str, (-1, *spec.shape[1:])))})"
+    inner = [size for size in spec.shape[1:] if isinstance(size, int)]
+    if len(sizes) == FLAT and len(inner) == len(spec.shape) - 1 and sizes[1] == math.prod(inner):
+        return f"they are flat: pass x.reshape({', '.join(map(str, (-1, *inner)))})"
     return ""
 
 
