@@ -20,7 +20,7 @@ from csscc.io.outputs import as_arrays, is_label, is_number
 
 Array = NDArray[Any]
 EQUAL = 1e-2  # error up to which a network of csscc's own functions stands for a file, see `refuse_unequal`
-COLUMNS = 4096  # values of a sample that are told apart at most
+COLUMNS = 4096  # values of a sample that are compared one by one, at most
 NEARLY = 1e-1  # the same where a spike may flip, and flip others in all layers after it
 
 
@@ -62,7 +62,8 @@ class Difference:
             self.ann_unknown += int((unknown & ~np.isfinite(a)).sum())
             self.snn_unknown += int((unknown & ~np.isfinite(b)).sum())
         known = np.isfinite(a) & np.isfinite(b)
-        lost, total = np.where(known, b - a, 0.0) ** 2, np.where(known, a, 0.0) ** 2
+        a, b = np.where(known, a, 0.0), np.where(known, b, 0.0)
+        lost, total = (b - a) ** 2, a**2
         self.lost += float(lost.sum())
         self.total += float(total.sum())
         if a.ndim == 2 and 1 < a.shape[1] <= COLUMNS:

@@ -107,6 +107,7 @@ class Blocks:
         self._first: dict[str, tuple[str, float]] = {}  # potential and threshold of a spike not made before it is read
         self._large: dict[str, str] = {}  # of bursts that are made once they are read, `MAGIC` more
         self._made: dict[str, str] = {}
+        self._potentials = 0
         self._powers = all(math.frexp(w)[0] == 0.5 for w in schedule.weights)
 
     def bias(self, constant: str) -> str:
@@ -132,8 +133,14 @@ class Blocks:
         return target
 
     def potential(self, target: str, sent: str | None) -> str:
-        """An Add."""
-        return target if sent is None else self._body.add("potential", f"Add({target}, {sent})")
+        """A convolution that adds, which is faster; an Add where the target is read again, and would be copied."""
+        self._potentials += 1
+        s = self._schedule
+        if sent is None:
+            return target
+        if s.shared <= self._potentials < s.T and not s.rounded:
+            return self._body.add("potential", f"Add({target}, {sent})")
+        return self._convolve.sum(self._convolve.affine(sent, 1.0), target)
 
     def fire(self, potential: str, decides: float) -> str:
         """See `csscc.coding.oracle.fire`.

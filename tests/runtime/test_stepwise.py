@@ -249,9 +249,9 @@ def test_neurons_stay_in_the_layout_of_convolutions(tmp_path: Path, batch: str) 
     assert count["ReorderInput"] == 0
     assert count["ReorderOutput"] <= 1  # for the readout
     assert count["Reshape"] <= 4
-    potentials, fallbacks = 3 * (coding.T - 1), 3 * sum(reciprocal(q) is None for q in coding.weights)
-    others = 2  # what the encoder sent, and the readout's bias
-    assert count["Add"] == potentials + fallbacks + others  # those of membranes and shortcuts are in convolutions
+    fallbacks = 3 * sum(reciprocal(q) is None for q in coding.weights)
+    others = 3 * coding.silent + 2  # of targets that are read again; what the encoder sent, and the readout's bias
+    assert count["Add"] == fallbacks + others  # those of membranes, potentials and shortcuts are in convolutions
 
 
 @pytest.mark.parametrize("name", ["residual", "fire", "cropped"])
