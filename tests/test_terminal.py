@@ -85,6 +85,9 @@ def test_names_in_tables_break_between_their_parts() -> None:
         (["compile", "m.onnx", "--data", "x"], "'--data'. Here samples are given by --calibration."),
         (["verify", "m.onnx", "--calibration", "x"], "'--calibration'. Here samples are given by --data."),
         (["run", "m.onnx", "--input", "x"], "'--input'. Here samples are given by --data."),
+        (["evaluate", "m.onnx", "s.onnx", "-o", "x"], "'-o'. It is an option of compile, report, run, sweep and tune."),
+        (["inspect", "m.onnx", "--coding", "rate"], "'--coding'. It is an option of compile."),
+        (["inspect", "m.onnx", "--colour"], "'--colour'."),
         (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],
 )

@@ -13,6 +13,7 @@ from csscc.cli.compile import compile_command
 from csscc.cli.demo import demo_command
 from csscc.cli.diagnose import diagnose_command
 from csscc.cli.evaluate import evaluate_command
+from csscc.cli.hints import hinted
 from csscc.cli.inspect import inspect_command
 from csscc.cli.native import native_command
 from csscc.cli.report import report_command
@@ -25,29 +26,17 @@ from csscc.errors import CssccError, RefusedError, printable
 from csscc.interrupts import INTERRUPTED, unless_ending
 
 INTERNAL_ERROR = 70
-OF_SAMPLES = ("--calibration", "--data")  # options that take samples; a command has one of them, or both
-ELSEWHERE = {*OF_SAMPLES, "--calib", "--dataset", "--images", "--input", "--inputs"}  # what they may be taken for
-
-EXTRA = "Got unexpected extra argument"  # as click's message begins
 
 
 class Commands(click.Group):
-    """The commands; where samples are given in another command's way, or by none, the error names this one's."""
+    """The commands; an option that one of them does not have is answered by what helps."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            command = error.ctx.command if error.ctx is not None else self
-            if isinstance(error, click.NoSuchOption) and any(f"-{error.option_name}" in p.opts for p in command.params):
-                raise click.NoSuchOption(error.option_name, possibilities=[f"-{error.option_name}"], ctx=ctx) from error
-            own = [o for p in command.params for o in p.opts if o in OF_SAMPLES]
-            elsewhere = isinstance(error, click.NoSuchOption) and error.option_name in ELSEWHERE
-            if not own or not (elsewhere or error.message.startswith(EXTRA)):
-                raise
-            text = f"{error.message.rstrip('.')}. Here samples are given by {' or '.join(own)}."
-            raise click.UsageError(text, error.ctx) from error
+            raise hinted(error, self.commands) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -51,6 +51,8 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx x.npy -o s.onnx"),
     "No such option '--calibration'. Here samples are given by --data.": lambda p:
         run("csscc verify snn.onnx --calibration x.npy"),
+    "No such option '--max-loss'. It is an option of evaluate and tune.": lambda p:
+        run("csscc sweep ann.onnx --data x.npz --max-loss 1 -o folder"),
     "--allow-analog needs a loss to stay below; give one with --max-drop": lambda p:
         run("csscc compile ann.onnx --allow-analog -o s.onnx"),
     "--max-drop is measured on samples: give some with --calibration, best with labels (y)": lambda p:
