@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 PREPROCESS = ("none", "imagenet", "caffe", "inception")
+OF_IMAGES = ("preprocess", "image_size", "mean", "std", "scale", "layout", "channel_order")
 LABELS = "labels.csv"  # of a folder of images, in it or beside it
 
 
@@ -91,12 +92,13 @@ def workers_options(command: F) -> F:
 
 
 def image_options(command: F) -> F:
-    """Options for how image files become inputs."""
+    """Options for how image files become inputs; `OF_IMAGES` names their parameters."""
     options = (
         click.option(
             "--preprocess", type=click.Choice(PREPROCESS), default="none",
-            help="How images were prepared for the network; imagenet: as torchvision does (mean 0.485,0.456,0.406, std "
-            "0.229,0.224,0.225); caffe: 0..255 in BGR minus the mean; inception: -1..1. The options below override it.",
+            help="How images in folders were prepared for the network; imagenet: as torchvision does (mean "
+            "0.485,0.456,0.406, std 0.229,0.224,0.225); caffe: 0..255 in BGR minus the mean; inception: -1..1. The "
+            "options below override it.",
         ),
         click.option("--image-size", type=int, help="Resize images to this height and width."),
         click.option("--mean", help="Subtracted from each channel, e.g. 0.485,0.456,0.406."),
@@ -112,19 +114,26 @@ def image_options(command: F) -> F:
     return command
 
 
-def take_images(parameters: dict[str, Any]) -> ImageOptions:
-    """The image options out of a command's parameters."""
+def take_images(parameters: dict[str, Any], *data: str | None) -> ImageOptions:
+    """The image options out of a command's parameters.
+
+    Raises:
+        UsageError: there are some, and none of `data` is a folder of images.
+    """
     from csscc.io.data import ImageOptions
 
-    given = {
-        "size": parameters.pop("image_size"),
-        "mean": _numbers(parameters.pop("mean"), "--mean"),
-        "std": _numbers(parameters.pop("std"), "--std"),
-        "scale": parameters.pop("scale"),
-        "layout": parameters.pop("layout"),
-        "channel_order": parameters.pop("channel_order"),
-    }
-    return ImageOptions.preset(parameters.pop("preprocess"), **given)
+    options = {name: parameters.pop(name) for name in OF_IMAGES}
+    given = [name for name, value in options.items() if value not in (None, PREPROCESS[0])]
+    for name in ("mean", "std"):
+        options[name] = _numbers(options[name], f"--{name}")
+    paths = [Path(path) for path in data if path is not None]
+    if given and not any(path.is_dir() or not path.exists() for path in paths):
+        option = f"--{given[0].replace('_', '-')}"
+        found = ", and {} is none: prepare arrays as the network expects them".format(" and ".join(map(str, paths)))
+        raise click.UsageError(
+            f"{option} is for folders of images{found if paths else ', and none is given'}; leave {option} out"
+        )
+    return ImageOptions.preset(options.pop("preprocess"), size=options.pop("image_size"), **options)
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:

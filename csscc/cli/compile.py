@@ -147,7 +147,7 @@ def compile_command(
 
     if allow_analog and max_drop is None:
         raise click.UsageError("--allow-analog needs a loss to stay below; give one with --max-drop")
-    images = take_images(options)
+    images = take_images(options, calibration)
     refuse_unwritable(output, model, calibration)
     if dump_ir is not None:
         refuse_dumps(dump_ir, model)

@@ -48,7 +48,7 @@ def diagnose_command(ann: str, snn: str, data: str, limit: int, as_json: bool, q
     from csscc.errors import NotMetError
     from csscc.measure.diagnose import diagnose
 
-    images = take_images(options)
+    images = take_images(options, data)
     with progress(quiet or as_json) as advance:
         result = diagnose(ann, snn, data, images=images, limit=limit, progress=running_total(advance, "diagnosing"))
     if as_json:

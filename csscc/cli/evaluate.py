@@ -79,7 +79,7 @@ def evaluate_command(
     from csscc.measure.evaluation import evaluate
     from csscc.search.shared import Shared, evaluate_shared
 
-    images = take_images(options)
+    images = take_images(options, data)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts() if energy else None
     with progress(quiet or as_json) as advance:
         evaluating = running_total(advance, "evaluating")

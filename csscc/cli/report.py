@@ -64,7 +64,7 @@ def report_command(
     for model in (ann, snn):
         refuse_unwritable(output, model, data, energy_costs)
     refuse_ending(output, ".html", "a report is an HTML page, which a browser prints as PDF")
-    images = take_images(options)
+    images = take_images(options, data)
     costs = read_costs(energy_costs) if energy_costs else EnergyCosts()
     from csscc.report.findings import gather
     from csscc.report.page import write

@@ -62,7 +62,7 @@ def run_command(
     from csscc.passes.lower.targets import by_layer
     from csscc.runtime.reference import ReferenceRuntime
 
-    images = take_images(options)
+    images = take_images(options, data)
     if output is not None:
         refuse_unwritable(output, model, data)
         refuse_ending(output, ".npz", "outputs are written by name, as NumPy archive")

@@ -96,7 +96,7 @@ def sweep_command(
     from csscc.search.settings import grid
     from csscc.search.sweep import Job, sweep
 
-    images = take_images(options)
+    images = take_images(options, data, calibration)
     _refuse_written(Path(output), model, data, calibration)
     job = Job(model, data, calibration, preset, samples, limit, images, input_shape)
     settings = grid(T, beta, silent, SWITCH[negative], SWITCH[adjust])

@@ -121,7 +121,7 @@ def tune_command(
             objective=objective,
             front=front,
             steps=T or STEPS,
-            images=take_images(options),
+            images=take_images(options, calibration),
             samples=samples,
             input_shape=input_shape,
             jobs=jobs,

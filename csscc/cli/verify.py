@@ -37,7 +37,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     from csscc.errors import NotMetError
     from csscc.measure.verify import verify
 
-    images = take_images(options)
+    images = take_images(options, data)
     with progress(quiet or as_json) as advance:
         result = verify(model, data, images=images, limit=limit, progress=running_total(advance, "verifying"))
     outputs = f"outputs differ by {result.output_difference:.2e} of the largest"

@@ -51,6 +51,11 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx x.npy -o s.onnx"),
     "No such option '--calibration'. Here samples are given by --data.": lambda p:
         run("csscc verify snn.onnx --calibration x.npy"),
+    "--image-size is for folders of images, and x.npy is none: prepare arrays as the network expects them; leave "
+    "--image-size out": lambda p:
+        run("csscc compile ann.onnx --calibration x.npy --image-size 8 --scale 1 -o s.onnx"),
+    "--scale is for folders of images, and none is given; leave --scale out": lambda p:
+        run("csscc compile ann.onnx --scale 1 -o s.onnx"),
     "No such option '--max-loss'. It is an option of evaluate and tune.": lambda p:
         run("csscc sweep ann.onnx --data x.npz --max-loss 1 -o folder"),
     "--allow-analog needs a loss to stay below; give one with --max-drop": lambda p:
