@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -77,6 +78,15 @@ def test_layers_may_choose_their_silent_steps(arrays: dict[str, np.ndarray], tmp
     assert chosen.latency == alone.latency < (stated.latency or 0)
     assert sweep(job, settings, tmp_path) == [stated, chosen]
     assert "L=auto" in next(p for p in plots.plot([chosen, stated], tmp_path) if p.suffix == ".svg").read_text()
+
+
+def test_what_the_evaluations_warn_of_is_kept(job: Job, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    wrong = replace(job, data={"x": arrays["x"], "y": (arrays["y"] + 1) % 10}, limit=24)
+    settings = grid(T=(6,), silent=(1,), adjust=(False,))
+    for rows in (sweep(wrong, settings, tmp_path), sweep(wrong, settings, tmp_path)):  # the second reads the first's
+        assert len(rows.warnings) == 1
+        assert rows.warnings[0].startswith("the ANN itself is right for 0.00 % of the samples")
+    assert not sweep(job, settings, tmp_path / "right").warnings
 
 
 def test_a_calibrated_network_compiles_to_what_the_model_does(arrays: dict[str, np.ndarray]) -> None:

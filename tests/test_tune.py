@@ -15,10 +15,12 @@ import onnxruntime as ort
 import pytest
 
 import csscc
+from csscc import api
 from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import strict_json
 from csscc.measure.agreement import Agreement
 from csscc.models import digits_data, digits_model
+from csscc.search.analog import compile_within
 from csscc.search.bench import Bench
 from csscc.search.candidates import Candidate, candidates
 from csscc.search.front import HOPE, Aim
@@ -98,15 +100,22 @@ def test_the_choice_keeps_the_budget_and_is_the_cheapest(tuned: Tuning) -> None:
     assert tuned.quantity == "points of accuracy"
 
 
-def test_samples_that_the_ann_knows_by_heart_are_remarked_on(tuned: Tuning) -> None:
-    right = tuned.bench.ann_accuracy
-    assert right is not None
-    found = [text for text in tuned.warnings if "if it was trained on them" in text]
-    assert bool(found) == (right >= 99.9)
-    known = replace(tuned, bench=SimpleNamespace(ann_accuracy=100.0, snn_of=tuned.bench.snn_of))  # type: ignore[arg-type]
-    assert "the ANN is right for 100 % of these samples" in known.warnings[-1]
-    unknown = replace(tuned, bench=SimpleNamespace(ann_accuracy=None, snn_of=tuned.bench.snn_of))  # type: ignore[arg-type]
-    assert unknown.warnings == tuned.snn.report.warnings
+def test_samples_that_the_ann_knows_by_heart_and_wrong_labels_are_remarked_on(small: Small) -> None:
+    model, data = small
+    x = data["x"]
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    known = session.run(None, {"x": x})[0].argmax(axis=1)
+    for labels, reported in ((known, "the ANN is right for 100 % of these"), ((known + 1) % 2, "right for 0.00 % of")):
+        ann = api.calibrate(model, {"x": x, "y": labels})
+        (text,) = Bench(ann).warnings
+        assert reported in text
+        assert compile_within(ann, 100, T=3).warnings == (text,)
+    assert not Bench(api.calibrate(model, x)).warnings
+
+
+def test_warnings_are_those_of_the_network_and_the_samples(tuned: Tuning) -> None:
+    known = replace(tuned, bench=SimpleNamespace(warnings=("of samples",), snn_of=tuned.bench.snn_of))  # type: ignore[arg-type]
+    assert known.warnings == (*tuned.snn.report.warnings, "of samples")
 
 
 def test_samples_that_chose_nothing_agree(tuned: Tuning) -> None:

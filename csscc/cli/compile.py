@@ -160,7 +160,7 @@ def compile_command(
             found = compiled_within(model, calibration, max_drop, advance, allow_analog=allow_analog, **common)
             snn = found.snn
     files = snn.save(output)
-    for text in dict.fromkeys(snn.report.warnings):
+    for text in dict.fromkeys((*snn.report.warnings, *(found.warnings if found else ()))):
         warn(text)
     if as_json:
         print_json(summary(snn, files) | (facts(found) if found else {}))

@@ -108,6 +108,8 @@ def sweep_command(
         echo(finished.kept(), err=True)
         return INTERRUPTED
     plots = _plotted(rows, Path(output))
+    for text in rows.warnings:
+        warn(text)
     if calibration is None:
         warn("no calibration data: accuracy may suffer; pass --calibration with a few hundred sample inputs")
     if as_json:

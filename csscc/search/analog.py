@@ -52,6 +52,7 @@ class Within:
         quantity: what losses count.
         analog: layers left analog, in the order of their costs.
         costs: of all layers, the largest first; empty where the network holds all spiking.
+        warnings: what the user should know of the labels.
     """
 
     snn: SNN
@@ -60,6 +61,7 @@ class Within:
     quantity: str
     analog: tuple[str, ...] = ()
     costs: tuple[LayerCost, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -94,7 +96,7 @@ def compile_within(
     def tried(analog: tuple[str, ...]) -> Within:
         snn = api.compile(ann, analog=analog, **options)
         report("compiling and running", 1, None)
-        return Within(snn, bench.loss_of(snn), max_drop, bench.quantity, analog)
+        return Within(snn, bench.loss_of(snn), max_drop, bench.quantity, analog, warnings=bench.warnings)
 
     found = tried(())
     if found.holds:

@@ -39,6 +39,7 @@ PART = 32  # samples of a trial, fewer where they would take more than so many m
 PART_BUDGET = 5e10
 STEPS = 8  # for which batches fit in memory
 LEAST = 1e-9
+LEARNT = 99.9  # percent of samples that an ANN is right for, as it is of those that it was trained on
 Case = tuple[Feeds, dict[str, NDArray[Any]]]
 
 
@@ -60,9 +61,14 @@ class Bench:
         self.quantity = classes if self._plain.classes else "percent of output error"
 
     @property
-    def ann_accuracy(self) -> float | None:
-        """Percent of the calibration samples for which the ANN names their label; None without labels."""
-        return self._plain.ann_accuracy
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the samples and their labels, see `csscc.measure.agreement.Agreement`."""
+        right = self._plain.ann_accuracy
+        learnt = () if right is None or right < LEARNT else (
+            f"the ANN is right for {right:.4g} % of these samples: if it was trained on them, a spiking network loses "
+            "more on others; give samples that it has not seen",
+        )
+        return (*self._plain.warnings, *learnt)
 
     def outline(self) -> Outline:
         """What the network's costs depend on besides the coding."""

@@ -71,6 +71,7 @@ class Row:
         passes: convolution passes for one input, see `csscc.measure.costs`.
         seconds: to compile and evaluate; the calibration that all settings share is not in it.
         error: why the setting was refused; empty if it was not.
+        warnings: what the user should know of the data and the outputs, see `Evaluation`.
     """
 
     setting: Setting
@@ -89,6 +90,7 @@ class Row:
     passes: float | None = None
     seconds: float | None = None
     error: str = ""
+    warnings: str = ""
 
     @staticmethod
     def of(setting: Setting, result: Evaluation, seconds: float) -> Row:
@@ -97,6 +99,7 @@ class Row:
         figures = {n: getattr(result, n) for n in names}
         figures["output_error"] = 100 * max(result.output_error.values(), default=0.0)
         figures["encoded"] = 100 * result.encoded
+        figures["warnings"] = "; ".join(result.warnings)
         return Row(setting, seconds=round(seconds, 3), **figures)
 
     def as_dict(self) -> dict[str, Any]:

@@ -92,6 +92,13 @@ class Sweep(list[Row], Tabular):
         refused = sum(bool(row.error) for row in self)
         return f"{len(self)} settings" + (f", {refused} of them refused" if refused else "")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the evaluation warns of at the setting that errs least: that is no matter of settings."""
+        measured = [row for row in self if row.output_error is not None]
+        best = min(measured, key=lambda row: row.output_error or 0.0, default=None)
+        return (best.warnings,) if best is not None and best.warnings else ()
+
     def rows(self) -> list[dict[str, Any]]:
         """A flat row for each setting."""
         return [row.as_dict() for row in self]

@@ -35,7 +35,6 @@ from csscc.snn import SNN
 from csscc.tables import Tabular
 
 STEPS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-LEARNT = 99.9  # percent of samples that an ANN is right for, as it is of those that it was trained on
 BEFORE: dict[Stage, Stage] = {"tried": "predicted", "confirmed": "tried"}
 LESS, MORE = 0.1, 8.0  # losses of interest on a front, as shares of the one that is allowed
 
@@ -110,12 +109,7 @@ class Tuning(Tabular):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Texts about the network of `chosen` and the samples."""
-        right = self.bench.ann_accuracy
-        learnt = () if right is None or right < LEARNT else (
-            f"the ANN is right for {right:.4g} % of these samples: if it was trained on them, a spiking network loses "
-            "more on others; give samples that it has not seen",
-        )
-        return (*self.snn.report.warnings, *learnt)
+        return (*self.snn.report.warnings, *self.bench.warnings)
 
     @property
     def headline(self) -> str:
