@@ -33,6 +33,11 @@ def percent(share: float, digits: int) -> str:
     return f"{shown:z.{digits}f}%"
 
 
+def figures(value: float) -> str:
+    """A number with one decimal; a small one with two figures that count."""
+    return f"{value:.1f}" if value >= 1 else f"{value:#.2g}"
+
+
 class Tabular:
     """A result that is one line of text and rows of a table. Subclasses give both."""
 

@@ -207,7 +207,8 @@ def test_sweep_writes_rows_and_plots_and_goes_on_where_it_was(run: Run, tmp_path
     assert "accuracy of the ANN" in out
     assert len((folder / "settings.jsonl").read_text().splitlines()) == 4
     assert len(json.loads((folder / "results.json").read_text())) == 4
-    assert {p.name for p in folder.glob("*.png")} == {"accuracy_T.png", "loss_T.png", "loss_latency.png"}
+    pictures = ("accuracy_T", "loss_T", "loss_latency", "error_T", "error_latency")
+    assert {p.name for p in folder.glob("*.png")} == {f"{name}.png" for name in pictures}
     code, _, err = run("sweep", digits_model(), "--data", digits_data(), "--T", "3", "-o", folder)
     assert code == 3
     assert "another sweep" in err

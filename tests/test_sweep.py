@@ -299,9 +299,8 @@ def test_a_process_that_is_killed_is_one_clear_message_and_what_is_done_is_kept(
 def test_pictures_show_one_line_a_coding_and_ablation_and_the_ann(job: Job, tmp_path: Path) -> None:
     rows = sweep(job, grid(T=(3, 4), negative=(True, False), adjust=(False,)), tmp_path)
     written = plots.plot(rows, tmp_path)
-    assert {p.name for p in written} == {
-        f"{name}.{kind}" for name in ("accuracy_T", "loss_T", "loss_latency") for kind in ("png", "svg")
-    }
+    names = ("accuracy_T", "loss_T", "loss_latency", "error_T", "error_latency")
+    assert {p.name for p in written} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert all(p.stat().st_size > 5000 for p in written)
     assert ET.parse(tmp_path / "loss_T.svg").getroot().tag.endswith("svg")
     from matplotlib.figure import Figure
@@ -322,6 +321,8 @@ def test_without_labels_pictures_show_agreement_and_without_classes_the_error() 
         "agreement",
         "disagreement",
         "disagreement",
+        "error",
+        "error",
     ]
     assert [y.name for _, y in plots.pictures([Row(Setting(), output_error=3.0)])] == ["error", "error"]
 

@@ -16,7 +16,7 @@ from csscc.runtime.session import Session
 from csscc.search.settings import Row, Setting
 from csscc.search.sweep import Sweep
 from csscc.search.tune import tune
-from csscc.tables import SHOWN, Tabular, percent
+from csscc.tables import SHOWN, Tabular, figures, percent
 from tests.helpers import parse, small_classifier
 
 
@@ -30,6 +30,10 @@ class Two(Tabular):
 
     def rows(self) -> list[dict[str, Any]]:
         return self._rows
+
+
+def test_small_errors_are_not_shown_as_none() -> None:
+    assert [figures(v) for v in (0.0, 0.0213, 0.203, 1.0, 16.83)] == ["0.0", "0.021", "0.20", "1.0", "16.8"]
 
 
 def test_text_from_files_is_no_html() -> None:

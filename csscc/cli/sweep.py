@@ -26,6 +26,7 @@ from csscc.cli.common import (
 from csscc.cli.progress import progress
 from csscc.cli.streams import echo
 from csscc.interrupts import INTERRUPTED, message_at_end
+from csscc.tables import figures
 
 if TYPE_CHECKING:
     from csscc.search import Progress
@@ -202,7 +203,7 @@ def _measures(row: Row, quality: bool) -> tuple[str, ...]:
         str(row.latency),
         *accuracy,
         _with("{:.1f}", row.agreement),
-        _with("{:.1f}", row.output_error),
+        "" if row.output_error is None else figures(row.output_error),
         _with("{:.2f}", row.spikes_per_neuron),
         _with("{:.2f}", (row.synaptic_operations or 0.0) / 1e6),
     )

@@ -27,7 +27,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.search.objectives import OBJECTIVES, QUANTITIES, Quantity
-from csscc.tables import count_of
+from csscc.tables import count_of, figures
 
 if TYPE_CHECKING:
     from csscc.search.candidates import Candidate
@@ -156,6 +156,9 @@ def _refuse_outputs(
     """Find out before the work starts that something could not be written, or would replace another file."""
     refuse_unwritable(output, *inputs)
     if plot is not None:
+        from csscc.search.plots import refuse_undrawable
+
+        refuse_undrawable(plot)
         refuse_unwritable(plot, *inputs)
         if Path(plot).resolve() == Path(output).resolve():
             raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
@@ -232,7 +235,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         f"{candidate.passes:.1f}",
         f"{candidate.spikes_per_neuron:.2f}",
         f"{candidate.cautious:.2f}",
-        f"{candidate.error:.1f}",
+        figures(candidate.error),
     )
 
 

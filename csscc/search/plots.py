@@ -1,9 +1,10 @@
-"""Pictures of a sweep: accuracy and loss against coding steps, loss against latency (the paper's figures 1 and 2)."""
+"""Pictures of a sweep: accuracy, loss and error against coding steps, loss against latency (paper, figures 1 and 2)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjust
     (False, False): (0, (1, 4)),
 }
 MARKERS = "osD^vP*X"
+SMALLEST, LARGER = 4, 8  # size of markers, and how much larger those of the first line are
 LOSS_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # linear up to 1, logarithmic from there
 KINDS = (".png", ".svg")
 AXES: dict[Quantity, str] = {
@@ -61,12 +63,13 @@ ERROR = Axis("error", "error of the outputs (RMS, % of the ANN's)", lambda row: 
 
 
 def pictures(rows: Sequence[Row]) -> list[tuple[Axis, Axis]]:
-    """The axes of each picture, for what the rows have: accuracies, else agreement, else the error of the outputs."""
+    """The axes of each picture, for what the rows have: accuracies, else agreement; and the error of the outputs."""
+    errors = [(STEPS, ERROR), (LATENCY, ERROR)]
     if any(row.snn_accuracy is not None for row in rows):
-        return [(STEPS, ACCURACY), (STEPS, LOSS), (LATENCY, LOSS)]
+        return [(STEPS, ACCURACY), (STEPS, LOSS), (LATENCY, LOSS), *errors]
     if any(row.agreement is not None for row in rows):
-        return [(STEPS, AGREEMENT), (STEPS, DISAGREEMENT), (LATENCY, DISAGREEMENT)]
-    return [(STEPS, ERROR), (LATENCY, ERROR)]
+        return [(STEPS, AGREEMENT), (STEPS, DISAGREEMENT), (LATENCY, DISAGREEMENT), *errors]
+    return errors
 
 
 def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -93,7 +96,8 @@ def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
     betas = sorted({row.setting.beta for row in rows})
     settings = sorted(row.setting for row in rows)
     codings = list(dict.fromkeys((setting.beta, setting.silent) for setting in settings))
-    for line, members in _lines(rows).items():
+    lines = _lines(rows)
+    for i, (line, members) in enumerate(lines.items()):
         first = members[0].setting
         points = sorted((a, b) for row in members if (a := x.of(row)) is not None and (b := y.of(row)) is not None)
         axes.plot(
@@ -102,7 +106,7 @@ def _draw(axes: Any, rows: Sequence[Row], x: Axis, y: Axis) -> None:
             color=COLOURS[codings.index((first.beta, first.silent)) % len(COLOURS)],
             linestyle=DASHES[first.negative, first.adjust],
             marker=MARKERS[betas.index(first.beta) % len(MARKERS)],
-            markersize=5,
+            markersize=SMALLEST + LARGER * (1 - i / len(lines)),  # so that those of equal results show
             markerfacecolor="white" if not (first.negative and first.adjust) else None,
         )
     ann = _ann(rows, y)
@@ -145,6 +149,18 @@ def _ann(rows: Sequence[Row], y: Axis) -> float | None:
     return {AGREEMENT: 100.0, LOSS: 0.0, DISAGREEMENT: 0.0}.get(y)
 
 
+def refuse_undrawable(path: str | Path) -> None:
+    """Find out before the work starts that a picture could not be drawn.
+
+    Raises:
+        UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
+    """
+    if Path(path).suffix not in KINDS:
+        raise UsageError(f"{path}: plots are {' or '.join(KINDS)}; give such a name")
+    if find_spec("matplotlib") is None:
+        raise UsageError(f"{path}: plots need matplotlib: pip install 'csscc[plots]'")
+
+
 def plot_front(result: Tuning, path: str | Path) -> None:
     """Draw what a search tried on the axes of its front, the chosen setting marked.
 
@@ -152,9 +168,8 @@ def plot_front(result: Tuning, path: str | Path) -> None:
         UsageError: matplotlib is not installed, or the path is neither .png nor .svg.
         RefusedError: the file cannot be written.
     """
+    refuse_undrawable(path)
     figure = _figure(7.5, 4.5)
-    if Path(path).suffix not in KINDS:
-        raise UsageError(f"{path}: plots are {' or '.join(KINDS)}")
     axes, tried = figure.add_subplot(), [c for c in result.candidates if c.stage != "predicted"]
     shown = [*result.front, result.chosen]
 

@@ -167,7 +167,12 @@ MESSAGES: Messages = {
         _fingerprint(Job("ann.onnx", X), SimpleNamespace(call=lambda function: {})),
     "f/settings.jsonl: holds results of another sweep or search, with other data; give a new one": lambda p:
         (sweep(Job("ann.onnx", X), grid([4]), "f"), sweep(Job("ann.onnx", 2 * X), grid([4]), "f")),
-    "front.pdf: plots are .png or .svg": lambda p: plot_front(SimpleNamespace(), "front.pdf"),
+    "front.pdf: plots are .png or .svg; give such a name": lambda p: plot_front(SimpleNamespace(), "front.pdf"),
+    "f.png: plots need matplotlib: pip install 'csscc[plots]'": lambda p:
+        (
+            p.setattr("csscc.search.plots.find_spec", lambda name: None),
+            run("csscc tune ann.onnx --calibration x.npy --max-loss 1 --plot f.png -o s.onnx"),
+        ),
     "several processes were ended from outside, perhaps for lack of memory; finished settings of a sweep "
     "are kept: run the same command again, with fewer jobs": lambda p:
         _result(SimpleNamespace(result=lambda: (_ for _ in ()).throw(FutureCancelledError("k", "gone")))),
