@@ -22,6 +22,11 @@ def count_of(value: float) -> str:
     return f"{value:.0f}"
 
 
+def number_of(count: int, noun: str) -> str:
+    """So many of something: ``1 sample``, ``2 samples``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(share: float, digits: int) -> str:
     """A share in percent; one that is neither nothing nor all is not rounded to either."""
     least = 10.0**-digits

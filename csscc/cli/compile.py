@@ -167,9 +167,10 @@ def compile_command(
     elif not quiet:
         if verbose:
             show_passes(snn.report)
-        show(snn, model, files, notes=not verbose, loss=loss_text(found) if found else None)
+        show(snn, files, notes=not verbose, loss=loss_text(found) if found else None)
         if found:
             show_costs(found)
+        console().print(f"Next: {shlex.join(['csscc', 'evaluate', model, str(files[0])])} --data DATA")
     if found:
         warn_of_loss(found, allow_analog=allow_analog)
     return 0 if found is None or found.holds else 1
@@ -216,7 +217,7 @@ def show_passes(report: Report) -> None:
         out.print(f"{event.source}: {event.node}: {event.text}")
 
 
-def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: str | None = None) -> None:
+def show(snn: SNN, files: list[Path], *, notes: bool = True, loss: str | None = None) -> None:
     """A few lines for people; without `notes`, what passes noted is left out; `loss` stands for the difference."""
     from csscc.dialect.sizes import of_samples
 
@@ -254,7 +255,6 @@ def show(snn: SNN, model: str, files: list[Path], *, notes: bool = True, loss: s
     )
     if notes:
         _show_notes(snn.report.events)
-    out.print(f"Next: {shlex.join(['csscc', 'evaluate', model, str(files[0])])} --data DATA")
 
 
 def _show_notes(events: Sequence[Event]) -> None:

@@ -24,7 +24,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.measure.running import running_total
-from csscc.tables import count_of, percent
+from csscc.tables import count_of, number_of, percent
 
 HIDDEN = 2.0  # times the error of all values of an output: what is shown of one of them
 MANY = 1e6  # a residual that is shown with its exponent
@@ -112,7 +112,7 @@ def evaluate_command(
 
 def show(result: Evaluation) -> None:
     """Tables for people."""
-    rows = table(f"ANN and SNN on {result.samples} samples", "", "ANN", "SNN")
+    rows = table(f"ANN and SNN on {number_of(result.samples, 'sample')}", "", "ANN", "SNN")
     if result.ann_accuracy is not None:
         rows.add_row("accuracy", f"{result.ann_accuracy:.2f} %", f"{result.snn_accuracy:.2f} %")
         rows.add_row("loss", "", f"{result.loss:+z.2f} points")

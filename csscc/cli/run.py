@@ -20,6 +20,7 @@ from csscc.cli.common import (
     take_images,
 )
 from csscc.cli.progress import progress
+from csscc.tables import number_of
 
 
 @click.command("run", short_help="Run a network on data and write its outputs.")
@@ -97,7 +98,7 @@ def run_command(
         shown = ", ".join(f"{n} {s}" for n, s in shapes.items())
         where = f", written to {output}" if output else ""
         how = f"{runtime}, native kernels" if used else runtime
-        console().print(f"{samples} samples in {seconds:.2f} s ({how}): {shown}{where}")
+        console().print(f"{number_of(samples, 'sample')} in {seconds:.2f} s ({how}): {shown}{where}")
 
 
 def _joined(name: str, parts: list[Any], sizes: list[int]) -> Any:

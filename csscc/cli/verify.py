@@ -18,6 +18,7 @@ from csscc.cli.common import (
 )
 from csscc.cli.progress import progress
 from csscc.measure.running import running_total
+from csscc.tables import number_of
 
 
 @click.command("verify", short_help="Check onnxruntime against NumPy, spike by spike.")
@@ -46,7 +47,7 @@ def verify_command(model: str, data: str | None, limit: int, as_json: bool, quie
     rounded = f", {result.ties:,} of them where rounding decides" if result.ties else ""
     text = (
         f"{result.different:,} of {result.spikes:,} spikes differ between onnxruntime and NumPy{rounded} "
-        f"({result.samples} samples, {len(result.layers)} layers and encoders); {outputs}"
+        f"({number_of(result.samples, 'sample')}, {len(result.layers)} layers and encoders); {outputs}"
     )
     if as_json:
         print_json(result.as_dict())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from csscc.cli.common import console, table, warn
+from csscc.tables import figures
 
 if TYPE_CHECKING:
     from csscc.search.analog import Within
@@ -61,7 +62,7 @@ def facts(found: Within) -> dict[str, Any]:
 
 def loss_text(found: Within) -> str:
     """The loss beside what is allowed."""
-    return f"loss at most {found.loss:.2f} ({found.quantity}, cautious estimate; {found.allowed:g} allowed)"
+    return f"loss at most {figures(found.loss)} ({found.quantity}, cautious estimate; {found.allowed:g} allowed)"
 
 
 def show_costs(found: Within) -> None:
@@ -79,4 +80,4 @@ def warn_of_loss(found: Within, *, allow_analog: bool) -> None:
     """Print what to do where the loss is too large."""
     if not found.holds:
         option = "" if allow_analog else "--allow-analog leaves analog the layers that cost most; "
-        warn(f"the loss is {found.loss:.2f}, more than {found.allowed:g}; {option}a larger --T loses less")
+        warn(f"the loss is {figures(found.loss)}, more than {found.allowed:g}; {option}a larger --T loses less")

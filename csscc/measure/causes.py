@@ -10,7 +10,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts
 from csscc.measure.agreement import Agreement
 from csscc.measure.layers import Cause, LayerDiagnosis
-from csscc.tables import percent
+from csscc.tables import number_of, percent
 
 # What the largest part of a layer's own error may be (RMS, share of its signal). Rounding and a few values beyond the
 # range are what a calibration weighs against each other; spikes that come too late are never intended.
@@ -59,11 +59,12 @@ def main_part(layer: LayerDiagnosis) -> Cause:
 def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool) -> tuple[str, ...]:
     """What happened, where it starts, and what to change."""
     worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
-    text = f"On {outputs.samples} samples the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
+    samples = number_of(outputs.samples, "sample")
+    text = f"On {samples} the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
     if worst in outputs.labelling:
-        text = f"On {outputs.samples} samples {outputs.output_error[worst]:.2%} of the labels differ in '{worst}'"
+        text = f"On {samples} {outputs.output_error[worst]:.2%} of the labels differ in '{worst}'"
     if outputs.faults:
-        text = f"On {outputs.samples} samples {'; '.join(outputs.faults)}"
+        text = f"On {samples} {'; '.join(outputs.faults)}"
     if outputs.agreement is not None:
         text += f", and both networks name the same class for {outputs.agreement:.1f} %"
     text += "." if same else "; the SNN was made from another file than this ANN (its SHA-256 differs)."

@@ -26,6 +26,7 @@ from csscc.measure.counts import counting_outputs
 from csscc.passes.canonical.load import load
 from csscc.passes.lower.kernels import open_session
 from csscc.runtime.session import Session
+from csscc.tables import number_of
 
 SAMPLES = 16
 BUDGET = 1e11  # multiply-accumulates of the spiking network
@@ -57,7 +58,7 @@ class Comparison:
     @property
     def compared(self) -> str:
         """On what: the number of samples, and which they are."""
-        return f"{self.samples} {'synthetic inputs' if self.synthetic else 'calibration samples'}"
+        return number_of(self.samples, "synthetic input" if self.synthetic else "calibration sample")
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from csscc.measure.observer import Observer
 from csscc.measure.opened import SpikingFile
 from csscc.measure.pair import Measured, Pair
 from csscc.measure.plots import bars
-from csscc.tables import Tabular
+from csscc.tables import Tabular, number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ class Evaluation(Tabular):
             accuracies = f"ANN {self.ann_accuracy:.2f} %, SNN {self.snn_accuracy:.2f} %"
             found = [f"{accuracies}, loss {self.loss:+z.2f} points"]
         found += [f"latency {self.latency} time steps, {self.spikes_per_neuron:.2f} spikes a neuron"]
-        return f"{self.samples} samples: {'; '.join(found)}"
+        return f"{number_of(self.samples, 'sample')}: {'; '.join(found)}"
 
     @property
     def unlabelled(self) -> bool:
@@ -138,7 +138,7 @@ def evaluation_of(pair: Pair, found: Measured, energy: EnergyCosts | None = None
     if energy is not None:
         spent = estimate(meter.synapses(samples), meter.neurons(samples), pair.facts.coding, energy)
     known = (*found.compared.warnings, *found.ranges.warnings)
-    far = far_outputs(made.output_error, made.labelling, f"{samples} samples", pair.facts.coding)
+    far = far_outputs(made.output_error, made.labelling, number_of(samples, "sample"), pair.facts.coding)
     return replace(made, warnings=known or far, energy=spent)
 
 

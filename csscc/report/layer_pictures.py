@@ -25,6 +25,7 @@ from csscc.report.picture import (
     variant,
 )
 from csscc.report.trains import EDGES
+from csscc.tables import number_of
 
 CAUSES: tuple[tuple[Cause, str, str], ...] = (
     ("range", "range: values too large to send", "/"),
@@ -145,14 +146,14 @@ def residual_histogram(findings: Findings) -> Iterator[Picture]:
 
 def activations(findings: Findings) -> Iterator[Picture]:
     """The values that a layer sends against the ANN's."""
-    variants = {}
+    variants, samples = {}, number_of(findings.diagnosis.samples, "sample")
     for number, (layer, diagnosis) in enumerate(zip(findings.trains, findings.diagnosis.layers, strict=True)):
         low = short(min(layer.ann.min(initial=0.0), layer.snn.min(initial=0.0)))
         high = short(max(layer.ann.max(initial=0.0), layer.snn.max(initial=0.0)))
         variants[str(number)] = variant(
             {"x": shorts(layer.ann), "y": shorts(layer.snn)},
             {"x": [low, high], "y": [low, high]},
-            note=f"Correlation over all neurons of {findings.diagnosis.samples} samples: {diagnosis.correlation:.6f}.",
+            note=f"Correlation over all neurons of {samples}: {diagnosis.correlation:.6f}.",
         )
     points = go.Scatter(mode="markers", name="a neuron for a sample", marker={"size": 5, "symbol": "circle-open"})
     equal = go.Scatter(mode="lines", name="equal", line={"dash": DASHED})

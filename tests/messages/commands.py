@@ -144,9 +144,9 @@ MESSAGES: Messages = {
         ),
     "no setting keeps the loss within 0; the one that loses least was written; allow a larger --max-loss, "
     "or larger --T": lambda p: warned(p, "csscc tune ann.onnx --calibration x.npy --T 1 --max-loss 0 -o s.onnx -q"),
-    "the loss is 2.00, more than 1; --allow-analog leaves analog the layers that cost most; a larger --T loses less":
+    "the loss is 2.0, more than 1; --allow-analog leaves analog the layers that cost most; a larger --T loses less":
         lambda p: dropped(p, ""),
-    "the loss is 2.00, more than 1; a larger --T loses less": lambda p: dropped(p, "--allow-analog"),
+    "the loss is 2.0, more than 1; a larger --T loses less": lambda p: dropped(p, "--allow-analog"),
     "3 of 100 spikes differ between onnxruntime and NumPy, 2 of them where rounding decides (8 samples, 2 layers and "
     "encoders); "
     "outputs differ by 5.00e-01 of the largest; the first layer that differs otherwise is Relu_1": lambda p:
