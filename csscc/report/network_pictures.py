@@ -26,14 +26,14 @@ from csscc.report.picture import (
 )
 
 MOST_CLASSES = 64  # that a confusion matrix is drawn for
-RATIOS = [factor * 10.0**power for power in range(-4, 3) for factor in (1, 2, 5)]  # at which ticks stand
+RATIOS = [factor * 10.0**power for power in range(-4, 4) for factor in (1, 2, 5)]  # at which ticks stand
 MOST_NUMBERS = 20  # classes up to which its counts are written into it
 
 
 def reading(findings: Findings) -> Iterator[Picture]:
     """Accuracy, or else the error of the outputs, against the step at which they are read."""
     read, steps = findings.reading, list(findings.reading.steps)
-    traces, unit, scale = list[Any](), "percent of the samples", "linear"
+    traces, unit, axis = list[Any](), "percent of the samples", dict[str, Any]()
     if read.accuracy is not None:
         traces.append(line(steps, read.accuracy, "accuracy of the SNN", "circle", SOLID))
         ann = [findings.evaluation.ann_accuracy] * len(steps)
@@ -41,7 +41,7 @@ def reading(findings: Findings) -> Iterator[Picture]:
     if read.agreement is not None:
         traces.append(line(steps, read.agreement, "same class as the ANN", "square", DOTTED))
     if not traces:
-        unit, scale = "error (RMS), % of the ANN's", "log"
+        unit, axis = "error (RMS), % of the ANN's", {"yaxis_type": "log", "yaxis_tickvals": RATIOS}
         for name, errors in read.errors.items():
             traces.append(line(steps, [100 * e for e in errors], plain(name), "circle", SOLID))
     yield Picture(
@@ -53,8 +53,8 @@ def reading(findings: Findings) -> Iterator[Picture]:
             traces,
             "time step at which the output is read",
             unit,
-            yaxis_type=scale,
             xaxis_dtick=time_ticks(len(steps)),
+            **axis,
         ),
     )
 

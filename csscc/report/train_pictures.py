@@ -140,6 +140,6 @@ def _built_up(layer: LayerTrains, sample: int, neuron: int) -> dict[str, Any]:
         *({"x": [first + t + 1 for t in steps], "y": [sent[t] for t in steps]} for steps in marks),
         {"x": list(range(first, last + 1)), "y": [0.0, *sent]},
         {"x": [first, last], "y": [activation, activation]},
-        note=f"Neuron ({place}) sends {values[-1]:.5g}; {aim} {wanted:.5g}.{_digits(layer)}",
+        note=f"Row {neuron + 1}, neuron ({place}), sends {values[-1]:.5g}; {aim} {wanted:.5g}.{_digits(layer)}",
         axes={"xaxis": {"range": [first, last + 0.25]}},
     )
