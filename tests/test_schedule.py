@@ -44,6 +44,16 @@ def test_what_does_not_fit_is_not_merged() -> None:
     assert len(Coding(12, 1.5, 0).neuron().merged) == 1
 
 
+def test_the_usual_beta_is_the_largest_with_few_enough_levels() -> None:
+    """With one silent step; levels in closed form: two spikes a step at most."""
+    betas = [4, 3.5, 3, 2.5, 2, 1.875, 1.75, 1.6875, 1.625, 1.5625, 1.5, 1.375, 1.25, 1.125]
+    for T in range(1, 40):
+        few = [b for b in betas if (b**T - 1) / (b - 1) < (1024 if b > 3 else 16384)]
+        assert Coding(T, silent=1).usual_beta == few[0]
+    assert [Coding(T, silent=0).usual_beta for T in (4, 8, 12)] == [2, 2, 2]
+    assert [Coding(T, silent=2).usual_beta for T in (3, 4, 6)] == [5, 5, 3.5]
+
+
 @pytest.mark.parametrize("beta", np.arange(1.0, 3.01, 0.05).round(2).tolist())
 def test_every_coding_that_can_be_asked_for_has_a_schedule(beta: float) -> None:
     for T in (1, 12, 64):

@@ -59,7 +59,7 @@ class MergeSilence(BasePass):
         if apart:
             coding = network.coding
             reason = f"sums of spikes need more bits than float32 has to spare at T={coding.T} and beta={coding.beta:g}"
-            if network.coding.neuron().merged != EVERY_STEP.merged:
+            if coding.neuron().merged != EVERY_STEP.merged:
                 reason = "operators in front add a constant at every step, or merged sums would not be exact in float32"
             count = f"{len(apart)} of {len(layers)} layers"
             text = f"the silent steps of {count} are not merged, which costs time: {reason}"

@@ -107,6 +107,16 @@ def test_weights_leave_room_for_averages_and_merged_steps(coding, size, parts):
         assert 2**21 < largest / finest <= 2**24
 
 
+@pytest.mark.parametrize(("size", "merged"), [(8, 2), (16, 1)])
+def test_merged_steps_take_all_the_bits_that_averages_leave_them(size, merged):
+    """At beta = 3 the sum of two steps takes 2 bits of 8, an average of 64 spikes the other 6."""
+    between = f"m = AveragePool <kernel_shape = [{size},{size}]> (r) g = Conv(m, F)"
+    body = f"h = Conv(x, W, b) r = Relu(h) {between} s = Relu(g) y = Conv(s, V)"
+    model = parse(f"g (float[N,3,20,20] x) => (float[A,B,C,D] y) {WEIGHTS} {{ {body} }}")
+    network = spiking(model, Coding(8, 3.0, 1, bursts=False), Rescale(), BiasOnFirstStep(), SnapWeights())
+    assert len(list(neurons(network.graph))[-1][1].schedule.merged) == merged
+
+
 @pytest.mark.parametrize(
     "coding", [Coding(), Coding(T=8, beta=2.0, silent=0), Coding(T=6, beta=1.3, silent=2, negative=False)]
 )
@@ -140,9 +150,10 @@ BODIES = {
     "average of four": "h = Conv(x, W, b) r = Relu(h) m = AveragePool <kernel_shape = [2,2], strides = [2,2]> (r) g = Conv(m, F) s = Relu(g) y = Conv(s, V)",
     "sigmoid": "h = Conv(x, W, b) r = Sigmoid(h) g = Conv(r, F) s = Relu(g) y = Conv(s, V)",
     "layout": "h = Conv(x, W, b) t = Transpose <perm = [0,1,3,2]> (h) r = Relu(t) g = Conv(r, F) s = Relu(g) y = Conv(s, V)",
+    "factor in front": "h = Conv(x, W, b) r = Relu(h) g = Mul(K, r) c = Conv(r, F) a = Add(c, g) s = Relu(a) y = Conv(s, V)",
     "identity": "h = Conv(x, W, b) r = Relu(h) s = LeakyRelu(r) g = Add(s, r) t = Relu(g) y = Conv(t, V)",
 }
-WEIGHTS = "<float[5,3,3,3] W, float[5] b, float[5,10,1,1] C, float[5,5,1,1] F, float[2,5,1,1] V, float[180,5] D, float[5,2] E>"
+WEIGHTS = "<float[5,3,3,3] W, float[5] b, float[5,10,1,1] C, float[5,5,1,1] F, float[2,5,1,1] V, float[180,5] D, float[5,2] E, float[5,1,1] K>"
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

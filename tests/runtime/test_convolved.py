@@ -61,19 +61,19 @@ def _node(op, operands, **attributes):
 
 
 def _run(node, constants, functions, x, level):
-    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in (node.input[0], node.output[0])]
+    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in ("x", "y")]
     graph = helper.make_graph([node], "g", values[:1], values[1:], list(constants.values()))
     imports = [helper.make_opsetid("", 18), helper.make_opsetid(STEPS_DOMAIN, STEPS_DOMAIN_VERSION)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=10, functions=functions)
     options = ort.SessionOptions()
     options.graph_optimization_level, options.log_severity_level = level, 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {node.input[0]: x})[0]
+    return session.run(None, {"x": x})[0]
 
 
 def _in_steps(node, convolved: Convolved):
     """The node as one of a network in steps, of a single slab, and its function."""
-    signature = StepsSignature(node.op_type, ("stepped", *["plain"] * (len(node.input) - 1)), 1, ())
+    signature = StepsSignature(node.op_type, tuple("stepped" if n == "x" else "plain" for n in node.input), 1, ())
     function = convolved_in_steps(signature, 1, 18, convolved)
     made = onnx.NodeProto()
     made.CopyFrom(node)
@@ -95,6 +95,17 @@ def test_the_same_numbers(case: str) -> None:
     for level in LEVELS:
         expected = _run(node, constants, [], x, LEVELS[0])
         np.testing.assert_array_equal(_run(made, constants, [function], x, level), expected)
+
+
+def test_the_factor_may_stand_in_front() -> None:
+    node, constants, images = _node(*CONVOLVED["a factor a channel"])
+    node.input[:] = node.input[::-1]
+    convolved = images.convolved(node, 1)
+    assert convolved is not None
+    made, function = _in_steps(node, convolved)
+    x = np.random.default_rng(0).integers(-2, 3, SHAPE).astype(np.float32)
+    expected = x * numpy_helper.to_array(constants["c0"])
+    np.testing.assert_array_equal(_run(made, constants, [function], x, LEVELS[0]), expected)
 
 
 @pytest.mark.parametrize("case", OTHERS)
