@@ -49,8 +49,12 @@ CROPPED = """g (float[N,16,6,6] x) => (float[N,32,3,3] y)
  int64[2] axes = {2, 3}, int64[2] every = {2, 2}, int64[8] pads = {0, 8, 0, 0, 0, 8, 0, 0}, float zero = {0.0}>
 { a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = Conv <pads = [1,1,1,1], strides = [2,2]> (r, w2)
   i = Slice(r, first, last, axes, every) j = Pad(i, pads, zero) c = Add(b, j) s = Relu(c) y = Conv(s, w3) }"""
+BESIDE = """g (float[N,16,6,6] x) => (float[N,16,6,12] y)
+<float[16,16,3,3] w1, float[16,16,3,3] w2, float[16,16,3,3] w3>
+{ a = Conv <pads = [1,1,1,1]> (x, w1) r = Relu(a) b = Conv <pads = [1,1,1,1]> (r, w2) s = Relu(b)
+  c = Concat <axis = -1> (r, s) y = Conv <pads = [1,1,1,1]> (c, w3) }"""
 NETWORKS = {"residual": RESIDUAL, "fire": FIRE, "odd channels": ODD, "gate": GATE, "branches": BRANCHES}
-NETWORKS |= {"cropped": CROPPED}
+NETWORKS |= {"cropped": CROPPED, "side by side": BESIDE}
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
