@@ -28,7 +28,7 @@ from csscc.passes.lower.targets import by_layer
 from csscc.runtime.batches import run_in_batches
 from csscc.runtime.reference import ReferenceRuntime, Trace
 from csscc.runtime.session import Session
-from csscc.tables import Tabular
+from csscc.tables import Tabular, number_of
 
 BATCH = 256
 RUNTIMES = ("onnxruntime", "numpy")
@@ -96,7 +96,9 @@ class SNN(Tabular):
         """The coding, latency and size."""
         coding, neurons = self.facts.coding, sum(layer.neurons for layer in self.layers if layer.kind != "readout")
         setting = f"T={coding.T} beta={coding.beta:g}, latency {self.latency} time steps"
-        return f"spiking network, {setting}, {neurons:,} neurons in {len(self.layers)} layers"
+        found = f"spiking network, {setting}, {neurons:,} neurons, those of encoders included"
+        warned = len(self.report.warnings)
+        return found + (f"; {number_of(warned, 'warning')} in report.warnings" if warned else "")
 
     def rows(self) -> list[dict[str, Any]]:
         """The layers."""

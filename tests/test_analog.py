@@ -82,7 +82,7 @@ def test_as_few_as_it_takes_stay_analog(ann: Any) -> None:
     spiking = compile_within(ann, -1.0, **SETTINGS)
     ranked = tuple(cost.layer for cost in spiking.costs)
     bench = Bench(ann)
-    losses = [bench.loss_of(csscc.compile(ann, analog=ranked[:k], **SETTINGS)) for k in range(LAYERS + 1)]
+    losses = [bench.loss(bench.answers(csscc.compile(ann, analog=ranked[:k], **SETTINGS))) for k in range(LAYERS + 1)]
     allowed = (losses[1] + losses[2]) / 2 if losses[2] < losses[1] else losses[2]
     found = compile_within(ann, allowed, allow_analog=True, **SETTINGS)
     fewest = next(k for k, loss in enumerate(losses) if loss <= allowed)
@@ -113,12 +113,19 @@ def test_what_the_command_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     onnx.save(network(), "ann.onnx")
     np.save("c.npy", samples(0))
     line = ["compile", "ann.onnx", "--calibration", "c.npy", "--T", "2", "--beta", "2", "--silent", "2", "-o", "s.onnx"]
-    line += ["--max-drop", "0", "--allow-analog"]
+    line += ["--allow-analog", "--max-drop"]
+    none = json.loads(CliRunner().invoke(cli, [*line, "0", "--json"]).stdout)
+    assert not none["holds"]
+    assert none["analog"] == []  # since it does not hold with all of them either
+    line.append(str(0.8 * none["loss"]))
     printed = json.loads(CliRunner().invoke(cli, [*line, "--json"]).stdout)
-    assert printed["max_drop"] == 0
+    assert printed["holds"]
     assert len(printed["costs"]) == LAYERS
+    assert printed["analog"]
     assert printed["analog"] == [cost["layer"] for cost in printed["costs"][: len(printed["analog"])]]
+    assert printed["samples_compared"] == len(samples(0))
     text = CliRunner().invoke(cli, line).stdout
     assert "left analog" in text
+    assert "differs from the ANN" in text
     assert "layers by cost" in text
     assert "left analog, with values in place of spikes: " in CliRunner().invoke(cli, ["inspect", "s.onnx"]).stdout

@@ -75,7 +75,7 @@ def test_evaluate_shows_a_value_whose_error_others_hide(run: Run, tmp_path: Path
     value, error = result["column_error"]["y"]
     assert value == 1
     assert error > 2 * result["output_error"]["y"]
-    assert f"the same of its value 1 alone, from 0 {error:.2%}" in " ".join(run(*command)[1].split())
+    assert f"[:, 1] alone {error:.2%}" in " ".join(run(*command)[1].split())
 
 
 def test_the_command_of_the_readme_works_without_calibration_and_warns(run: Run, tmp_path: Path) -> None:

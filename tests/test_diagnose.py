@@ -13,8 +13,9 @@ from onnx import numpy_helper
 
 import csscc
 from csscc import api
+from csscc.coding.coding import Coding
 from csscc.errors import RefusedError, UsageError
-from csscc.measure.causes import JUMP_FACTOR, JUMP_LIMIT, LIMITS, judged
+from csscc.measure.causes import JUMP_FACTOR, JUMP_LIMIT, LIMITS, _finer, judged
 from csscc.measure.diagnose import diagnose
 from csscc.measure.layers import LayerDiagnosis
 from csscc.models import digits_data, digits_model
@@ -107,9 +108,18 @@ def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated
     assert all(layer.cause == "rounding" for layer in result.layers[1:])
     advised = int(result.sentences[2].split("--T ")[1].split()[0])
     assert advised < 12
-    assert f"--T {advised} --beta 1.5 " in result.sentences[2]
-    better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, beta=1.5, adjust=False).model, x)
+    assert f"--T {advised} without --beta should" in result.sentences[2]
+    better = diagnose(digits_model(), csscc.compile(calibrated, T=advised, adjust=False).model, x)
     assert all(layer.rounding < LIMITS["rounding"] for layer in better.layers)
+
+
+def test_a_beta_is_advised_where_the_usual_one_takes_more_steps() -> None:
+    assert _finer(Coding(3, 1.5), 2.0) == "--T 4 without --beta"
+    assert _finer(Coding(4), 2.0) == "--T 5 without --beta"  # 4 in place of 1.5
+    assert _finer(Coding(8, 3.0), 2.0) == "--T 9"
+    assert _finer(Coding(1, 5.0, silent=2), 4.0) == "--T 2"
+    assert _finer(Coding(8, 1.0), 1.5) == "--T 12 --beta 1"
+    assert _finer(Coding(12, 3.0), 20.0) == "--T 15 --beta 3"
 
 
 def test_layers_that_go_wrong_for_another_reason_are_named(calibrated: api.Calibrated, x: np.ndarray) -> None:

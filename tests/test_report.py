@@ -253,7 +253,7 @@ def test_axes_of_shares_begin_at_zero(findings: Findings) -> None:
     assert "no residual" not in shown.caption
     none = [replace(layer, over_half=0.0, over_one=0.0, saturated=0.0) for layer in findings.diagnosis.layers]
     (empty,) = residuals(replace(findings, diagnosis=replace(findings.diagnosis, layers=tuple(none))))
-    assert empty.caption.endswith("Here no residual is above 1/2, and no value is saturated.")
+    assert empty.caption.endswith("that were diagnosed, no residual is above 1/2, and no value is saturated.")
     assert empty.figure["layout"]["yaxis"]["rangemode"] == "nonnegative"  # plotly draws from -1 to 1 otherwise
 
 

@@ -57,12 +57,15 @@ def test_networks_that_do_not_belong_together_are_refused(compiled: Run) -> None
     assert (code, "do not belong together: the ANN maps" in err) == (3, True)
 
 
-def test_a_loss_that_nobody_can_state_is_no_loss_within_a_budget(run: Run) -> None:
+def test_without_classes_the_loss_is_the_error_of_the_output(run: Run) -> None:
     onnx.save(parse(ROWS), "rows.onnx")
     np.save("rows.npy", np.random.default_rng(0).standard_normal((6, 3, 4)).astype(np.float32))
     assert run("compile", "rows.onnx", "--calibration", "rows.npy", "--T", 5, "-q", "-o", "r.onnx")[0] == 0
-    code, _, err = run("evaluate", "rows.onnx", "r.onnx", "--data", "rows.npy", "--max-loss", 1)
-    assert (code, "no loss can be stated" in err) == (1, True)
+    evaluated = ("evaluate", "rows.onnx", "r.onnx", "--data", "rows.npy")
+    (error,) = json.loads(run(*evaluated, "--json")[1])["output_error"].values()
+    code, _, err = run(*evaluated, "--max-loss", 99 * error)
+    assert (code, "percent of output error exceeds the budget" in err) == (1, True)
+    assert run(*evaluated, "--max-loss", 101 * error)[0] == 0
 
 
 def test_more_threads_in_separate_processes_find_the_same(compiled: Run) -> None:

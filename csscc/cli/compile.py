@@ -12,6 +12,7 @@ import click
 
 from csscc.cli.common import (
     auto_or_number,
+    budget,
     console,
     image_options,
     input_shape_option,
@@ -104,7 +105,7 @@ FORMS = f"{AUTO}: the fastest; " + "; ".join(f"{target.name}: {target.use}" for 
 @click.option("--adjust/--no-adjust", default=None, help="Raise amplitudes where residuals are large (paper, A.3).")
 @click.option("--correct-bias/--no-correct-bias", default=None, help="Bring mean pre-activations to those of the ANN.")
 @click.option(
-    "--max-drop", type=number, metavar="FLOAT",
+    "--max-drop", type=budget, metavar="FLOAT",
     help="Points of accuracy that may be lost, by a cautious estimate from the calibration samples. If more is lost: "
     "exit code 1, and a list of the layers that cost most.",
 )  # fmt: skip
@@ -218,7 +219,7 @@ def show_passes(report: Report) -> None:
 
 
 def show(snn: SNN, files: list[Path], *, notes: bool = True, loss: str | None = None) -> None:
-    """A few lines for people; without `notes`, what passes noted is left out; `loss` stands for the difference."""
+    """A few lines for people; without `notes`, what passes noted is left out; `loss` is stated if it is known."""
     from csscc.dialect.sizes import of_samples
 
     facts = summary(snn, files)
@@ -241,9 +242,11 @@ def show(snn: SNN, files: list[Path], *, notes: bool = True, loss: str | None = 
         rows.add_row("bursts", f"{len(snn.bursts)} of {senders} layers and encoders send up to 2 spikes a step")
     if snn.trains > 1:
         rows.add_row("input", f"{snn.trains} trains, of its high digits and its low ones")
-    rows.add_row("neurons", f"{facts['neurons']:,} for one sample{of_samples(snn.facts.sizes)}")
+    rows.add_row("neurons", f"{facts['neurons']:,} with those of encoders, for one sample{of_samples(snn.facts.sizes)}")
     rows.add_row("calibrated with", facts["calibration"])
-    rows.add_row(*(("differs from the ANN", far) if loss is None else ("accuracy", loss)))
+    rows.add_row("differs from the ANN", far)
+    if loss is not None:
+        rows.add_row("accuracy", loss)
     beside = f", the weights in {files[1].name}" if len(files) > 1 else ""
     rows.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB{beside}")
     rows.add_row("compiled in", f"{sum(facts['seconds'].values()):.1f} s")

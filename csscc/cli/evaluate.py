@@ -23,8 +23,9 @@ from csscc.cli.common import (
     workers_options,
 )
 from csscc.cli.progress import progress
+from csscc.errors import NotMetError
 from csscc.measure.running import running_total
-from csscc.tables import count_of, number_of, percent
+from csscc.tables import count_of, figures, number_of, percent
 
 HIDDEN = 2.0  # times the error of all values of an output: what is shown of one of them
 MANY = 1e6  # a residual that is shown with its exponent
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 @click.option("--samples", "limit", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option(
     "--max-loss", type=budget, metavar="FLOAT",
-    help="Exit with 1 if more points of accuracy (or of agreement) are lost.",
+    help="Exit with 1 if more points of accuracy are lost; without labels, percent of samples that change class; "
+    "without classes, percent of output error.",
 )
 @click.option("--energy", is_flag=True, help="Estimate the energy of an inference; of the ANN in float32 and int8.")
 @energy_costs_option
@@ -74,7 +76,6 @@ def evaluate_command(
     time, and for each layer the spikes sent and the share of residuals |u| <= 1 (in units of theta): of
     these neurons the value is encoded.
     """
-    from csscc.errors import NotMetError
     from csscc.measure.energy_costs import EnergyCosts, read_costs
     from csscc.measure.evaluation import evaluate
     from csscc.search.shared import Shared, evaluate_shared
@@ -99,15 +100,26 @@ def evaluate_command(
     if result.faults:
         raise NotMetError("; ".join(result.faults))
     if max_loss is not None:
-        lost = result.loss if result.loss is not None else None if result.agreement is None else 100 - result.agreement
-        if lost is None:
-            raise NotMetError(
-                "no loss can be stated: the data has no labels and the network no classes; leave --max-loss out"
-            )
+        lost, unit = _lost(result)
         if lost > max_loss:
             raise NotMetError(
-                f"the loss of {lost:.2f} points exceeds the budget of {max_loss:g}; csscc diagnose names its cause"
+                f"the loss of {figures(lost)} {unit} exceeds the budget of {max_loss:g}; csscc diagnose names its cause"
             )
+
+
+def _lost(result: Evaluation) -> tuple[float, str]:
+    """What is lost, and what it counts: without labels, or without classes, what `csscc tune` counts there.
+
+    Raises:
+        NotMetError: nothing can be compared.
+    """
+    if result.loss is not None:
+        return result.loss, "points of accuracy"
+    if result.agreement is not None:
+        return 100 - result.agreement, "percent of samples that change class"
+    if not result.output_error:
+        raise NotMetError("no loss can be stated: no output can be compared; leave --max-loss out")
+    return 100 * max(result.output_error.values()), "percent of output error"
 
 
 def show(result: Evaluation) -> None:
@@ -124,7 +136,7 @@ def show(result: Evaluation) -> None:
         rows.add_row(what, "", shown)
         column, worst = result.column_error.get(name, (0, 0.0))
         if worst > HIDDEN * error:
-            rows.add_row(f"the same of its value {column} alone, from 0", "", f"{worst:.2%}")
+            rows.add_row(f"relative error of '{name}'[:, {column}] alone", "", f"{worst:.2%}")
     rows.add_row("time steps: coding / latency", "", f"{result.steps} / {result.latency}")
     rows.add_row("time steps between two inputs", "", f"{result.interval}")
     rows.add_row("convolution passes for one input", "1", passes_of(result.passes, result.steps))

@@ -91,8 +91,8 @@ def _show_ann(
         out.print(
             *_folded(result.nodes if len(listed) < len(result.nodes) else ()),
             share,
-            f"{result.neurons:,} neurons in {result.depth} layers on the longest path, the readout included; "
-            f"{result.state_bytes / 1e6:.2f} MB of state a {sample}",
+            f"{result.neurons:,} neurons, those of encoders included; {result.depth} layers on the longest path, the "
+            f"readout included; {result.state_bytes / 1e6:.2f} MB of state a {sample}",
             f"latency {result.latency} time steps at T={chosen.T}, beta={chosen.beta:g}, "
             f"{steps_text((chosen.silent,))} a layer{chosen_by}",
             _costs(result.interval, result.passes or 0.0, chosen.T),

@@ -61,8 +61,9 @@ def facts(found: Within) -> dict[str, Any]:
 
 
 def loss_text(found: Within) -> str:
-    """The loss beside what is allowed."""
-    return f"loss at most {figures(found.loss)} ({found.quantity}, cautious estimate; {found.allowed:g} allowed)"
+    """The loss, estimated cautiously, beside what is allowed."""
+    loss = figures(found.loss)
+    return f"cautious loss {loss} on the calibration samples ({found.quantity}; {found.allowed:g} allowed)"
 
 
 def show_costs(found: Within) -> None:
@@ -79,5 +80,7 @@ def show_costs(found: Within) -> None:
 def warn_of_loss(found: Within, *, allow_analog: bool) -> None:
     """Print what to do where the loss is too large."""
     if not found.holds:
-        option = "" if allow_analog else "--allow-analog leaves analog the layers that cost most; "
+        option = "--allow-analog leaves analog the layers that cost most; "
+        if allow_analog:
+            option = "it is too large with all layers left analog too, since encoders round; "
         warn(f"the loss is {figures(found.loss)}, more than {found.allowed:g}; {option}a larger --T loses less")

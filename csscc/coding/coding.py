@@ -129,7 +129,7 @@ class Coding:
     @property
     def grows_fast(self) -> bool:
         """Whether beta is larger than the usual one, so that little of a value that changes can be sent later."""
-        return self.beta > self.usual_beta and not self.linear
+        return self.T > 1 and self.beta > self.usual_beta and not self.linear
 
     @property
     def splits_inputs(self) -> bool:

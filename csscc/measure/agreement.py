@@ -54,7 +54,7 @@ class Agreement:
         self.left_out |= set(expected) - (set(wanted) & set(given))
         for name in [n for n in wanted if n in given]:
             labels = is_label(wanted[name]) and name not in self._counts
-            self._differences.setdefault(name, Difference(name, labels)).add(wanted[name], given[name])
+            self._differences.setdefault(name, Difference(name, labels)).add(wanted[name], given[name], number)
         classes = classes_of({name: wanted[name] for name in wanted if name in given}, number)
         if classes is not None:
             if self._labels is not None and not self._ann:
@@ -89,7 +89,7 @@ class Agreement:
 
     @property
     def column_error(self) -> dict[str, tuple[int, float]]:
-        """Of outputs ``[B, n]``, which of the n values has the largest error, and that, relative to its own RMS."""
+        """Of outputs of n values a sample, which of them has the largest error, and that, relative to its own RMS."""
         worst = {name: difference.worst_column for name, difference in self._differences.items()}
         return {name: column for name, column in worst.items() if column is not None}
 

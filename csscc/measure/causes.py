@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer bef
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
 LARGER_RANGES = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
 FAR_BEYOND = 4.0  # times the range of an encoder: samples on another scale than the calibration's
+MOST = 512  # steps that are advised
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
@@ -121,9 +121,20 @@ def _smaller_beta(coding: Coding) -> str:
     return f"a smaller beta; --beta {coding.usual_beta:g} is usual for T={coding.T} and --silent {coding.silent}"
 
 
-def _enough(coding: Coding, coarsest: float) -> int:
-    """Steps at which theta is `coarsest` times smaller, and a little more."""
-    return coding.T + max(1, math.ceil(math.log(LARGER_RANGES * coarsest, coding.beta)))
+def _finer(coding: Coding, coarsest: float) -> str:
+    """The options with which theta is `coarsest` times smaller, and a little more: with the usual beta if that does."""
+    wanted = coarsest * _reach(coding) * (LARGER_RANGES if coding.beta > 1 else 1.0)
+    usual = (replace(coding, T=T, beta=replace(coding, T=T).usual_beta) for T in range(coding.T + 1, MOST + 1))
+    same = (replace(coding, T=T) for T in range(coding.T + 1, MOST + 1))
+    by_default, found = (next((c for c in codings if _reach(c) >= wanted), None) for codings in (usual, same))
+    if by_default is not None and not coding.linear and coding.beta > 1 and (found is None or by_default.T <= found.T):
+        return f"--T {by_default.T}" + (" without --beta" if by_default.beta != coding.beta else "")
+    return f"--T {(found or replace(coding, T=MOST)).T} --beta {coding.beta:g}"
+
+
+def _reach(coding: Coding) -> float:
+    """How many theta a layer can send."""
+    return coding.levels * (2 if coding.sends_bursts else 1)
 
 
 def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Facts) -> str:
@@ -140,16 +151,10 @@ def _advice(layer: LayerDiagnosis, layers: Sequence[LayerDiagnosis], facts: Fact
             "calibrate with samples like these."
         )
     coarsest = max(1.0, max(other.rounding for other in layers) / LIMITS["rounding"])
-    if coding.beta == 1:  # theta falls as 1/T
-        enough = max(coding.T + 1, math.ceil(coding.T * coarsest))
-    else:  # as beta**-T
-        enough = _enough(coding, coarsest)
-        if coding.sends_bursts and not replace(coding, T=enough).sends_bursts:
-            enough = _enough(coding, 2 * coarsest)  # without bursts, theta is twice as large
     advice: dict[Cause, str] = {
         "range": "Change: calibrate with more samples like these, or with --method max.",
         "timing": f"Change: --silent {coding.silent + 1}, so that layers receive more of their input before they fire.",
-        "rounding": f"Change: a larger T; --T {enough} --beta {coding.beta:g} should bring the rounding error of "
+        "rounding": f"Change: a larger T; {_finer(coding, coarsest)} should bring the rounding error of "
         f"every layer below {LIMITS['rounding']:.0%}.",
         "headroom": "Change: the calibration; look for outliers in it, or use --method mse or percentile.",
         "dead": "Change: the calibration; on its samples this layer has larger values than on these.",

@@ -34,7 +34,8 @@ class Difference:
         lost: sum of squared differences, or how many labels differ.
         total: sum of the ANN's squares, or how many labels there are.
         ann_unknown, snn_unknown: how many values could not be compared, since they are NaN or infinite there.
-        columns: of numbers ``[B, n]``, as `lost` and `total` of each of the n; shape [2, n].
+        columns: of numbers ``[B, n]``, as `lost` and `total` of each of the n; shape [2, n]. Where an exporter stacks
+            the n values of a sample, ``[B*n, 1]``, they are taken apart.
     """
 
     name: str
@@ -45,8 +46,8 @@ class Difference:
     snn_unknown: int = 0
     columns: NDArray[np.float64] | None = None
 
-    def add(self, ann: Array, snn: Array) -> None:
-        """Compare the values of a batch.
+    def add(self, ann: Array, snn: Array, samples: int | None = None) -> None:
+        """Compare the values of a batch of so many samples, or of as many as the first axis has.
 
         Raises:
             RefusedError: they are of different shapes, or numbers here and text there.
@@ -66,8 +67,9 @@ class Difference:
         lost, total = (b - a) ** 2, a**2
         self.lost += float(lost.sum())
         self.total += float(total.sum())
-        if a.ndim == 2 and 1 < a.shape[1] <= COLUMNS:
-            self._add_columns(np.stack([lost.sum(axis=0), total.sum(axis=0)]))
+        number = samples or len(a) if a.ndim else 1
+        if a.ndim in (1, 2) and a.size % number == 0 and 1 < a.size // number <= COLUMNS:
+            self._add_columns(np.stack([v.reshape(number, -1).sum(axis=0) for v in (lost, total)]))
 
     def merge(self, other: Difference) -> None:
         """Add the difference of other values."""

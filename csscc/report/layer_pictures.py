@@ -96,7 +96,8 @@ def residuals(findings: Findings) -> Iterator[Picture]:
         )
         for label, pattern, values in rows
     ]
-    none = " Here no residual is above 1/2, and no value is saturated."
+    samples = number_of(findings.diagnosis.samples, "sample")
+    none = f" In the {samples} that were diagnosed, no residual is above 1/2, and no value is saturated."
     yield Picture(
         "residuals",
         "Residuals and saturation",

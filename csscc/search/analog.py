@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from csscc import api
+from csscc.measure.agreement import Agreement
+from csscc.measure.comparison import Comparison
 from csscc.options import make_options
 from csscc.passes.convert.choose_bursts import ChooseBursts
 from csscc.passes.convert.judge import Judge
@@ -22,7 +24,7 @@ from csscc.passes.convert.split_inputs import SplitInputs
 from csscc.pipeline import run_pipeline
 from csscc.search import Progress
 from csscc.search.bench import Bench
-from csscc.snn import SNN
+from csscc.snn import SNN, Report
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,32 @@ def compile_within(
 
     def tried(analog: tuple[str, ...]) -> Within:
         snn = api.compile(ann, analog=analog, **options)
+        compared = bench.answers(snn)
+        snn.report = _compared(snn, compared)
         report("compiling and running", 1, None)
-        return Within(snn, bench.loss_of(snn), max_drop, bench.quantity, analog, warnings=bench.warnings)
+        return Within(snn, bench.loss(compared), max_drop, bench.quantity, analog, warnings=bench.warnings)
 
     found = tried(())
     if found.holds:
         return found
     costs = tuple(sorted(costs_of(ann, report, **options), key=lambda cost: -cost.error))
     if allow_analog and costs:
-        found = _fewest(tuple(cost.layer for cost in costs), tried)
+        fewest = _fewest(tuple(cost.layer for cost in costs), tried)
+        found = fewest if fewest.holds else found
     return replace(found, costs=costs)
+
+
+def _compared(snn: SNN, compared: Agreement) -> Report:
+    """The report of a compilation with a comparison on all samples."""
+    comparison = Comparison(
+        compared.samples,
+        compared.output_error,
+        tuple(sorted(compared.left_out)),
+        compared.labelling,
+        compared.faults,
+        coding=snn.facts.coding,
+    )
+    return replace(snn.report, comparison=comparison, warnings=(*snn.report.warnings, *comparison.warnings))
 
 
 def costs_of(ann: api.Calibrated, report: Progress, **options: Any) -> list[LayerCost]:
@@ -125,7 +143,7 @@ def costs_of(ann: api.Calibrated, report: Progress, **options: Any) -> list[Laye
 
 
 def _fewest(layers: tuple[str, ...], tried: Callable[[tuple[str, ...]], Within]) -> Within:
-    """The network with the fewest of the first `layers` left analog that holds; with all of them, where none does."""
+    """The network with the fewest of the first `layers` left analog that holds; with all of them, if none does."""
     least, most = 0, min(1, len(layers))
     found = tried(layers[:most])
     while not found.holds and most < len(layers):

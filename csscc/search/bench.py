@@ -134,10 +134,14 @@ class Bench:
             synaptic_operations=operations,
         )
 
-    def loss_of(self, snn: SNN) -> float:
-        """The cautious loss of a network on all samples; without classes, percent of output error."""
+    def answers(self, snn: SNN) -> Agreement:
+        """What a network answers on all samples, against the ANN."""
         session = open_session(snn.file, native=False)
-        compared = self._compared(session.run(feeds, self._outputs) for feeds, _ in self._cases)
+        return self._compared(session.run(feeds, self._outputs) for feeds, _ in self._cases)
+
+    @staticmethod
+    def loss(compared: Agreement) -> float:
+        """The cautious loss; without classes, percent of output error."""
         return 100 * _error(compared) if compared.cautious_loss is None else compared.cautious_loss
 
     def snn_of(self, candidate: Candidate) -> SNN:

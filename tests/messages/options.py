@@ -104,7 +104,8 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx -o s.onnx --beta nan"),
     "Invalid value for '--max-loss': -1 is less than 0; give 0 or more": lambda p:
         run("csscc tune ann.onnx --calibration x.npy --max-loss -1 -o s.onnx"),
-    "the loss of 12.50 points exceeds the budget of 1; csscc diagnose names its cause": lambda p:
+    "the loss of 12.5 percent of samples that change class exceeds the budget "
+    "of 1; csscc diagnose names its cause": lambda p:
         run("csscc evaluate ann.onnx snn.onnx --data x.npy --max-loss 1"),
     "Invalid value for '--input-shape': 'x' is not of the form x:1,3,224,224, the input's name and its "
     "sizes": lambda p: run("csscc compile ann.onnx -o s.onnx --input-shape x"),
