@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from csscc.errors import CssccError, NotMetError, RefusedError, RefusedModelError, UsageError
     from csscc.measure.diagnose import diagnose
     from csscc.measure.evaluation import evaluate
+    from csscc.search.calls import sweep
+    from csscc.search.tune import tune
     from csscc.snn import SNN, load
 
 _HOMES = {
@@ -24,6 +26,8 @@ _HOMES = {
     "load": "csscc.snn",
     "diagnose": "csscc.measure.diagnose",
     "evaluate": "csscc.measure.evaluation",
+    "sweep": "csscc.search.calls",
+    "tune": "csscc.search.tune",
     "CssccError": "csscc.errors",
     "NotMetError": "csscc.errors",
     "RefusedError": "csscc.errors",
@@ -43,6 +47,8 @@ __all__ = [
     "diagnose",
     "evaluate",
     "load",
+    "sweep",
+    "tune",
 ]
 
 

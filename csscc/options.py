@@ -20,6 +20,7 @@ CODING_FIELDS = frozenset(f.name for f in fields(Coding))
 
 USUAL = Coding(T=8, beta=3.0)
 WHOLE, NUMBER = "a whole number", "a number"
+OTHER_NAMES = {"steps": "T", "timesteps": "T", "time_steps": "T", "num_steps": "T", "L": "silent"}  # of options
 KINDS: tuple[tuple[type, type, str], ...] = (  # of a default, of what is taken for it (NumPy's too), and in words
     (bool, bool, "True or False"),
     (int, Integral, WHOLE),
@@ -172,7 +173,8 @@ def _check_kind(name: str, value: Any) -> None:
     """Raise `UsageError` for an option that there is not, or a value of another kind than it takes."""
     usual = {f.name: f.default for cls in (Options, Coding) for f in fields(cls)} | {"correct_bias": True}
     if name not in usual:
-        near = [n for n in usual if n.lower() == name.lower()] or get_close_matches(name, usual, n=1, cutoff=0.75)
+        meant = OTHER_NAMES.get(name, name)
+        near = [n for n in usual if n.lower() == meant.lower()] or get_close_matches(name, usual, n=1, cutoff=0.75)
         raise UsageError(f"there is no option '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
     if value is None or (name == "silent" and value == AUTO):
         return

@@ -7,7 +7,7 @@ print(csscc.evaluate(csscc.pytorch.export(module, images), snn, {"x": test_image
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,13 +32,17 @@ def compile(module: torch.nn.Module, calibration: Any, **options: Any) -> SNN:
 
     Args:
         module: for example a trained classifier. It is exported as in evaluation, and left as it was.
-        calibration: sample inputs: a tensor or array ``[B, ...]``, or a tuple of them for several inputs.
+        calibration: sample inputs: a tensor or array ``[B, ...]``, or a tuple of them for several inputs; or a loader,
+            whose batches are a tensor, or start with one, as those of ``DataLoader`` with inputs and labels do.
         **options: of `csscc.compile`.
 
     Raises:
         UsageError: an option has a value that cannot be used, or the sample inputs are no tensors.
         RefusedError: PyTorch cannot export the module, or csscc cannot compile what it exports.
     """
+    first = _first_batch(calibration)
+    if first is not None:
+        return compile_onnx(export(module, first), calibration, **options)
     inputs = _inputs(calibration)
     model = export(module, inputs)
     names = [value.name for value in model.graph.input]
@@ -99,6 +103,15 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
             part.training = was
 
 
+def _first_batch(loader: Any) -> Any:
+    """The inputs of a loader's first batch; None if it is no loader, which starts anew each time it is read."""
+    arrays = isinstance(loader, tuple | list | np.ndarray) or callable(getattr(loader, "detach", None))
+    if arrays or not isinstance(loader, Iterable) or isinstance(loader, Iterator | Mapping | str):
+        return None
+    batch = next(iter(loader), None)
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
 def _inputs(given: Any) -> tuple[torch.Tensor, ...]:
     import torch
 
@@ -106,7 +119,7 @@ def _inputs(given: Any) -> tuple[torch.Tensor, ...]:
     for part in parts:
         if not isinstance(part, np.ndarray) and not callable(getattr(part, "detach", None)):
             raise UsageError(
-                f"sample inputs are a tensor [B, ...], an array, or a tuple of them, not {type(part).__name__}; of a "
-                "loader, pass next(iter(loader))[0]"
+                f"sample inputs are a tensor [B, ...], an array, a tuple of them, or a loader, not "
+                f"{type(part).__name__}"
             )
     return tuple(torch.as_tensor(part) if isinstance(part, np.ndarray) else part for part in parts)

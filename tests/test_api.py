@@ -186,6 +186,12 @@ def test_wrong_arguments(options: dict[str, Any], kind: type[Exception], message
         csscc.compile(digits_model(), **options)
 
 
+def test_an_option_is_found_by_its_usual_name() -> None:
+    for name, option in (("timesteps", "T"), ("steps", "T"), ("t", "T"), ("L", "silent")):
+        with pytest.raises(UsageError, match=f"there is no option '{name}'; did you mean '{option}'"):
+            csscc.compile(digits_model(), **{name: 4})
+
+
 def test_an_unknown_option_is_named() -> None:
     with pytest.raises((TypeError, UsageError), match="stps"):
         csscc.compile(digits_model(), stps=4)

@@ -113,6 +113,14 @@ def test_too_few_steps_are_found_and_the_advice_helps(calibrated: api.Calibrated
     assert all(layer.rounding < LIMITS["rounding"] for layer in better.layers)
 
 
+def test_samples_on_another_scale_are_named_and_the_calibration_is_not_blamed(x: np.ndarray) -> None:
+    snn = csscc.compile(digits_model(), 255 * x, T=4, check_samples=0)
+    result = diagnose(digits_model(), snn, x)
+    advice = result.sentences[-1]
+    assert advice.startswith("Change: input 'image' reaches 1, and the spiking network was calibrated for up to 25")
+    assert "outliers" not in advice
+
+
 def test_a_beta_is_advised_where_the_usual_one_takes_more_steps() -> None:
     assert _finer(Coding(3, 1.5), 2.0) == "--T 4 without --beta"
     assert _finer(Coding(4), 2.0) == "--T 5 without --beta"  # 4 in place of 1.5

@@ -215,6 +215,8 @@ def test_all_samples_and_their_labels_are_a_pair() -> None:
     np.testing.assert_array_equal(source.labels, y)
     for data in ((x, x + 1), [x, x + 1], (x[0], x[1])):  # batches or samples, without labels
         assert open_source(data, one).labels is None
+    with pytest.raises(RefusedError, match="if they are one-hot, give y"):
+        print(open_source((x, np.eye(len(x))[:, : x.shape[1] + 1]), one).labels)
     with pytest.raises(RefusedError, match="3 label"):
         print(open_source((x, y[:3]), one).labels)
 
@@ -229,6 +231,11 @@ def test_channels_at_the_wrong_end_are_reported() -> None:
     reported = r"channels first: pass x.transpose\(0, 2, 3, 1\), of image files --layout NHWC"
     with pytest.raises(RefusedError, match=reported):
         read(open_source(sample.transpose(2, 0, 1)[None], last))
+    grey = (InputSpec("image", (None, 1, 5, 5), "float32"),)
+    with pytest.raises(RefusedError, match="they have colours: of image files --channel-order GRAY"):
+        read(open_source(np.zeros((2, 3, 5, 5)), grey))
+    with pytest.raises(RefusedError, match="they have another size: of image files --image-size 5"):
+        read(open_source(np.zeros((2, 1, 7, 6)), grey))
     with pytest.raises(RefusedError, match="pass model-ready samples, batch first"):
         read(open_source(np.zeros((1, 5, 3, 6)), last))
 

@@ -89,6 +89,16 @@ def test_what_the_evaluations_warn_of_is_kept(job: Job, arrays: dict[str, np.nda
     assert not sweep(job, settings, tmp_path / "right").warnings
 
 
+def test_a_sweep_is_one_call_in_python(job: Job, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    settings = grid(T=(4,), beta=(2.0,), silent=(0, 1), adjust=(False,))
+    rows = csscc.sweep(
+        job.model, job.data, tmp_path / "a", calibration=job.calibration, T=(4,), beta=(2,), silent=(0, 1),
+        adjust=(False,), samples=16, limit=16,
+    )  # fmt: skip
+    assert without_time(rows) == without_time(sweep(job, settings, tmp_path / "b"))
+    assert (tmp_path / "a" / "results.json").exists()
+
+
 def test_a_calibrated_network_compiles_to_what_the_model_does(arrays: dict[str, np.ndarray]) -> None:
     ann = api.calibrate(digits_model(), arrays["x_calib"][:8])
     for options in ({"T": 3, "beta": 2.0}, {"T": 3, "silent": 0, "adjust": False}, {"T": 3, "beta": 2.0}):

@@ -144,6 +144,10 @@ def test_a_module_of_pytorch_in_one_call() -> None:
         expected = module(x).numpy()
     assert np.abs(snn.run(x.numpy()) - expected).max() < 0.05 * np.abs(expected).max()
     assert csscc.evaluate(csscc.pytorch.export(module, x[:1]), snn, x.numpy()).agreement == 100
+    pairs = torch.utils.data.TensorDataset(x, torch.zeros(len(x), dtype=torch.int64))
+    for loader in (torch.utils.data.DataLoader(pairs, batch_size=8), torch.utils.data.DataLoader(x, batch_size=8)):
+        loaded = csscc.pytorch.compile(module, loader, T=8, beta=2.0)
+        np.testing.assert_array_equal(loaded.run(x.numpy()), snn.run(x.numpy()))
 
 
 def test_what_pytorch_cannot_export_is_refused() -> None:

@@ -88,6 +88,8 @@ def test_names_in_tables_break_between_their_parts() -> None:
         (["evaluate", "m.onnx", "s.onnx", "-o", "x"], "'-o'. It is an option of compile, report, run, sweep and tune."),
         (["inspect", "m.onnx", "--coding", "rate"], "'--coding'. It is an option of compile."),
         (["inspect", "m.onnx", "--colour"], "'--colour'."),
+        (["compile", "m.onnx", "--timesteps", "8"], "No such option '--timesteps'. Did you mean '--T'?"),
+        (["compile", "m.onnx", "--batch-size", "8"], "No such option '--batch-size'."),
         (["compile", "m.onnx", "--coding", "ccs"], "'ccs' is not one of 'css', 'rate', 'fs', 'ttfs', 'tsc'"),
     ],
 )

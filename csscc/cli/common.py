@@ -91,6 +91,11 @@ def workers_options(command: F) -> F:
     return jobs(scheduler(command))
 
 
+def _either(*names: str) -> click.Choice[str]:
+    """One of the names, in capitals or not."""
+    return click.Choice(names, case_sensitive=False)
+
+
 def image_options(command: F) -> F:
     """Options for how image files become inputs; `OF_IMAGES` names their parameters."""
     options = (
@@ -106,8 +111,8 @@ def image_options(command: F) -> F:
         click.option(
             "--scale", type=number, metavar="FLOAT", help="Divides pixels before mean and std.  [default: 255]"
         ),
-        click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Order of axes.  [default: NCHW]"),
-        click.option("--channel-order", type=click.Choice(["RGB", "BGR", "GRAY"]), help="Colours.  [default: RGB]"),
+        click.option("--layout", type=_either("NCHW", "NHWC"), help="Order of axes.  [default: NCHW]"),
+        click.option("--channel-order", type=_either("RGB", "BGR", "GRAY"), help="Colours.  [default: RGB]"),
     )
     for option in reversed(options):
         command = option(command)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 import click
 
 SAMPLES = "DATA"  # the metavar of options that take samples; a command has one of them, or several
 TAKEN_FOR_SAMPLES = {"--calib", "--calibration", "--data", "--dataset", "--images", "--input", "--inputs", "--labels"}
+TAKEN_FOR_T = {"--steps", "--timesteps", "--time-steps", "--num-steps"}
+ALIKE = 0.75  # of two names, at which one may be meant by the other
 
 
 def hinted(error: click.UsageError, commands: Mapping[str, click.Command]) -> click.UsageError:
@@ -20,10 +23,14 @@ def hinted(error: click.UsageError, commands: Mapping[str, click.Command]) -> cl
         name = error.option_name
         if any(f"-{name}" in p.opts for p in command.params):
             return click.NoSuchOption(name, possibilities=[f"-{name}"], ctx=ctx)
+        if name in TAKEN_FOR_T and _has(command, "--T"):
+            return click.UsageError(f"{text}. Did you mean '--T'?", ctx)
         if samples and name in TAKEN_FOR_SAMPLES:
             return click.UsageError(f"{text}. Here samples are given by {samples}.", ctx)
         if owners := [c for c in sorted(commands) if _has(commands[c], name)]:
             return click.UsageError(f"{text}. It is an option of {_listed(owners)}.", ctx)
+        known = [o for p in command.params for o in (*p.opts, *p.secondary_opts)]
+        return click.NoSuchOption(name, possibilities=get_close_matches(name, known, cutoff=ALIKE), ctx=ctx)
     elif samples and text.startswith("Got unexpected extra argument"):
         return click.UsageError(f"{text}. Here samples are given by {samples}.", ctx)
     return error

@@ -52,6 +52,9 @@ def inspect_command(
 
         proto = read_model(model)
     if any(p.key == f"{PREFIX}T" for p in proto.metadata_props):
+        given = next((f"--{name}" for name, value in coding.items() if value is not None), None)
+        if given:
+            raise click.UsageError(f"{model}: is a spiking network, which has settings of its own; leave {given} out")
         _show_snn(model, as_json)
     else:
         _show_ann(model, as_json, coding, input_shape, verbose)

@@ -183,6 +183,12 @@ def _layout(sizes: tuple[int, ...], spec: InputSpec) -> str:
         whole = [*sizes[1:axis], 1, *sizes[axis:]]
         if len(sizes) + 1 == len(spec.shape) == 4 and spec.shape[axis] == 1 and fits(spec.shape[1:], whole):
             return f"the axis of the channel is missing: pass x[{index}]"
+    for channel, rows, columns in ((1, 2, 3), (3, 1, 2)) if len(sizes) == len(spec.shape) == 4 else ():
+        image = (spec.shape[rows], spec.shape[columns])
+        if fits(image, (sizes[rows], sizes[columns])) and (spec.shape[channel], sizes[channel]) == (1, 3):
+            return "they have colours: of image files --channel-order GRAY"
+        if spec.shape[channel] == sizes[channel] and isinstance(image[0], int) and image[0] == image[1]:
+            return f"they have another size: of image files --image-size {image[0]}"
     inner = [size for size in spec.shape[1:] if isinstance(size, int)]
     if len(sizes) == FLAT and len(inner) == len(spec.shape) - 1 and sizes[1] == math.prod(inner):
         return f"they are flat: pass x.reshape({', '.join(map(str, (-1, *inner)))})"
@@ -218,7 +224,11 @@ def open_source(
 
 def _is_with_labels(data: Any, specs: tuple[InputSpec, ...]) -> bool:
     """Whether it is ``(x, y)``: the inputs in order and a label for each sample, and not a tuple of samples."""
-    if not isinstance(data, tuple) or len(data) != len(specs) + 1 or np.ndim(data[-1]) != 1:
+    if not isinstance(data, tuple) or len(data) != len(specs) + 1:
+        return False
+    labels = np.shape(data[-1])
+    one_hot = len(labels) == 2 and labels[:1] == np.shape(data[0])[:1] and not fits(specs[0].shape[1:], labels[1:])
+    if len(labels) != 1 and not one_hot:
         return False
     return all(len(getattr(v, "shape", ())) == len(s.shape) > 1 for v, s in zip(data, specs, strict=False))
 

@@ -60,7 +60,8 @@ class ImageOptions:
             for value in values:
                 finite(value, f"the images' {what}")
             if len(values) not in (1, channels):
-                raise UsageError(f"the images' {what} must be 1 or {channels} numbers, not {len(values)}")
+                several = f" or {channels}" if channels > 1 else ""
+                raise UsageError(f"the images' {what} has {len(values)} numbers, but must have 1{several}")
             if what != "mean" and 0 in values:
                 raise UsageError(f"the images' {what} divides the pixels, so it must not be 0")
         if self.size is not None and self.size < 1:

@@ -13,6 +13,7 @@ from csscc.dialect.model import copy_of, with_outputs
 from csscc.io.batches import Arrays
 from csscc.measure.counts import counting_outputs
 from csscc.measure.difference import refuse_unequal, tolerance
+from csscc.measure.input_range import InputRange
 from csscc.measure.layers import layers_of_both
 from csscc.measure.opened import SpikingFile, open_after
 from csscc.passes.lower.kernels import open_session
@@ -46,6 +47,7 @@ class BothNetworks:
     def __init__(self, ann: str | Path | onnx.ModelProto, snn: SpikingFile) -> None:
         file, self.facts = open_after(ann, snn)
         model, self.counts = by_layer(copy_of(file)), counting_outputs(file)
+        self._model = model
         self._file = open_session(file, native=False)
         source = canonical(ann, self.facts.fixed)
         reference = export_model(source)
@@ -59,6 +61,10 @@ class BothNetworks:
         self._spiking = Session(with_outputs(model, [*trains, *self._digits]))
         self._plain = Session(with_outputs(reference, [name for name in activations if name in known]))
         self.specs, self.fixed_batch = self._spiking.specs, self._spiking.fixed_batch
+
+    def ranges(self) -> InputRange:
+        """Looks at whether samples are of the range that the spiking network was calibrated for."""
+        return InputRange(self._model)
 
     def run(self, feeds: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Tensors of the ANN and of the spiking network by name: outputs, and those that `pairs` name.

@@ -105,13 +105,14 @@ def diagnose(
     networks = both or BothNetworks(ann, snn)
     source = open_source(data, networks.specs, images=images, limit=limit)
     sums = [LayerSums(p) for p in networks.pairs]
-    compared = Agreement(counts=networks.counts)
+    compared, ranges = Agreement(counts=networks.counts), networks.ranges()
     fixed = networks.fixed_batch
     for feeds in source.batches(fixed or _batch(networks.facts)):
         size = len(next(iter(feeds.values())))
         if fixed is not None and size < fixed:
             continue
         expected, got = networks.run(feeds)
+        ranges.add(feeds)
         for layer in sums:
             layer.add(expected, got)
         compared.add({n: expected[n] for n in networks.outputs}, got, size)
@@ -119,10 +120,15 @@ def diagnose(
             progress(compared.samples, source.size)
     if not compared.samples:
         raise RefusedError(f"the networks take {fixed} samples at a time; give at least as many with --data")
-    return _diagnosis(compared, judged([layer.result() for layer in sums]), networks)
+    return _diagnosis(compared, judged([layer.result() for layer in sums]), networks, ranges.warnings)
 
 
-def _diagnosis(compared: Agreement, layers: tuple[LayerDiagnosis, ...], networks: BothNetworks) -> Diagnosis:
+def _diagnosis(
+    compared: Agreement, layers: tuple[LayerDiagnosis, ...], networks: BothNetworks, of_inputs: tuple[str, ...]
+) -> Diagnosis:
+    found = sentences(compared, layers, networks.facts, networks.same_source)
+    if of_inputs and found[-1].startswith("Change: the calibration"):  # which may be right, for other samples
+        found = (*found[:-1], *(f"Change: {text}." for text in of_inputs))
     first = next((layer for layer in layers if layer.cause), None)
     return Diagnosis(
         samples=compared.samples,
@@ -132,7 +138,7 @@ def _diagnosis(compared: Agreement, layers: tuple[LayerDiagnosis, ...], networks
         layers=layers,
         first=first.name if first is not None else None,
         cause=first.cause if first is not None else "",
-        sentences=sentences(compared, layers, networks.facts, networks.same_source),
+        sentences=found,
         faults=compared.faults,
     )
 

@@ -57,7 +57,7 @@ class Journal(Generic[E]):
             if fingerprint != self.fingerprint:
                 other = [k for k, v in self.fingerprint.items() if fingerprint.get(k) != v]
                 text = f"holds results of another sweep or search, with other {', '.join(other)}"
-                raise RefusedError(f"{self.path}: {text}; give a new one")
+                raise RefusedError(f"{self.path}: {text}; give a new folder, or a new file to --journal")
             rows.append(row)
         return rows
 

@@ -56,6 +56,7 @@ MESSAGES: Messages = {
         run("csscc compile ann.onnx --calibration x.npy --image-size 8 --scale 1 -o s.onnx"),
     "--scale is for folders of images, and none is given; leave --scale out": lambda p:
         run("csscc compile ann.onnx --scale 1 -o s.onnx"),
+    "No such option '--steps'. Did you mean '--T'?": lambda p: run("csscc compile ann.onnx --steps 4 -o s.onnx"),
     "No such option '--max-loss'. It is an option of evaluate and tune.": lambda p:
         run("csscc sweep ann.onnx --data x.npz --max-loss 1 -o folder"),
     "--allow-analog needs a loss to stay below; give one with --max-drop": lambda p:
@@ -93,7 +94,10 @@ MESSAGES: Messages = {
     "the loss that is allowed must be a finite number, not inf": lambda p: tune("ann.onnx", X, max_loss=float("inf")),
     "preprocessing 'resnet' is not known; choose one of none, imagenet, caffe, inception": lambda p:
         ImageOptions.preset("resnet"),
-    "the images' mean must be 1 or 3 numbers, not 2": lambda p: ImageOptions(mean=(1.0, 2.0)),
+    "snn.onnx: is a spiking network, which has settings of its own; leave --T out": lambda p:
+        run("csscc inspect snn.onnx --T 4"),
+    "the images' mean has 3 numbers, but must have 1": lambda p: ImageOptions.preset("imagenet", channel_order="GRAY"),
+    "the images' mean has 2 numbers, but must have 1 or 3": lambda p: ImageOptions(mean=(1.0, 2.0)),
     "the images' std divides the pixels, so it must not be 0": lambda p: ImageOptions(std=(0.0,)),
     "the size of images must be at least 1, not 0": lambda p: ImageOptions(size=0),
     "samples of type int: pass an array, a dict of arrays, an iterable, or a path": lambda p:
@@ -166,7 +170,8 @@ MESSAGES: Messages = {
         ),
     "the workers find another model, other data or another version of csscc than this machine": lambda p:
         _fingerprint(Job("ann.onnx", X), SimpleNamespace(call=lambda function: {})),
-    "f/settings.jsonl: holds results of another sweep or search, with other data; give a new one": lambda p:
+    "f/settings.jsonl: holds results of another sweep or search, with other data; give a new "
+    "folder, or a new file to --journal": lambda p:
         (sweep(Job("ann.onnx", X), grid([4]), "f"), sweep(Job("ann.onnx", 2 * X), grid([4]), "f")),
     "front.pdf: plots are .png or .svg; give such a name": lambda p: plot_front(SimpleNamespace(), "front.pdf"),
     "f.png: plots need matplotlib: pip install 'csscc[plots]'": lambda p:

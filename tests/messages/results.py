@@ -221,8 +221,7 @@ MESSAGES: Messages = {
         ),
     "layer 'Relu_1' cannot be diagnosed: 8 value(s) of 'r' in the ANN are NaN or infinite; are the samples "
     "prepared as for the network?": lambda p: (np.save("x.npy", X * 1e20), run(DIAGNOSE % damaged(huge))),
-    "sample inputs are a tensor [B, ...], an array, or a tuple of them, not dict; of a loader, pass "
-    "next(iter(loader))[0]": lambda p: (
+    "sample inputs are a tensor [B, ...], an array, a tuple of them, or a loader, not dict": lambda p: (
         p.setitem(sys.modules, "torch", SimpleNamespace()),
         pytorch.export(SimpleNamespace(), {}),
     ),
