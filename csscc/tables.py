@@ -51,6 +51,9 @@ class Tabular:
         """What matters, in one line."""
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        return self.headline
+
     def rows(self) -> list[dict[str, Any]]:
         """The rows, each by names of columns."""
         raise NotImplementedError

@@ -80,6 +80,7 @@ def test_results_are_tables_of_layers(made: tuple[Any, Any, csscc.SNN], monkeypa
     for result in (snn, evaluated, diagnosed):
         shown = result._repr_html_()
         assert html.escape(result.headline) in shown
+        assert str(result) == result.headline
         assert all(str(row["name"]) in shown for row in result.rows())
     assert [row["name"] for row in evaluated.rows()] == [layer.name for layer in snn.layers if layer.kind != "readout"]
     assert repr(snn) == f"<{snn.headline}>"

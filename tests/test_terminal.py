@@ -68,6 +68,14 @@ def test_colours_are_left_out_where_they_are_not_wanted(files: Path) -> None:
     assert not [code for text in SGR.findall(plain) for code in text.split(";") if 30 <= int(code or 0) <= 107]
 
 
+def test_titles_of_narrow_tables_are_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "a title that is much longer than the lines of its table"
+    rows = table(title, "name", "count")
+    rows.add_row("a", "1")
+    Terminal().print(rows)
+    assert capsys.readouterr().out.splitlines()[:2] == [title, ""]
+
+
 def test_names_in_tables_break_between_their_parts() -> None:
     shown = io.StringIO()
     rows = Rows("name")

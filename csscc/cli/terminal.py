@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +26,7 @@ class Terminal(Console):
         """As rich's; every text is a line of its own, broken in terminals only. Elsewhere no line ends in blanks."""
         stream = sys.stderr if self.stderr else sys.stdout
         with printing(stream):
-            for value in objects:
+            for value in _titles_apart(objects):
                 shown = printable(value) if isinstance(value, str) else value
                 if self.is_terminal or not isinstance(value, str | Text | Table):
                     super().print(shown, **options)
@@ -42,6 +43,15 @@ class Terminal(Console):
     def warn(self, text: str) -> None:
         """One line that begins with a coloured word."""
         self.print(Text.assemble(("Warning:", "yellow"), f" {printable(text)}"))
+
+
+def _titles_apart(objects: Iterable[Any]) -> Iterator[Any]:
+    """Titles of tables as lines of their own, which are not broken where the table ends."""
+    for value in objects:
+        if isinstance(value, Table) and value.title:
+            yield Text(str(value.title), value.title_style)
+            value.title = None
+        yield value
 
 
 class Rows(Table):
