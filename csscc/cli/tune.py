@@ -207,11 +207,12 @@ def _show(result: Tuning, output: str) -> None:
     """The chosen setting, and a line for each of the front."""
     chosen, (x, y) = result.chosen, result.axes
     columns = ("T", "β", "L", "latency", "interval", "passes", "spikes", "loss", "error", "")
-    units = f"loss: cautious, in {result.quantity}; error in %"
-    rows = table(f"Settings that no other beats in {x} and {y}; {units}", *columns)
+    title = f"Settings that no other beats in {x} and {y}" if len(result.front) > 1 else "The setting"
+    rows = table(title, *columns)
     rows.padding = (0, 1, 0, 0)  # many columns, one terminal
+    mark = "chosen" if result.holds else "loses least"
     for candidate in result.front or (chosen,):
-        rows.add_row(*_cells(candidate), "chosen" if candidate == chosen else "")
+        rows.add_row(*_cells(candidate), mark if candidate == chosen else "")
     console().print(
         f"{output}: T={chosen.T}, beta={chosen.beta:g}, silent steps {chosen.silent}{_flags(chosen.changes)}; "
         f"latency {chosen.latency}, {chosen.interval} steps between two inputs, "
@@ -219,6 +220,7 @@ def _show(result: Tuning, output: str) -> None:
         f"{count_of(chosen.synaptic_operations)} synaptic operations; "
         f"loss {chosen.expected:z.2f} expected, {chosen.cautious:.2f} cautious; found in {result.seconds:.0f} s",
         rows,
+        f"loss: cautious, in {result.quantity}; error: % of the ANN's output (RMS)",
         f"Looked at {len(result.candidates)} settings, "
         f"tried {sum(c.stage != 'predicted' for c in result.candidates)} with spikes, "
         f"{sum(c.stage == 'confirmed' for c in result.candidates)} of them on all samples.",
