@@ -49,7 +49,7 @@ def _titles_apart(objects: Iterable[Any]) -> Iterator[Any]:
     """Titles of tables as lines of their own, which are not broken where the table ends."""
     for value in objects:
         if isinstance(value, Table) and value.title:
-            yield Text(str(value.title), value.title_style)
+            yield Text(str(value.title), value.title_style or "")
             value.title = None
         yield value
 
