@@ -142,6 +142,17 @@ def test_the_value_with_the_largest_error_is_named() -> None:
     assert first.column_error == whole.column_error
 
 
+def test_values_that_an_exporter_stacks_are_taken_apart() -> None:
+    """As skl2onnx writes several targets: ``[samples * targets, 1]``."""
+    ann = np.array([[100.0, 1.0], [100.0, 2.0], [100.0, 3.0]])
+    snn = ann + [0.0, 1.0]
+    apart, stacked = Agreement(), Agreement()
+    apart.add({"y": ann}, {"y": snn}, 3)
+    stacked.add({"y": ann.reshape(6, 1)}, {"y": snn.reshape(6, 1)}, 3)
+    assert stacked.column_error == apart.column_error == {"y": (1, pytest.approx(np.sqrt(3 / 14)))}
+    assert not stacked.classes
+
+
 def test_of_what_cannot_be_compared_no_value_is_named() -> None:
     compared = Agreement()
     compared.add({"y": np.array([[1.0, 2.0]])}, {"y": np.array([[np.nan, 2.0]])}, 1)
