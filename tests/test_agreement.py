@@ -145,7 +145,7 @@ def test_the_value_with_the_largest_error_is_named() -> None:
 def test_values_that_an_exporter_stacks_are_taken_apart() -> None:
     """As skl2onnx writes several targets: ``[samples * targets, 1]``."""
     ann = np.array([[100.0, 1.0], [100.0, 2.0], [100.0, 3.0]])
-    snn = ann + [0.0, 1.0]
+    snn = ann + np.array([0.0, 1.0])
     apart, stacked = Agreement(), Agreement()
     apart.add({"y": ann}, {"y": snn}, 3)
     stacked.add({"y": ann.reshape(6, 1)}, {"y": snn.reshape(6, 1)}, 3)

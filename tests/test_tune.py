@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from matplotlib.figure import Figure
 
 import csscc
 from csscc import api
@@ -20,6 +21,7 @@ from csscc.errors import RefusedError, UsageError
 from csscc.io.finite import strict_json
 from csscc.measure.agreement import Agreement
 from csscc.models import digits_data, digits_model
+from csscc.search import plots
 from csscc.search.analog import compile_within
 from csscc.search.bench import Bench
 from csscc.search.candidates import Candidate, candidates
@@ -111,6 +113,15 @@ def test_samples_that_the_ann_knows_by_heart_and_wrong_labels_are_remarked_on(sm
         assert reported in text
         assert compile_within(ann, 100, T=3).warnings == (text,)
     assert not Bench(api.calibrate(model, x)).warnings
+
+
+def test_labels_of_a_plot_do_not_lie_on_one_another() -> None:
+    axes = Figure(figsize=(7.5, 4.5)).add_subplot()
+    axes.set_xlim(0, 10)
+    axes.set_ylim(0, 10)
+    at = [(1, 1), (1.2, 1.1), (1, 9), (9, 1), (9, 1.2)]
+    points: list[Any] = [SimpleNamespace(figure={"steps": x, "loss": y}.get) for x, y in at]
+    assert plots._apart(axes, points, ("steps", "loss")) == [points[0], points[2], points[3]]
 
 
 def test_warnings_are_those_of_the_network_and_the_samples(tuned: Tuning) -> None:

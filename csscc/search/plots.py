@@ -25,6 +25,7 @@ DASHES: dict[tuple[bool, bool], Any] = {  # by negative spikes, amplitude adjust
     (False, False): (0, (1, 4)),
 }
 MARKERS = "osD^vP*X"
+LABEL = (95, 13)  # pixels that a label of a setting takes
 SMALLEST, LARGER = 4, 8  # size of markers, and how much larger those of the first line are
 LOSS_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # linear up to 1, logarithmic from there
 KINDS = (".png", ".svg")
@@ -183,7 +184,7 @@ def plot_front(result: Tuning, path: str | Path) -> None:
     x, y = result.axes
     scale = "symlog" if y in QUALITIES else "linear"
     _divide(axes, labels[x], labels[y], scale, [c.figure(y) for c in shown])
-    for candidate in result.front:
+    for candidate in _apart(axes, [result.chosen, *result.front], result.axes):
         text = f"T={candidate.T}, β={candidate.beta:g}, L={candidate.silent}"
         at, right = (candidate.figure(x), candidate.figure(y)), candidate.figure(x) > sum(axes.get_xlim()) / 2
         axes.annotate(
@@ -194,6 +195,16 @@ def plot_front(result: Tuning, path: str | Path) -> None:
     axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def _apart(axes: Any, candidates: Sequence[Candidate], of: tuple[Quantity, Quantity]) -> list[Candidate]:
+    """Those whose labels do not lie on one another, the first of those that would."""
+    kept: list[tuple[Candidate, Any]] = []
+    for candidate in candidates:
+        at = axes.transData.transform([candidate.figure(q) for q in of])
+        if all((abs(at - other) > LABEL).any() for _, other in kept):
+            kept.append((candidate, at))
+    return [candidate for candidate, _ in kept]
 
 
 def _figure(width: float, height: float) -> Any:
