@@ -8,8 +8,10 @@ import pytest
 
 import csscc
 from csscc.coding.coding import Coding
-from csscc.passes.convert.integer_weights import step_of, steps_of
-from tests.helpers import parse, run
+from csscc.dialect.rewrite import values_of
+from csscc.dialect.spiking import neurons
+from csscc.passes.convert.integer_weights import step_of, steps_of, theta_of
+from tests.helpers import node_of, parse, run, spiking
 
 
 @pytest.mark.parametrize("count", [3, 9, 600])
@@ -38,6 +40,15 @@ def test_a_layer_has_one_step_or_one_for_each_channel() -> None:
     scales = np.array([[0.1], [0.0373], [1.0]])
     np.testing.assert_allclose(np.asarray(steps_of(scales * numbers)), [0.1, 0.0373, 1.0], rtol=1e-7)
     assert steps_of(np.random.default_rng(0).standard_normal((2, 40))) is None
+
+
+def test_the_amplitude_of_what_weights_read_is_known_through_what_moves_it() -> None:
+    text = """g (float[N,2,4,4] x) => (float[N,3] y) <float[2,2,1,1] w, float[32,3] v>
+    { a = Conv(x, w) r = Relu(a) t = Transpose <perm = [0,2,3,1]> (r) f = Flatten(t) y = MatMul(f, v) }"""
+    network = spiking(parse(text), per_channel=False)
+    (_, view), = neurons(network.graph)
+    assert theta_of(node_of(network, "MatMul").inputs[0]) == values_of(view.theta).item()
+    assert theta_of(network.graph.inputs[0]) is None
 
 
 def test_integer_weights_stay_whole_and_biases_too() -> None:
