@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from csscc import limits
 from csscc.coding.coding import Coding
 from csscc.dialect.metadata import Facts
 from csscc.measure.agreement import Agreement
@@ -19,7 +20,6 @@ JUMP_FACTOR = 3.0  # and by more than this many times the error of any layer bef
 SHIFT_SHARE = 0.5  # such a jump is a shift if the mean makes up this share of its square
 LARGER_RANGES = 1.25  # with more levels, amplitudes cover more of what is rare, and theta falls a little less
 FAR_BEYOND = 4.0  # times the range of an encoder: samples on another scale than the calibration's
-MOST = 512  # steps that are advised
 HEADROOM = 0.25  # amplitudes are too large if the largest value uses less than this share of the range
 
 
@@ -124,12 +124,14 @@ def _smaller_beta(coding: Coding) -> str:
 def _finer(coding: Coding, coarsest: float) -> str:
     """The options with which theta is `coarsest` times smaller, and a little more: with the usual beta if that does."""
     wanted = coarsest * _reach(coding) * (LARGER_RANGES if coding.beta > 1 else 1.0)
-    usual = (replace(coding, T=T, beta=replace(coding, T=T).usual_beta) for T in range(coding.T + 1, MOST + 1))
-    same = (replace(coding, T=T) for T in range(coding.T + 1, MOST + 1))
+    most = limits.STEPS_OF_EQUAL_WEIGHT if coding.beta == 1 else limits.STEPS
+    more = range(coding.T + 1, most + 1)
+    usual = (replace(coding, T=T, beta=replace(coding, T=T).usual_beta) for T in more)
+    same = (replace(coding, T=T) for T in more)
     by_default, found = (next((c for c in codings if _reach(c) >= wanted), None) for codings in (usual, same))
     if by_default is not None and not coding.linear and coding.beta > 1 and (found is None or by_default.T <= found.T):
         return f"--T {by_default.T}" + (" without --beta" if by_default.beta != coding.beta else "")
-    return f"--T {(found or replace(coding, T=MOST)).T} --beta {coding.beta:g}"
+    return f"--T {found.T if found is not None else most} --beta {coding.beta:g}"
 
 
 def _reach(coding: Coding) -> float:

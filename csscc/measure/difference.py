@@ -67,8 +67,8 @@ class Difference:
         lost, total = (b - a) ** 2, a**2
         self.lost += float(lost.sum())
         self.total += float(total.sum())
-        number = samples or len(a) if a.ndim else 1
-        if a.ndim in (1, 2) and a.size % number == 0 and 1 < a.size // number <= COLUMNS:
+        number = (samples or len(a)) if a.ndim else 0
+        if number and a.ndim <= 2 and a.size % number == 0 and 1 < a.size // number <= COLUMNS:
             self._add_columns(np.stack([v.reshape(number, -1).sum(axis=0) for v in (lost, total)]))
 
     def merge(self, other: Difference) -> None:
