@@ -158,8 +158,8 @@ def _refuse_outputs(
     if plot is not None:
         from csscc.search.plots import refuse_undrawable
 
-        refuse_undrawable(plot)
         refuse_unwritable(plot, *inputs)
+        refuse_undrawable(plot)
         if Path(plot).resolve() == Path(output).resolve():
             raise click.BadParameter("the picture would replace the network; give another path", param_hint="--plot")
     if folder is not None:
