@@ -189,7 +189,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert cli.main(["inspect", "m.onnx"], standalone_mode=False) == 3
     cli.main(["compile", "m.onnx", "-o", "snn.onnx", "--input-shape", "x:1,3,16,24"], standalone_mode=False)
     reported = " ".join(capsys.readouterr().out.split())
-    assert f"{by_hand(16, 24)[1]:,} for one sample of 3x16x24" in reported
+    assert f"{by_hand(16, 24)[1]:,} with those of encoders, for one sample of 3x16x24" in reported
     cli.main(["inspect", "snn.onnx"], standalone_mode=False)
     assert "one sample of 3x16x24" in capsys.readouterr().out
 
