@@ -70,7 +70,7 @@ COLUMNS: Mapping[str, Column] = {
     "latency": lambda row, result: str(result["latency"]),
     "loss": lambda row, result: f"{result['loss']:.2f}",
     "agreement %": lambda row, result: f"{result['agreement']:.2f}",
-    "RMS %": lambda row, result: f"{_worst_error(result):.2g}",
+    "RMS %": lambda row, result: f"{_worst_error(result):#.2g}",
     "spikes a neuron": lambda row, result: f"{result['spikes_per_neuron']:.3g}",
 }
 
@@ -117,7 +117,7 @@ class SideBySide:
         if result is None:
             return ""
         agreement = "" if result["loss"] is None else f"{result['agreement']:.2f}, "
-        return f"{_worst_error(result):.2g} %, {agreement}{result['latency']}"
+        return f"{_worst_error(result):#.2g} %, {agreement}{result['latency']}"
 
 
 def _markdown(header: tuple[str, ...], lines: list[list[str]]) -> str:
