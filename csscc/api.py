@@ -31,6 +31,7 @@ from csscc.pipeline import (
     with_sizes,
 )
 from csscc.snn import SNN, Report
+from csscc.tables import number_of
 
 FEW = 8  # calibration samples, below which compile warns
 RESOLVED = 2.0**24  # whole numbers that float32 has
@@ -217,7 +218,7 @@ def _of_data(network: Network, source: Source, facts: metadata.Facts) -> tuple[s
         return ()
     samples = network.calibration.samples
     if not source.synthetic:
-        few = f"only {samples} calibration sample{'s' if samples > 1 else ''}: later inputs may exceed the clipping "
+        few = f"only {number_of(samples, 'calibration sample')}: later inputs may exceed the clipping "
         return (few + "ranges, and are cut off; pass a few hundred if you can",) if samples < FEW else ()
     ranges = [layer.clipping_range for layer in facts.layers if layer.kind == "encoder"]
     unknown = not network.statistics and len(ranges) == 1

@@ -13,6 +13,7 @@ import click
 from csscc.cli.streams import echo
 from csscc.errors import printable
 from csscc.passes.lower.targets import AUTO
+from csscc.tables import number_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -238,7 +239,7 @@ def passes_of(passes: float, steps: int) -> str:
 def steps_text(silent: tuple[int, ...]) -> str:
     """Silent steps of layers, as tables show them."""
     low, high = min(silent, default=0), max(silent, default=0)
-    return f"{low} silent step{'s' if low != 1 else ''}" if low == high else f"{low} to {high} silent steps"
+    return number_of(low, "silent step") if low == high else f"{low} to {high} silent steps"
 
 
 def warn(text: str) -> None:

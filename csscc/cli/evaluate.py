@@ -113,13 +113,16 @@ def _lost(result: Evaluation) -> tuple[float, str]:
     Raises:
         NotMetError: nothing can be compared.
     """
+    from csscc.measure.agreement import quantity_of
+
+    unit = quantity_of(labels=result.loss is not None, classes=result.agreement is not None)
     if result.loss is not None:
-        return result.loss, "points of accuracy"
+        return result.loss, unit
     if result.agreement is not None:
-        return 100 - result.agreement, "percent of samples that change class"
+        return 100 - result.agreement, unit
     if not result.output_error:
         raise NotMetError("no loss can be stated: no output can be compared; leave --max-loss out")
-    return 100 * max(result.output_error.values()), "percent of output error"
+    return 100 * max(result.output_error.values()), unit
 
 
 def show(result: Evaluation) -> None:

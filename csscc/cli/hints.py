@@ -7,9 +7,10 @@ from difflib import get_close_matches
 
 import click
 
+from csscc.options import OTHER_NAMES
+
 SAMPLES = "DATA"  # the metavar of options that take samples; a command has one of them, or several
 TAKEN_FOR_SAMPLES = {"--calib", "--calibration", "--data", "--dataset", "--images", "--input", "--inputs", "--labels"}
-TAKEN_FOR_T = {"--steps", "--timesteps", "--time-steps", "--num-steps"}
 ALIKE = 0.75  # of two names, at which one may be meant by the other
 
 
@@ -23,8 +24,9 @@ def hinted(error: click.UsageError, commands: Mapping[str, click.Command]) -> cl
         name = error.option_name
         if any(f"-{name}" in p.opts for p in command.params):
             return click.NoSuchOption(name, possibilities=[f"-{name}"], ctx=ctx)
-        if name in TAKEN_FOR_T and _has(command, "--T"):
-            return click.UsageError(f"{text}. Did you mean '--T'?", ctx)
+        meant = f"--{OTHER_NAMES.get(name.lstrip('-').replace('-', '_'))}"
+        if _has(command, meant):
+            return click.UsageError(f"{text}. Did you mean '{meant}'?", ctx)
         if samples and name in TAKEN_FOR_SAMPLES:
             return click.UsageError(f"{text}. Here samples are given by {samples}.", ctx)
         if owners := [c for c in sorted(commands) if _has(commands[c], name)]:

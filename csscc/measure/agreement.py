@@ -241,6 +241,13 @@ def _beyond_student(deviations: float) -> float:
     return max(0.0, 0.5 - 0.75 * math.sqrt(square) * (1 - square / 3))
 
 
+def quantity_of(*, labels: bool, classes: bool) -> str:
+    """What a loss counts, of networks that classify or do not, on samples with labels or without."""
+    if not classes:
+        return "percent of output error"
+    return "points of accuracy" if labels else "percent of samples that change class"
+
+
 def classes_of(outputs: Mapping[str, NDArray[Any]], number: int) -> str | None:
     """Name of the first output of `number` samples that holds a value for each class; None if there is none."""
     return next((n for n, v in outputs.items() if _holds_classes(v) and len(v) == number), None)

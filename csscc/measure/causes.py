@@ -56,8 +56,10 @@ def main_part(layer: LayerDiagnosis) -> Cause:
     return max(parts, key=lambda cause: parts[cause])
 
 
-def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool) -> tuple[str, ...]:
-    """What happened, where it starts, and what to change."""
+def sentences(
+    outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts, same: bool, of_inputs: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What happened, where it starts, and what to change; `of_inputs` are warnings of samples on another scale."""
     worst = max(outputs.output_error, key=lambda name: outputs.output_error[name])
     samples = number_of(outputs.samples, "sample")
     text = f"On {samples} the outputs differ by {outputs.output_error[worst]:.2%} (RMS of '{worst}')"
@@ -80,7 +82,10 @@ def sentences(outputs: Agreement, layers: Sequence[LayerDiagnosis], facts: Facts
         most = max(others, key=lambda other: other.own)
         worst = f"'{most.name}' ({most.own:.1%}, {most.cause})"
         also += f" {len(others)} layer(s) go wrong for another reason, most of all {worst}."
-    return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", _advice(layer, layers, facts))
+    advice: tuple[str, ...] = (_advice(layer, layers, facts),)
+    if of_inputs and layer.cause in ("headroom", "dead"):  # the calibration may be right, for other samples
+        advice = tuple(f"Change: {warning}." for warning in of_inputs)
+    return (text, f"The first layer that goes wrong is {where} {_reason(layer)}.{also}", *advice)
 
 
 def _nothing_wrong(layers: Sequence[LayerDiagnosis], coding: Coding, output: float) -> tuple[str, str]:

@@ -55,6 +55,19 @@ class Comparison:
     synthetic: bool = False
     coding: Coding | None = None
 
+    @staticmethod
+    def of(agreement: Agreement, coding: Coding, *, synthetic: bool = False) -> Comparison:
+        """What was compared."""
+        return Comparison(
+            agreement.samples,
+            agreement.output_error,
+            tuple(sorted(agreement.left_out)),
+            agreement.labelling,
+            agreement.faults,
+            synthetic,
+            coding,
+        )
+
     @property
     def compared(self) -> str:
         """On what: the number of samples, and which they are."""
@@ -115,15 +128,7 @@ def compare(
     for feeds in source.first(number).batches(at_once):
         if len(next(iter(feeds.values()))) == at_once:
             agreement.add(plain.run(feeds), spiking.run(feeds), at_once)
-    return Comparison(
-        agreement.samples,
-        agreement.output_error,
-        tuple(sorted(agreement.left_out)),
-        agreement.labelling,
-        agreement.faults,
-        source.synthetic,
-        network.coding,
-    )
+    return Comparison.of(agreement, network.coding, synthetic=source.synthetic)
 
 
 def source_session(model: str | Path | onnx.ModelProto) -> Session:

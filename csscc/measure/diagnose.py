@@ -126,9 +126,6 @@ def diagnose(
 def _diagnosis(
     compared: Agreement, layers: tuple[LayerDiagnosis, ...], networks: BothNetworks, of_inputs: tuple[str, ...]
 ) -> Diagnosis:
-    found = sentences(compared, layers, networks.facts, networks.same_source)
-    if of_inputs and found[-1].startswith("Change: the calibration"):  # which may be right, for other samples
-        found = (*found[:-1], *(f"Change: {text}." for text in of_inputs))
     first = next((layer for layer in layers if layer.cause), None)
     return Diagnosis(
         samples=compared.samples,
@@ -138,7 +135,7 @@ def _diagnosis(
         layers=layers,
         first=first.name if first is not None else None,
         cause=first.cause if first is not None else "",
-        sentences=found,
+        sentences=sentences(compared, layers, networks.facts, networks.same_source, of_inputs),
         faults=compared.faults,
     )
 

@@ -114,14 +114,7 @@ def compile_within(
 
 def _compared(snn: SNN, compared: Agreement) -> Report:
     """The report of a compilation with a comparison on all samples."""
-    comparison = Comparison(
-        compared.samples,
-        compared.output_error,
-        tuple(sorted(compared.left_out)),
-        compared.labelling,
-        compared.faults,
-        coding=snn.facts.coding,
-    )
+    comparison = Comparison.of(compared, snn.facts.coding)
     return replace(snn.report, comparison=comparison, warnings=(*snn.report.warnings, *comparison.warnings))
 
 

@@ -15,7 +15,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model, sized_shapes
 from csscc.dialect.macs import affordable_samples, samples_at_once
 from csscc.dialect.model import with_outputs
-from csscc.measure.agreement import Agreement
+from csscc.measure.agreement import Agreement, quantity_of
 from csscc.measure.costs import Outline, outline_of
 from csscc.measure.counts import counting_outputs
 from csscc.measure.meter import Meter
@@ -57,8 +57,7 @@ class Bench:
         self._cases: list[Case] = [(f, session.run(f, self._outputs)) for f in ann.source.batches(at_once)]
         self._plain = self._compared(outputs for _, outputs in self._cases)
         self._shapes = sized_shapes(ann.network)
-        classes = "points of accuracy" if ann.source.labels is not None else "percent of samples that change class"
-        self.quantity = classes if self._plain.classes else "percent of output error"
+        self.quantity = quantity_of(labels=ann.source.labels is not None, classes=self._plain.classes)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from csscc.measure.energy_costs import read_costs
 from csscc.report.findings import _digest
 from csscc.runtime import native
 from tests.helpers import parse
+from tests.helpers import run as answers
 from tests.messages.given import Messages, Patch, X, ann, damaged, run
 
 EVALUATE = "csscc evaluate %s snn.onnx --data x.npy"
@@ -193,6 +194,16 @@ MESSAGES: Messages = {
     "infinite": lambda p: run(EVALUATE % nan()),
     "the networks take 3 samples at a time; give a multiple of that, not 8": lambda p:
         csscc.evaluate(fixed(3), csscc.compile(fixed(3), X[:6]), X),
+    "the loss of ... percent of output error exceeds the budget of 0; csscc diagnose names its cause": lambda p:
+        (
+            csscc.compile(parse(REGRESSION), X).save("s.onnx"),
+            run(f"csscc evaluate {saved(parse(REGRESSION))} s.onnx --data x.npy --max-loss 0"),
+        ),
+    "the loss of 12.5 points of accuracy exceeds the budget of 0; csscc diagnose names its cause": lambda p:
+        (
+            np.savez("xy.npz", x=X, y=answers(ann(), {"x": X})["y"].argmax(axis=1)),
+            run("csscc evaluate ann.onnx snn.onnx --data xy.npz --max-loss 0"),
+        ),
     "no loss can be stated: no output can be compared; leave --max-loss out": lambda p:
         _lost(SimpleNamespace(loss=None, agreement=None, output_error={})),
     "output 'y' of the file is not what its spiking operators make by csscc's own functions, in which "
