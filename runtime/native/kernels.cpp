@@ -608,12 +608,21 @@ float otherwise<Clip>(int index) {
   return index == 0 ? std::numeric_limits<float>::lowest() : std::numeric_limits<float>::max();
 }
 
+// Where an element of a plane stands in each slab.
+struct PlaneOf {
+  const std::vector<Tensor>& slabs;
+  std::size_t from;
+
+  const float* operator()(int, int slab) const { return slabs[static_cast<std::size_t>(slab)].data + from; }
+};
+
 // A neuron of a layer, whose tensors hold all slabs, or one in steps, with a tensor for each slab (see
 // csscc.passes.lower.stepwise).
-template <class F, bool stepped = false>
+template <class F>
 class Tsa : public Kernel {
  public:
-  explicit Tsa(const ort::KernelInfo* info) : coding_(coding_of(info)), lanes_(lanes_of(info)) {
+  explicit Tsa(const ort::KernelInfo* info, bool stepped = false)
+      : coding_(coding_of(info)), lanes_(lanes_of(info)), stepped_(stepped) {
     if (coding_.received() > coding_.silent + 1)
       throw std::runtime_error("a neuron fires before it received all merged steps");
     configure(f_, info);
@@ -645,7 +654,7 @@ class Tsa : public Kernel {
   std::vector<Tensor> slabs(const ort::KernelContext* context, std::size_t* index) const {
     const int count = coding_.slabs_in();
     std::vector<Tensor> made;
-    if (stepped) {
+    if (stepped_) {
       for (int i = 0; i < count; ++i) made.push_back(batch_input(context, (*index)++));
       for (const Tensor& slab : made)
         if (slab.dims != made[0].dims) throw std::runtime_error("the slabs of a csscc node's input differ in shape");
@@ -733,10 +742,8 @@ class Tsa : public Kernel {
       const Strip& strip = strips[task % strips.size()];
       const std::size_t size = product(strip.pool.in) * lanes_, to = plane * out + strip.to;
       float* memory = scratch(5 * space);
-      const auto current = [&](int, int slab) {
-        return z[static_cast<std::size_t>(slab)].data + plane * in + strip.from;
-      };
-      Block<MaxPool, decltype(current)> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
+      const PlaneOf current{z, plane * in + strip.from};
+      Block<MaxPool, PlaneOf> block{current, {}, nullptr, {}, size, product(strip.pool.out) * lanes_,
                                               spikes.data(), to, residual ? residual + to : nullptr};
       block.bias[0] = bias.at(plane / channels, plane % channels * in + strip.from, size, memory + 4 * space);
       tsa(strip.pool, coding_, block, memory);
@@ -749,7 +756,7 @@ class Tsa : public Kernel {
     const int count = coding_.slabs_out();
     Dims dims(1, static_cast<int64_t>(batch));
     dims.insert(dims.end(), rest.begin(), rest.end());
-    if (stepped) {
+    if (stepped_) {
       std::vector<float*> spikes;
       for (int i = 0; i < count; ++i) spikes.push_back(output(context, static_cast<std::size_t>(i), dims));
       return spikes;
@@ -763,6 +770,12 @@ class Tsa : public Kernel {
   F f_;
   Coding coding_;
   std::size_t lanes_;
+  bool stepped_;
+};
+
+template <class F>
+struct Stepped : Tsa<F> {
+  explicit Stepped(const ort::KernelInfo* info) : Tsa<F>(info, true) {}
 };
 
 // Product of spikes in blocks of channels with a factor a channel: a diagonal synapse (see csscc.passes.lower.nchwc).
@@ -877,7 +890,7 @@ Operator neuron(const char* name) {
   // With parameters, the output may be larger than the input.
   const bool pointwise = F::inputs == 1 && F::parameters == 0 && !F::window;
   if (!stepped) return operator_of<Tsa<F>>(name, 2 * F::inputs + 1, F::parameters, 2, pointwise);
-  Operator made = operator_of<Tsa<F, true>>(name, 1, 0, 1, false);  // as many inputs and outputs as slabs
+  Operator made = operator_of<Stepped<F>>(name, 1, 0, 1, false);  // as many inputs and outputs as slabs
   made.input_characteristic = [](const ort::CustomOp*, std::size_t) { return ort::kVariadic; };
   made.output_characteristic = made.input_characteristic;
   made.start_version = made.end_version = [](const ort::CustomOp*) { return kStepsDomainVersion; };
