@@ -8,7 +8,7 @@ once all layers before it are, at the cost of one run of the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from csscc.errors import RefusedError
 from csscc.runtime.session import by_layer_session
 from csscc.statistics import Feeds
 
+ROUNDING = 1e-9  # of a root mean square that is compared
 
 @dataclass(frozen=True)
 class Segment:
@@ -185,22 +186,25 @@ class LayerRun:
         self.segment = replace(self.segment, node=node)
         self._session = by_layer_session(self.segment.model())
 
-    def residual_rms(self, schedules: Sequence[Schedule]) -> list[float]:
-        """RMS of the neurons' residuals over all samples, in units of theta, with each of the schedules."""
+    def residual_rms(self, schedule: Schedule, limit: float = math.inf) -> float:
+        """RMS of the neurons' residuals over all samples, in units of theta, with another schedule.
+
+        Infinity where it exceeds `limit`: most often the first samples show it, and the others need not run.
+        """
         currents = list(dict.fromkeys(self.segment.view.current))
         made = [c for c in currents if c not in self.segment.inputs]
-        models = [self.segment.residuals(schedule) for schedule in schedules]
-        sessions, wanted = [by_layer_session(m) for m in models], [i.name for i in models[0].graph.input]
-        squares, number = np.zeros(len(schedules)), 0
+        session = by_layer_session(self.segment.residuals(schedule))
+        squares, number, most = 0.0, 0, (limit * (1 + ROUNDING)) ** 2
+        sizes = [len(next(iter(feeds.values()))) for feeds in self._runs.batches]
         for index, feeds in enumerate(self._runs.batches):
             given = {n: _batch(self._runs, feeds, n, index) for n in self.segment.inputs} | self.biases
             known = given | (self._session.run(given, made) if made else {})
-            received = {name: known[name] for name in wanted}
-            for i, session in enumerate(sessions):
-                (values,) = session.run(received).values()
-                squares[i] += float(np.square(values, dtype=np.float64).sum())
+            (values,) = session.run({name: known[name] for name in session.input_names}).values()
+            squares += float(np.square(values, dtype=np.float64).sum())
             number += values.size
-        return [math.sqrt(s / number) for s in squares]
+            if squares > most * (number * sum(sizes) / sum(sizes[: index + 1])):
+                return math.inf
+        return math.sqrt(squares / number)
 
     def mean_currents(self) -> list[NDArray[np.float64]]:
         """Mean over all samples of each current, ``[T, ...]``: what the segment makes of the mean spikes.

@@ -39,7 +39,6 @@ from csscc.runtime.segments import LayerRun, LayerRuns
 
 ENOUGH = 0.5
 TIMING = 1.25
-TOGETHER = 3
 
 
 @dataclass(frozen=True)
@@ -84,15 +83,11 @@ def needed(run: LayerRun, coding: Coding) -> Schedule:
     schedule = run.segment.view.schedule
     neuron = partial(coding.neuron, burst=schedule.burst)
     usual, last = min(coding.silent, coding.T), coding.T
-    tried = [*dict.fromkeys([*range(usual + 1), last])]
-    found = dict(zip(tried, run.residual_rms([neuron(s) for s in tried]), strict=True))
-    bound = max(ENOUGH * schedule.counts[1], TIMING * found[last])
-    if found[usual] <= bound:
-        return neuron(next(s for s in tried if found[s] <= found[usual]))
-    for start in range(usual + 1, last, TOGETHER):
-        more = range(start, min(start + TOGETHER, last))
-        residuals = run.residual_rms([neuron(s) for s in more])
-        enough = [s for s, rms in zip(more, residuals, strict=True) if rms <= bound]
-        if enough:
-            return neuron(enough[0])
-    return neuron(last)
+    found, bound = run.residual_rms(neuron(usual)), ENOUGH * schedule.counts[1]
+    if found > bound:
+        bound = max(bound, TIMING * run.residual_rms(neuron(last)))
+    if found <= bound:
+        fewer = (s for s in range(usual) if run.residual_rms(neuron(s), found) <= found)
+        return neuron(next(fewer, usual))
+    more = (s for s in range(usual + 1, last) if run.residual_rms(neuron(s), bound) <= bound)
+    return neuron(next(more, last))

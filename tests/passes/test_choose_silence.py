@@ -92,7 +92,7 @@ def test_one_step_less_would_not_do():
         if view.is_neuron:
             chosen = network.silent[view.name]
             if chosen:
-                assert layer.residual_rms([network.coding.neuron(chosen - 1)])[0] > ENOUGH
+                assert layer.residual_rms(network.coding.neuron(chosen - 1)) > ENOUGH
             layer.follow(network.coding.neuron(chosen))
 
 
@@ -109,7 +109,7 @@ def test_fewer_steps_than_usual_only_where_residuals_do_not_grow():
     for layer in LayerRuns(export_model(network), [next(iter(source.batches(16)))]):
         view = layer.segment.view
         if view.is_neuron:
-            chosen, usual = layer.residual_rms([network.coding.neuron(s) for s in (network.silent[view.name], 3)])
+            chosen, usual = (layer.residual_rms(network.coding.neuron(s)) for s in (network.silent[view.name], 3))
             assert chosen <= max(usual, 1.02 * usual)
             layer.follow(network.coding.neuron(network.silent[view.name]))
 
@@ -121,7 +121,7 @@ def test_residuals_of_many_schedules_are_those_of_the_network():
     for layer in LayerRuns(export_model(network), [feeds]):
         view = layer.segment.view
         if view.is_neuron:
-            (got,) = layer.residual_rms([view.schedule])
+            got = layer.residual_rms(view.schedule)
             assert got == pytest.approx(wanted[view.name], rel=1e-5)
 
 
