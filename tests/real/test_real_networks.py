@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("CSSCC_REAL", ROOT.parent / "shared"))
 REQUIRED = os.environ.get("CSSCC_REQUIRE_REAL") == "1"
 TABLE = json.loads((REAL / "networks.json").read_text()) if (REAL / "networks.json").is_file() else {}
-STEPS = 16
+STEPS = 8  # the default
 CALIBRATION, TEST = 128, 500
 IMAGENET_CALIBRATION, IMAGENET_TEST = 32, 60
 # Agreement with the ANN that must be reached on all the data is 99 % (SqueezeNet 97 %); on a sample of 500
@@ -201,10 +201,10 @@ def lost_points(snn: csscc.SNN, number: int) -> float:
     return 100 * float(np.mean(ann.argmax(axis=1) == labels) - np.mean(logits.argmax(axis=1) == labels))
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_resnet20_loses_at_most_three_tenths_of_a_point_at_twelve_steps(preset: str) -> None:
-    snn = resnet(preset=preset)
-    assert snn.latency == 32 if preset == "paper" else snn.latency <= 32  # the paper's Table 2
+@pytest.mark.parametrize(("preset", "T"), [("default", 8), ("paper", 12)])
+def test_resnet20_loses_at_most_three_tenths_of_a_point(preset: str, T: int) -> None:
+    snn = resnet(preset=preset, T=T)
+    assert snn.latency == 32 if preset == "paper" else snn.latency < 32  # the paper's Table 2
     assert lost_points(snn, 1000) <= 0.3
 
 

@@ -382,6 +382,9 @@ def test_a_scan_over_time_sends_the_same_spikes_at_every_level(index: int, case:
         onnx.checker.check_model(scanned, full_check=True)
         by_scan = any(n.op_type == "Scan" for f in scanned.functions for n in f.node)
         assert by_scan == (ACTIVATIONS[case.op].scope == "element")
+        if not by_scan:
+            assert scanned == unrolled
+            continue
         feeds = feeds_for(case, coding, BATCHES[number % 3], seed=300 * index + number)
         for level in LEVELS:
             expected, actual = (run_at(model, feeds, level)[0] for model in (unrolled, scanned))
