@@ -77,7 +77,7 @@ def measure(row: Row, folder: Path) -> Result:
     with tempfile.TemporaryDirectory() as made_in:
         snn = str(Path(made_in) / "snn.onnx")
         made = run([*shlex.split(row.command), model, *given, "-o", snn])
-        result = run(["evaluate", model, snn, "--data", str(written(row.network, "val", folder))])
+        result = run(["evaluate", model, snn, "--data", str(written(row.network, "val", folder)), "--no-native"])
     chosen = made.get("chosen", made)
     return {**{k: result[k] for k in EVALUATED}, **{k: chosen[k] for k in MADE}}
 
