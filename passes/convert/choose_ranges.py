@@ -121,12 +121,7 @@ def _by_rule(histogram: Histogram, levels: float, bound: float, headroom: float)
 
 def mse_ranges(histogram: Histogram, levels: float) -> Ranges:
     """Clipping range of each row that minimises the mean squared error of a uniform code of `levels` steps."""
-    error = CodingError(histogram)
-    best = np.full(histogram.channels, np.inf)
-    ranges = histogram.largest.copy()
-    for share in CANDIDATES:
-        narrower = histogram.largest * share
-        squared = error.of(narrower, levels)
-        better = squared < best
-        best[better], ranges[better] = squared[better], narrower[better]
+    narrower = CANDIDATES[:, np.newaxis] * histogram.largest
+    best = CodingError(histogram).of(narrower, levels).argmin(axis=0)
+    ranges: Ranges = narrower[best, np.arange(histogram.channels)]
     return ranges

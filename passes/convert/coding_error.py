@@ -24,9 +24,12 @@ class CodingError:
         )
 
     def of(self, ranges: NDArray[np.float64], levels: float) -> NDArray[np.float64]:
-        """Sum over the values of each row, `levels` steps to a clipping range; `ranges` and result ``[channels]``."""
+        """Sum over the values of each row, `levels` steps to a clipping range.
+
+        `ranges` and result are ``[channels]``, or ``[candidates, channels]``.
+        """
         number, first, second = self._number, self._first, self._second
-        rows, theta = np.arange(len(ranges)), ranges / levels
+        rows, theta = np.arange(ranges.shape[-1]), ranges / levels
         cut = bin_of(ranges, self._histogram)
         half = np.minimum(bin_of(theta / 2, self._histogram), cut)
         lost = second[rows, half]
