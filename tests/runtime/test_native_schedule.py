@@ -170,16 +170,19 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run(
-    op: str, feeds: Mapping[str, Array], outputs: Sequence[str], attributes: Mapping[str, Any], domain: str = "csscc"
-) -> list[Array]:
+def run(op: str, feeds: Mapping[str, Array], outputs: Sequence[str], attributes: Mapping[str, Any]) -> list[Array]:
     """What one node makes of its inputs."""
+    return run_nodes([helper.make_node(op, list(feeds), outputs, domain="csscc", **attributes)], feeds)
+
+
+def run_nodes(nodes: Sequence[onnx.NodeProto], feeds: Mapping[str, Array]) -> list[Array]:
+    """What nodes side by side make of their inputs: the outputs of each in turn."""
     number = onnx.TensorProto.FLOAT
-    node = helper.make_node(op, list(feeds), outputs, domain=domain, **attributes)
     ins = [helper.make_tensor_value_info(n, number, [None] * x.ndim) for n, x in feeds.items()]
-    outs = [helper.make_tensor_value_info(n, number, None) for n in outputs]
-    imports = [helper.make_opsetid("", 20), helper.make_opsetid(domain, VERSIONS[domain])]
-    model = helper.make_model(helper.make_graph([node], "g", ins, outs), opset_imports=imports, ir_version=10)
+    outs = [helper.make_tensor_value_info(n, number, None) for node in nodes for n in node.output]
+    domains = {node.domain for node in nodes}
+    imports = [helper.make_opsetid("", 20), *(helper.make_opsetid(d, VERSIONS[d]) for d in domains)]
+    model = helper.make_model(helper.make_graph(nodes, "g", ins, outs), opset_imports=imports, ir_version=10)
     return list(session(model.SerializeToString()).run(None, dict(feeds)))
 
 
@@ -199,11 +202,17 @@ def by_node(
     for i, (z, b) in enumerate(zip(currents, biases, strict=True)):
         layer |= {f"z{i}": folded(z), f"b{i}": b}
         steps |= {f"z{i}@{n}": slab for n, slab in enumerate(z)} | {f"b{i}": b}
-    for outputs in (["s", "u"], ["s"]):
-        train, *residual = run(f"TSA{case.op}", layer | rest, outputs, attributes)
-        yield train.reshape(slabs_out, -1, *train.shape[1:]), residual[0] if residual else None
-    outputs = [f"s@{n}" for n in range(slabs_out)]
-    yield np.stack(run(f"TSA{case.op}", steps | rest, outputs, attributes, "csscc.steps")), None
+    op, (whole, in_steps) = f"TSA{case.op}", ([*layer, *rest], [*steps, *rest])
+    shown, hidden, stepped = ["shown", "residual"], ["hidden"], [f"s@{n}" for n in range(slabs_out)]
+    nodes = [
+        helper.make_node(op, whole, shown, domain="csscc", **attributes),
+        helper.make_node(op, whole, hidden, domain="csscc", **attributes),
+        helper.make_node(op, in_steps, stepped, domain="csscc.steps", **attributes),
+    ]
+    first, residual, second, *slabs = run_nodes(nodes, layer | steps | rest)
+    for train, left in ((first, residual), (second, None)):
+        yield train.reshape(slabs_out, -1, *train.shape[1:]), left
+    yield np.stack(slabs), None
 
 
 def assert_same(
