@@ -92,6 +92,7 @@ PRESETS: dict[Preset, Options] = {
 
 
 PLAIN: dict[str, Any] = {"bursts": False, "split": False}  # few spikes as it was published
+FEW: dict[str, Any] = {"T": 8, "beta": 2.0, "correct_bias": True, **PLAIN}
 RATE: dict[str, Any] = {"method": "percentile", "percentile": 99.9, "bias_on_first_step": False, "adjust": False}
 TTFS: dict[str, Any] = {"T": 32, "beta": 1.0, "linear": True}
 
@@ -114,7 +115,7 @@ class Scheme:
 CODINGS: dict[str, Scheme] = {
     "css": Scheme("canonic signed spikes"),
     "rate": Scheme("all spikes have the same weight", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
-    "fs": Scheme("few spikes, layer by layer without overlap in time", {"T": 8, "beta": 2.0, **PLAIN}, waits=True),
+    "fs": Scheme("few spikes, layer by layer without overlap in time", FEW, waits=True),
     "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
     "tsc": Scheme("temporal switch coding, two spikes at most", {**TTFS, "switched": True}, waits=True),
 }
@@ -124,7 +125,8 @@ def make_options(preset: str = "default", coding: str = "css", **changes: Any) -
     """Options of a preset and a coding with changes; those of `CODING_FIELDS` go to the coding.
 
     Rate coding takes the thresholds that are best known for it, the 99.9th percentile of each channel, and its bias
-    step by step.
+    step by step. Few spikes are as they were published, single ones and one train for an input, with corrected biases,
+    which give more classes of the ANN.
 
     Raises:
         UsageError: an unknown preset or coding, or a value out of its range.

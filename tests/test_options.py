@@ -80,7 +80,8 @@ def test_codings() -> None:
     assert (rate.per_channel, rate.method, rate.percentile) == (True, "percentile", 99.9)
     assert (rate.bias_on_first_step, rate.adjust) == (False, False)
     assert fs.coding == Coding(6, 2.0, 6, halves=True, **PLAIN)
-    assert fs.per_channel is False
+    assert (fs.per_channel, fs.correct_bias) == (False, True)
+    assert make_options(coding="fs", correct_bias=False).correct_bias is False
     assert make_options(coding="fs", T=6, silent=2).coding.silent == 2
     assert make_options(coding="rate", percentile=99.99).percentile == 99.99
 

@@ -183,7 +183,7 @@ RESNET = "cifar10_resnet20_bn.onnx"
 def resnet(**options: Any) -> csscc.SNN:
     entry = next(e for e in TABLE["must_compile"] if e["file"] == RESNET)
     x = preprocessed(entry, archive("cifar10")["calib"][:128])
-    return csscc.compile(path_of(RESNET), calibration=x, **{"T": 12, **options})
+    return csscc.compile(path_of(RESNET), calibration=x, **{"T": STEPS, **options})
 
 
 @cache
@@ -211,7 +211,7 @@ def test_resnet20_loses_at_most_three_tenths_of_a_point(preset: str, T: int) -> 
 @pytest.mark.parametrize("change", [{"silent": 0}, {"negative": False}], ids=["no-silence", "no-negative-spikes"])
 def test_resnet20_needs_silence_and_negative_spikes(change: dict[str, Any]) -> None:
     """The paper's ablations: several points are lost without either."""
-    assert lost_points(resnet(preset="paper", adjust=False, **change), 400) >= 2.0
+    assert lost_points(resnet(preset="paper", T=12, adjust=False, **change), 400) >= 2.0
 
 
 @pytest.mark.parametrize("options", [{}, {"T": 5, "beta": 3, "silent": 3}, {"T": 4, "beta": 3, "silent": 3}], ids=str)
@@ -229,6 +229,7 @@ def test_resnet20_spikes_are_the_same_in_onnxruntime_and_numpy(options: dict[str
     for level in LEVELS:
         session_options = ort.SessionOptions()
         session_options.graph_optimization_level = level
+        session_options.intra_op_num_threads = 1 if WORKERS > 1 else 0
         session_options.log_severity_level = 4
         session = ort.InferenceSession(shown, session_options, providers=["CPUExecutionProvider"])
         outputs = session.run(list(names.values()), {session.get_inputs()[0].name: x})
