@@ -92,7 +92,7 @@ PRESETS: dict[Preset, Options] = {
 
 
 PLAIN: dict[str, Any] = {"bursts": False, "split": False}  # few spikes as it was published
-FEW: dict[str, Any] = {"T": 8, "beta": 2.0, "correct_bias": True, **PLAIN}
+FS: dict[str, Any] = {"T": 8, "beta": 2.0, "correct_bias": True, **PLAIN}
 RATE: dict[str, Any] = {"method": "percentile", "percentile": 99.9, "bias_on_first_step": False, "adjust": False}
 TTFS: dict[str, Any] = {"T": 32, "beta": 1.0, "linear": True}
 
@@ -115,7 +115,7 @@ class Scheme:
 CODINGS: dict[str, Scheme] = {
     "css": Scheme("canonic signed spikes"),
     "rate": Scheme("all spikes have the same weight", {"T": 64, "beta": 1.0, "silent": 0, **RATE}),
-    "fs": Scheme("few spikes, layer by layer without overlap in time", FEW, waits=True),
+    "fs": Scheme("few spikes, layer by layer without overlap in time", FS, waits=True),
     "ttfs": Scheme("time to first spike, one spike at most", TTFS, waits=True),
     "tsc": Scheme("temporal switch coding, two spikes at most", {**TTFS, "switched": True}, waits=True),
 }

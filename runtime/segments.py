@@ -27,6 +27,7 @@ from csscc.statistics import Feeds
 
 ROUNDING = 1e-9  # of a root mean square that is compared
 
+
 @dataclass(frozen=True)
 class Segment:
     """One spiking node and what lies between it and earlier spikes.
@@ -202,7 +203,8 @@ class LayerRun:
             (values,) = session.run({name: known[name] for name in session.input_names}).values()
             squares += float(np.square(values, dtype=np.float64).sum())
             number += values.size
-            if squares > most * (number * sum(sizes) / sum(sizes[: index + 1])):
+            part = sum(sizes[: index + 1]) / sum(sizes)
+            if squares * part > most * number:
                 return math.inf
         return math.sqrt(squares / number)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -456,9 +455,9 @@ def thresholds(coding: Coding) -> Array:
 
 
 def codings() -> Iterator[Coding]:
-    betas = (1.1, 1.5, 2.0, 2.7, 3.0)
-    for T, beta in (*itertools.product((1, 5, 16), betas), (40, 1.5), (40, 2.7)):
-        yield from (Coding(T, beta, 0), Coding(T, beta, min(T, 2), negative=False))
+    for T in (1, 5, 40):
+        for beta in (1.1, 1.5, 2.0, 2.7, 3.0):
+            yield from (Coding(T, beta, 0), Coding(T, beta, min(T, 2), negative=False))
     yield from (Coding(9, 1.0, 0, negative=False), Coding(9, 1.0, 1))
 
 
