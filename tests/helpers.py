@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model, import_model, infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.spiking import operator_of
 from csscc.dialect.verifier import verify_spiking
 from csscc.io.data import InputSpec, Source, open_source
@@ -144,7 +145,7 @@ def network_of(model: onnx.ModelProto) -> Network:
 
 def ops(network: Network) -> list[str]:
     """Operators in topological order."""
-    network.graph.toposort()
+    toposort(network.graph)
     return [n.op for n in network.graph.nodes]
 
 

@@ -76,8 +76,8 @@ def dims(*sizes: int) -> Change:
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
-    "a cycle": (rewired(0, 0, "b"), "Cycle"),
-    "a cycle of one": (rewired(1, 0, "b"), "Cycle"),
+    "a cycle": (rewired(0, 0, "b"), "reads what is computed from it"),
+    "a cycle of one": (rewired(1, 0, "b"), "reads what is computed from it"),
     "a tensor nobody makes": (rewired(1, 0, "nowhere"), "nowhere"),
     "no weights": (lambda m: m.graph.ClearField("initializer"), "w"),
     "no nodes": (lambda m: m.graph.ClearField("node"), "no graph"),

@@ -20,6 +20,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from csscc.dialect import sizes
 from csscc.dialect.model import define_operators
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import Shape, replace_readers, subgraphs
 from csscc.dialect.spiking import DOMAIN, DOMAIN_VERSION
 from csscc.errors import RefusedError
@@ -105,7 +106,7 @@ def export_model(network: Network, *, weights: bool = True) -> onnx.ModelProto:
         weights: False leaves large initializers out and declares them as inputs, for checks that need no values.
     """
     graph = network.graph
-    graph.toposort()
+    toposort(graph)
     constants = [t for t in graph.tensors().values() if isinstance(t, gs.Constant)]
     left_out = [t for t in constants if is_large(t.shape) or _is_text(t)]
     model = _export_without(graph, left_out) if left_out else gs.export_onnx(graph)
@@ -135,14 +136,18 @@ def _is_text(constant: gs.Constant) -> bool:
 
 
 def _export_without(graph: gs.Graph, constants: list[gs.Constant]) -> onnx.ModelProto:
-    """Export with `constants` declared as inputs, by exporting a graph whose readers see placeholders."""
-    shown = graph.copy()
-    tensors = shown.tensors()
-    for constant in constants:
-        placeholder = gs.Variable(constant.name, dtype=constant.dtype, shape=list(constant.shape))
-        replace_readers(tensors[constant.name], placeholder)
-        shown.inputs.append(placeholder)
-    return gs.export_onnx(shown)
+    """Export with `constants` declared as inputs: meanwhile, their readers see placeholders."""
+    shown = [(c, gs.Variable(c.name, dtype=c.dtype, shape=list(c.shape))) for c in constants]
+    inputs = graph.inputs
+    graph.inputs = [*inputs, *(placeholder for _, placeholder in shown)]
+    try:
+        for constant, placeholder in shown:
+            replace_readers(constant, placeholder)
+        return gs.export_onnx(graph)
+    finally:
+        graph.inputs = inputs
+        for constant, placeholder in shown:
+            replace_readers(placeholder, constant)
 
 
 def infer_shapes(network: Network) -> None:
@@ -154,7 +159,7 @@ def infer_shapes(network: Network) -> None:
         RefusedError: the graph is inconsistent.
     """
     graph = network.graph
-    graph.toposort()
+    toposort(graph)
     known = {id(t) for t in graph.inputs}
     known |= {id(t) for n in graph.nodes for t in n.outputs if t.name in network.types}
     declared = [(t, t.shape) for t in graph.outputs if isinstance(t, gs.Variable)]

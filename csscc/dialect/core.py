@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from csscc.dialect.order import toposort
 from csscc.dialect.spiking import DECODE, DOMAIN, ENCODE
 
 
@@ -14,7 +15,7 @@ def core_tensors(graph: Any) -> list[Any]:
 
 def core_parts(graph: Any) -> list[list[Any]]:
     """The core's tensors in parts that no node connects: each has the batch of an encoder of its own."""
-    graph.toposort()
+    toposort(graph)
     parts: dict[int, list[Any]] = {}  # of each tensor
     for node in graph.nodes:
         read = list({id(parts[id(t)]): parts[id(t)] for t in node.inputs if id(t) in parts}.values())

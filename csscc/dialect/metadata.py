@@ -18,6 +18,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect import sizes
 from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.sizes import Sizes
 from csscc.dialect.spiking import DOMAIN, Spiking, spiking
 from csscc.errors import RefusedError
@@ -79,7 +80,7 @@ def facts_of(network: Network, settings: Mapping[str, Any]) -> Facts:
 def layers_of(network: Network) -> tuple[tuple[Layer, ...], int]:
     """Layers in order, and the latency: T plus the silent steps of the longest path, the readout being a layer."""
     shapes = sized_shapes(network)
-    nodes = network.graph.toposort().nodes
+    nodes = toposort(network.graph).nodes
     made = {t.name: t for n in nodes for t in n.outputs}
     return _layers(
         ((spiking(n), [t.name for t in n.inputs], [t.name for t in n.outputs], n.domain or "") for n in nodes),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import only_reader
 from csscc.io.data import InputSpec, Source
 from csscc.io.images import PRESETS
@@ -126,7 +127,7 @@ def _beside_memory(network: Network, names: Sequence[str], samples: NDArray[Any]
 
 
 def _beside_biases(network: Network, samples: NDArray[Any], spec: InputSpec) -> str:
-    layer = next((n for n in network.graph.toposort().nodes if is_weighted(n)), None)
+    layer = next((n for n in toposort(network.graph).nodes if is_weighted(n)), None)
     if layer is None or samples[0].size < MANY:
         return ""
     name = _sums(network.graph, layer).name
@@ -244,7 +245,7 @@ def _rms(values: NDArray[np.float64]) -> float:
 def _first_remembered(network: Network) -> list[str]:
     """Tensors whose statistics a BatchNormalization remembers, with no other such tensor in front of them."""
     behind, first = set[str](), list[str]()
-    for node in network.graph.toposort().nodes:
+    for node in toposort(network.graph).nodes:
         inherits = any(t.name in behind for t in node.inputs)
         for tensor in node.outputs:
             known = tensor.name in network.statistics and tensor.shape is not None and len(tensor.shape) >= 2

@@ -13,6 +13,7 @@ from csscc.coding.coding import Coding
 from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.macs import after_batch, multiply_accumulates_of
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.regions import Regions
 from csscc.dialect.rewrite import Shape
 from csscc.dialect.sizes import Shapes, Sizes, ask_for, checked
@@ -121,7 +122,7 @@ def inspect_ann(
     shapes = sized_shapes(network)
     in_the_way = {o.node: o for o in offenders}
     in_file_order = list(source.graph.nodes)
-    computed = _computed(source.graph.toposort())
+    computed = _computed(toposort(source.graph))
     nodes = tuple(_fate(n, network, regions, in_the_way, computed) for n in in_file_order)
     operations = multiply_accumulates_of(network.graph.nodes, shapes)
     neurons = _neurons(network, regions, shapes)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from csscc.coding.schedule import Schedule
 from csscc.dialect.adapter import import_model
 from csscc.dialect.model import copy_of
+from csscc.dialect.order import toposort
 from csscc.dialect.spiking import Spiking, neurons, spiking_nodes
 from csscc.passes.convert.snap_weights import sums_are_exact
 
@@ -56,7 +57,7 @@ class Ties:
         model = copy_of(self._model)
         for node, view in spiking_nodes(model.graph):
             node.op_type = view.op  # without the number of its function
-        graph = import_model(model).graph.toposort()
+        graph = toposort(import_model(model).graph)
         return {view.name: sums_are_exact(view) for _, view in neurons(graph)}
 
 

@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant, constant_tensor, is_output, replace_readers, set_inputs, unique_name
 from csscc.passes.base import BasePass
 
@@ -37,7 +38,7 @@ class ActivationsAsFloats(BasePass):
         if found:
             text = "activations are quantised while the network runs: spikes send the values, not their rounding"
             network.report(self.name, found[0], f"{len(found)} {text}")
-        graph.cleanup().toposort()
+        tidy(graph)
         return len(found)
 
 

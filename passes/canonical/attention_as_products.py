@@ -23,6 +23,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, constant_tensor, insert_shaped, set_inputs, unique_name
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.known_sizes import from_inputs
@@ -45,7 +46,7 @@ class AttentionAsProducts(BasePass):
         found = [n for n in core_nodes(graph) if n.op == "Attention" and not n.domain]
         sizes = sizes_of(graph) if found else None
         changed = sum(_rewrite(graph, sizes, n) for n in found) if sizes is not None else 0
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

@@ -24,6 +24,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.batch_place import Fronts, UnfitError
 from csscc.passes.canonical.batch_rules import RULES
@@ -56,7 +57,7 @@ class BatchFirst(BasePass):
             except UnfitError:
                 network.report(self.name, "batch", "not brought to the front: a shape after the core cannot be stated")
                 graph.nodes, rewritten = nodes, 0
-        graph.cleanup().toposort()
+        tidy(graph)
         if rewritten:
             _give_names_back(graph, {n.name for n in nodes})
             infer_shapes(network)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import producer
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
@@ -40,7 +41,7 @@ class BroadcastConstants(BasePass):
                         node.inputs[index] = once
                         changed += 1
                         break
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     constant_tensor,
     insert_shaped,
@@ -53,7 +54,7 @@ class CarryKnown(BasePass):
         """Return the number of operators rewritten or passed."""
         carrier = _Carrier(network.graph)
         changed = carrier.run()
-        network.graph.cleanup().toposort()
+        tidy(network.graph)
         return changed
 
 

@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant_tensor, insert_node, producer, set_inputs, sizes_after_batch
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
@@ -34,7 +35,7 @@ class ConstantsOutOfConcat(BasePass):
         """Return the number of operators rewritten."""
         graph = network.graph
         changed = sum(_apart(graph, node) for node in core_nodes(graph) if node.op == "Concat")
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

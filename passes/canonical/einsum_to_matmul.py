@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, constant_tensor, insert_node, set_inputs
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
@@ -37,7 +38,7 @@ class EinsumToMatMul(BasePass):
         """Return the number of operators rewritten."""
         graph = network.graph
         changed = sum(_rewrite(graph, n) for n in core_nodes(graph) if n.op == "Einsum" and not n.domain)
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 from csscc import limits
 from csscc.dialect.adapter import infer_shapes, name_uniquely
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import Shape, attribute, producer, sizes_after_batch
 from csscc.errors import RefusedError
 from csscc.io import weights
@@ -52,7 +53,7 @@ class FoldConstants(BasePass):
                     should_exclude_node=_makes_a_sequence,
                 )
             now = inline_branches(network.graph)
-            network.graph.cleanup().toposort()
+            tidy(network.graph)
             name_uniquely(network.graph)
             now += sum(_constant_target(n) + _constant_sizes(n) for n in network.graph.nodes)
             targets += now

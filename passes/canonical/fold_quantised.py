@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import is_output, replace_readers, unique_name
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.dequantise import PAIR, folded_quantiser
@@ -32,7 +33,7 @@ class FoldQuantised(BasePass):
         """Return the number of nodes folded."""
         graph = network.graph
         folded = 0
-        for node in graph.toposort().nodes:
+        for node in toposort(graph).nodes:
             if node.op in PAIR and not node.domain and not is_output(graph, node.outputs[0]):
                 made = _value(node)
                 if made is not None:

@@ -22,6 +22,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -54,10 +55,10 @@ class FuseBatchNorm(BasePass):
         for node in list(graph.nodes):
             if node.op == "BatchNormalization":
                 changed += self._fuse(network, node)
-        graph.cleanup().toposort()
+        tidy(graph)
         while True:
             folded = sum(_fold_affine(graph, node) for node in list(graph.nodes))
-            graph.cleanup().toposort()
+            tidy(graph)
             changed += folded
             if not folded:
                 return changed

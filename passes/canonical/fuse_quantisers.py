@@ -22,6 +22,7 @@ import onnx_graphsurgeon as gs
 from csscc.coding.activations import ACTIVATIONS
 from csscc.dialect.grids import QUANTISERS, grid_of
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant, is_output, only_reader, producer, replace_readers, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -48,7 +49,7 @@ class FuseQuantisers(BasePass):
                     pass
                 if not (_again(network, node) or _grid(network, node, inside)):
                     _sum(graph, node, inside)
-        graph.cleanup().toposort()
+        tidy(graph)
         return before - len(graph.nodes)
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import only_reader
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -41,7 +42,7 @@ class FuseReluMaxPool(BasePass):
                 continue
             _fuse(first, second)
             fused += 1
-        graph.cleanup().toposort()
+        tidy(graph)
         return fused
 
 

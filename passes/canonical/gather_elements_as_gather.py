@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -44,7 +45,7 @@ class GatherElementsAsGather(BasePass):
         found = [n for n in core_nodes(graph) if n.op == "GatherElements" and not n.domain]
         sizes = sizes_of(graph) if found else None
         changed = sum(_rewrite(graph, sizes, n) for n in found) if sizes is not None else 0
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

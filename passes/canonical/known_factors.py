@@ -16,6 +16,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import insert_node, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -34,7 +35,7 @@ class KnownFactors(BasePass):
         weighted, before, core = core_of(graph)
         nodes = [n for n in graph.nodes if id(n) in core and n.op in ("Mul", "Div") and not n.domain]
         changed = sum(_rewrite(graph, node, weighted | before) for node in nodes)
-        graph.toposort()
+        toposort(graph)
         return changed
 
 

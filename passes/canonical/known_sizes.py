@@ -24,6 +24,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, constant_tensor, is_output, replace_readers, unique_name
 from csscc.passes.base import BasePass
 from csscc.passes.canonical.sizes import ONE, Size, Sizes, Values, divided, is_constant, sizes_of, times
@@ -42,9 +43,9 @@ class KnownSizes(BasePass):
         after = core_of(graph)[1]
         sizes = sizes_of(graph)
         changed = sum(_parameters(graph, node, sizes, after) for node in list(graph.nodes))
-        graph.cleanup().toposort()
+        tidy(graph)
         changed += sum(_in_core(graph, node, sizes) for node in core_nodes(graph))
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError
 from pathlib import Path
 
 import onnx
@@ -167,7 +168,7 @@ def _valid(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> N
     try:
         network = import_model(model, weights)
         onnx.checker.check_model(_exported(network, weights=False))
-    except (OnnxGraphSurgeonException, onnx.checker.ValidationError) as error:
+    except (OnnxGraphSurgeonException, CycleError, onnx.checker.ValidationError) as error:
         raise RefusedError(f"the model is not valid ONNX: {_first_line(error)}; export it again") from error
     return network
 

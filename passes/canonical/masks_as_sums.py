@@ -21,6 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant_tensor,
@@ -54,7 +55,7 @@ class MasksAsSums(BasePass):
         core = {id(n) for n in core_nodes(graph)}
         masks = [n for n in graph.nodes if id(n) in core and n.op == "Where"]
         changed = sum(_drop_guard(graph, node) or _apart(graph, node, core) for node in masks)
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -52,7 +53,7 @@ class MergeAttention(BasePass):
         weighted, before, core = core_of(graph)
         rows = [n for n in graph.nodes if id(n) in core and n.op in ATTEND]
         merged = sum(_merge(graph, node, weighted | before) for node in rows)
-        graph.cleanup().toposort()
+        tidy(graph)
         return merged
 
 

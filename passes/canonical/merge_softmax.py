@@ -16,6 +16,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, only_reader, rank_of
 from csscc.passes.base import BasePass
 
@@ -32,7 +33,7 @@ class MergeSoftmax(BasePass):
         """Return the number of Softmax nodes merged."""
         graph = network.graph
         merged = sum(_merge(graph, node) for node in list(graph.nodes))
-        graph.cleanup().toposort()
+        tidy(graph)
         return merged
 
 

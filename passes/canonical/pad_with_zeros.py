@@ -17,6 +17,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -41,7 +42,7 @@ class PadWithZeros(BasePass):
         """Return the number of operators rewritten."""
         graph = network.graph
         changed = sum(_apart(graph, node) for node in core_nodes(graph) if node.op == "Pad")
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, only_reader, producer, unique_name
 from csscc.passes.base import BasePass
 
@@ -39,7 +40,7 @@ class PoolBeforeConcat(BasePass):
             if all(_is_lone_relu(graph, t, concat) for t in concat.inputs):
                 _move(graph, concat, pool)
                 moved += 1
-        graph.cleanup().toposort()
+        tidy(graph)
         return moved
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import evaluate_nodes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant, constant_tensor, is_output, producer, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -130,7 +131,7 @@ class RecogniseActivations(BasePass):
             if node.outputs and node.op in LAST and _recognise(graph, node):
                 found += 1
                 graph.cleanup()  # parts of it may be activations as well, and nothing reads them any more
-        graph.cleanup().toposort()
+        tidy(graph)
         return found
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import evaluate_nodes
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import attribute, constant, constant_tensor, rank_of, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -51,7 +52,7 @@ class RecogniseNormalizations(BasePass):
             if node.outputs and node.op in ("Div", "Mul", "Add") and _recognise(graph, node):
                 found += 1
                 graph.cleanup()  # what it was decomposed into, which may be part of another one
-        graph.toposort()
+        toposort(graph)
         return found
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -50,7 +51,7 @@ class RecogniseQuantisers(BasePass):
         """Return the number of quantisers recognised."""
         graph = network.graph
         while any(_after(graph, n) for n in list(graph.nodes) if n.op == "DequantizeLinear" and n.outputs):
-            graph.cleanup().toposort()
+            tidy(graph)
         _one_each(graph)
         found = 0
         for node in core_nodes(graph):
@@ -61,7 +62,7 @@ class RecogniseQuantisers(BasePass):
             epilogue = id(node) in after_weights and id(node) not in core
             if node.op == "Round" and node.outputs and not epilogue:
                 found += _decomposed(graph, node)
-        graph.cleanup().toposort()
+        tidy(graph)
         return found
 
 
@@ -123,7 +124,7 @@ def _one_each(graph: gs.Graph) -> None:
             else:
                 replace_readers(reader.outputs[0], twin.outputs[0])
                 reader.outputs.clear()
-    graph.cleanup().toposort()
+    tidy(graph)
 
 
 def _pair(network: Network, last: gs.Node) -> int:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import export_model, infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy, toposort
 from csscc.dialect.rewrite import constant_tensor, replace_input, subgraphs
 from csscc.errors import CssccError
 from csscc.io.outputs import as_arrays
@@ -50,7 +51,7 @@ class RepeatedConstants(BasePass):
     def apply(self, network: Network) -> int:
         """Return the number of tensors replaced."""
         graph = network.graph
-        graph.toposort()
+        toposort(graph)
         found = list(_computed_alike(graph))
         sizes = sizes_of(graph) if found else None
         if sizes is None or sizes.batch is None or is_constant(sizes.batch):
@@ -61,7 +62,7 @@ class RepeatedConstants(BasePass):
         for tensor in found:
             if tensor.name in values:
                 changed += _repeat(fronts, tensor, wanted[tensor.name], values[tensor.name])
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

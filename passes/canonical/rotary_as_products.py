@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.adapter import infer_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, constant_tensor, insert_shaped, set_inputs
 from csscc.passes.base import BasePass
 from csscc.passes.linear.core import core_nodes
@@ -34,7 +35,7 @@ class RotaryAsProducts(BasePass):
         graph = network.graph
         found = [n for n in core_nodes(graph) if n.op == "RotaryEmbedding" and not n.domain]
         changed = sum(_rewrite(graph, n) for n in found)
-        graph.cleanup().toposort()
+        tidy(graph)
         if changed:
             infer_shapes(network)
         return changed

@@ -21,6 +21,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import Shape, constant_tensor, insert_shaped, set_inputs
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.base import BasePass
@@ -47,7 +48,7 @@ class SimplifyOperands(BasePass):
         for node in core_nodes(graph):
             if (node.domain or "") == "" and node.op in REPEATING:
                 changed += _expand(graph, node)
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import attribute, constant_tensor, insert_node, rank_of, set_inputs, shape_of
 from csscc.passes.base import BasePass
 from csscc.passes.convert.find_regions import survey
@@ -48,7 +49,7 @@ class AveragesAsSums(BasePass):
             if node.op != "ReduceSum" and known and size is not None and size & (size - 1):
                 _rewrite(graph, node, rule, size)
                 rewritten += 1
-        graph.cleanup().toposort()
+        tidy(graph)
         return rewritten
 
 

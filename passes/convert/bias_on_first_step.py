@@ -20,6 +20,7 @@ import numpy as np
 from csscc.dialect.biases import constant_part, set_constant_part
 from csscc.dialect.core import core_tensors
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant, only_reader
 from csscc.dialect.spiking import DOMAIN, spiking_nodes
 from csscc.passes.base import BasePass
@@ -49,7 +50,7 @@ class BiasOnFirstStep(BasePass):
                     set_constant_part(graph, view, k, compress(total))
                     moved += 1
         _drop_zero_sums(graph)
-        graph.cleanup().toposort()
+        tidy(graph)
         return moved
 
 

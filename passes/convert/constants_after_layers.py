@@ -22,6 +22,7 @@ from onnx.reference import ReferenceEvaluator
 
 from csscc.dialect.adapter import single_node_model
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.regions import Regions
 from csscc.dialect.rewrite import (
     constant,
@@ -51,7 +52,7 @@ class ConstantsAfterLayers(BasePass):
         graph = network.graph
         regions, offenders = survey(graph, network.events)
         moved = 0 if offenders else sum(_move(graph, node, regions) for node in list(graph.nodes))
-        graph.cleanup().toposort()
+        tidy(graph)
         return moved
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from csscc.coding.coding import Coding
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant_tensor, is_output, rank_of, replace_readers, shape_of, unique_name
 from csscc.passes.convert.channels import channel_axis
 from csscc.passes.convert.insert_neurons import amplitude_names
@@ -46,7 +47,7 @@ def fake_quantised(network: Network, *, centred: bool = True) -> gs.Graph:
     for name in amplitude_names(ann, network.regions):
         if name not in network.regions.analog:
             _quantise(graph, tensors[name], network.amplitudes[name], network.coding, burst=name in network.bursts)
-    graph.cleanup().toposort()
+    tidy(graph)
     return graph
 
 

@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.grids import QUANTISERS
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import constant, only_reader, producer, rank_of, set_constant, unique_name, values_of
 from csscc.dialect.spiking import Spiking, neuron_inputs, neurons, tsa_op
 from csscc.passes.base import BasePass
@@ -51,7 +52,7 @@ class FineWeights(BasePass):
         if found:
             text = f"{found} layer(s) have weights that are no whole numbers: in two parts, each of which costs a pass"
             network.report(self.name, first, text, once=True)
-        graph.cleanup().toposort()
+        tidy(graph)
         return found
 
 

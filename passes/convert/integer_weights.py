@@ -24,6 +24,7 @@ import onnx_graphsurgeon as gs
 from csscc.dialect.biases import constant_part, set_constant_part
 from csscc.dialect.grids import QUANTISERS
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     constant_tensor,
     insert_node,
@@ -63,7 +64,7 @@ class IntegerWeights(BasePass):
         for _, view in neurons(graph):
             if view.kind in QUANTISERS:
                 changed += sum(_whole(network, view, k) for k in range(len(view.current)))
-        graph.cleanup().toposort()
+        tidy(graph)
         return changed
 
 

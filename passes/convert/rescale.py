@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.dialect.core import core_tensors
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy, toposort
 from csscc.dialect.rewrite import (
     constant,
     constant_tensor,
@@ -47,7 +48,7 @@ class Rescale(BasePass):
         moves = 0
         for move in (_push, _pull):
             while True:
-                graph.toposort()
+                toposort(graph)
                 factors = [n for n in graph.nodes if is_factor(n) and id(n.outputs[0]) in core]
                 if move is _pull:
                     factors.reverse()
@@ -56,7 +57,7 @@ class Rescale(BasePass):
                 if not made:
                     break
                 graph.cleanup()
-        graph.cleanup().toposort()
+        tidy(graph)
         return moves
 
 

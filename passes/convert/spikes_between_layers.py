@@ -27,6 +27,7 @@ import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS, Scope
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy, toposort
 from csscc.dialect.regions import Regions, Role
 from csscc.dialect.rewrite import is_output, producer, rank_of, replace_readers, shape_of, unique_name
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
@@ -62,7 +63,7 @@ class SpikesBetweenLayers(BasePass):
         for node in list(graph.nodes):
             while (tensor := core.lacks_spikes(node)) is not None:
                 core.insert(tensor)
-        graph.cleanup().toposort()
+        tidy(graph)
         return core.inserted
 
 
@@ -224,7 +225,7 @@ def _tensors(node: gs.Node) -> list[gs.Tensor]:
 def in_front_of_neurons(graph: gs.Graph, roles: Mapping[str, Role], *, exact: bool) -> set[int]:
     """Core nodes, by id, between which and a neuron lie linear operators alone; with `exact`, one that is `exact`."""
     found: set[int] = set()
-    for node in reversed(graph.toposort().nodes):
+    for node in reversed(toposort(graph).nodes):
         for reader in (r for t in node.outputs for r in t.outputs):
             role = roles.get(reader.name)
             receives = role == "neuron" and (ACTIVATIONS[reader.op].exact or not exact)

@@ -25,6 +25,7 @@ from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.grids import grid_of
 from csscc.dialect.macs import multiply_accumulates_of
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import (
     attribute,
     constant,
@@ -66,7 +67,7 @@ class SplitInputs(BasePass):
         exact = [name for name in names if coding.is_exact(burst=name in network.bursts)]
         split = sum(_split(network, name, BITS if quantised else None) for name in exact)
         if split:
-            network.graph.toposort()
+            toposort(network.graph)
             network.regions, _ = survey(network.graph, network.events)
         return split
 

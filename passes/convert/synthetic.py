@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from csscc.dialect.adapter import sized_shapes
 from csscc.dialect.network import Network
+from csscc.dialect.order import tidy
 from csscc.dialect.rewrite import (
     Shape,
     attribute,
@@ -118,7 +119,7 @@ def standardised(network: Network) -> gs.Graph:
         tensor = tensors.get(name)
         if tensor is not None and tensor.shape is not None:
             _standardise(graph, tensor, mean, deviation)
-    graph.cleanup().toposort()
+    tidy(graph)
     return graph
 
 

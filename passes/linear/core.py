@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from csscc.coding.activations import ACTIVATIONS
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import constant
 from csscc.dialect.spiking import ACTIVATION_DOMAIN
 from csscc.passes.linear import LINEAR, WEIGHTED
@@ -23,7 +24,7 @@ def core_nodes(graph: gs.Graph) -> list[gs.Node]:
 
 def core_of(graph: gs.Graph) -> tuple[set[int], set[int], set[int]]:
     """Nodes, by id, that are weighted, that have a weighted one before them, and that are core."""
-    graph.toposort()
+    toposort(graph)
     weighted = {id(n) for n in graph.nodes if is_weighted(n)}
     makers = {id(n): [p for t in read_tensors(n) for p in t.inputs] for n in graph.nodes}
     readers: dict[int, list[gs.Node]] = {}

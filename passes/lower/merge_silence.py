@@ -25,6 +25,7 @@ import onnx_graphsurgeon as gs
 from csscc.coding.program import EVERY_STEP, Train
 from csscc.dialect.core import core_tensors
 from csscc.dialect.network import Network
+from csscc.dialect.order import toposort
 from csscc.dialect.rewrite import replace_input, unique_name
 from csscc.dialect.spiking import DOMAIN, MERGE, Spiking, attributes, set_reads, set_sends, spiking, spiking_nodes
 from csscc.passes.base import BasePass
@@ -39,7 +40,7 @@ class MergeSilence(BasePass):
 
     def apply(self, network: Network) -> int:
         """Return the number of trains whose first steps are merged."""
-        graph = network.graph.toposort()
+        graph = toposort(network.graph)
         if any(view.reads > 1 for _, view in spiking_nodes(graph)):
             return 0
         trains = _trains(graph)
@@ -48,7 +49,7 @@ class MergeSilence(BasePass):
             if not (view.is_encoder or view.is_merge):
                 set_reads(node, trains[id(node)].steps)
         _name_first_axes(graph)
-        graph.toposort()
+        toposort(graph)
         self._report(network)
         return merged
 
@@ -115,7 +116,7 @@ def _merge(graph: gs.Graph, node: gs.Node, view: Spiking[gs.Tensor], trains: dic
 
 def _name_first_axes(graph: gs.Graph) -> None:
     """Tensors that hold different numbers of slabs have first axes of different names."""
-    graph.toposort()
+    toposort(graph)
     core = {id(t) for t in core_tensors(graph)}
     merged: dict[int, int] = {}
     for node in graph.nodes:

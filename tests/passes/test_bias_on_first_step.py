@@ -10,6 +10,7 @@ import pytest
 
 from csscc.coding.coding import Coding
 from csscc.dialect.adapter import export_model
+from csscc.dialect.order import toposort
 from csscc.passes.convert.bias_on_first_step import BiasOnFirstStep
 from csscc.passes.convert.rescale import Rescale
 from tests.helpers import check, error, initializer, names, node_of, parse, random_feeds, run, source_of, spiking
@@ -176,6 +177,6 @@ def test_no_constant_behind_a_factor_that_a_concat_cannot_pass():
         scaled = gs.Variable(f"scaled{index}", np.float32, half.shape)
         network.graph.nodes.append(gs.Node("Mul", inputs=[half, factors], outputs=[scaled]))
         joined.inputs[index] = scaled
-    network.graph.toposort()
+    toposort(network.graph)
     assert BiasOnFirstStep().apply(network) == 0
     check(network)
