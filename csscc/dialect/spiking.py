@@ -296,4 +296,4 @@ def _view(name: str, op: str, inputs: MutableSequence[Any], given: dict[str, Any
 
 def numbers(values: Iterable[float]) -> tuple[float, ...]:
     """As the float32 numbers that an attribute holds."""
-    return tuple(float(np.float32(v)) for v in values)
+    return tuple(np.asarray(list(values), np.float32).tolist())

@@ -69,9 +69,8 @@ class ChooseSilence(BasePass):
         for run in runs:
             view = run.segment.view
             if view.name in known:
-                chosen = needed(run, network.coding)
-                run.follow(chosen)
-                network.silent[view.name] = chosen.silent
+                run.schedule = needed(run, network.coding)
+                network.silent[view.name] = run.schedule.silent
             if self.progress is not None:
                 self.progress(1, len(runs))
         release()

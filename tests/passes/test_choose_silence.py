@@ -93,7 +93,7 @@ def test_one_step_less_would_not_do():
             chosen = network.silent[view.name]
             if chosen:
                 assert layer.residual_rms(network.coding.neuron(chosen - 1)) > ENOUGH
-            layer.follow(network.coding.neuron(chosen))
+            layer.schedule = network.coding.neuron(chosen)
 
 
 def test_a_second_run_changes_nothing():
@@ -111,7 +111,7 @@ def test_fewer_steps_than_usual_only_where_residuals_do_not_grow():
         if view.is_neuron:
             chosen, usual = (layer.residual_rms(network.coding.neuron(s)) for s in (network.silent[view.name], 3))
             assert chosen <= max(usual, 1.02 * usual)
-            layer.follow(network.coding.neuron(network.silent[view.name]))
+            layer.schedule = network.coding.neuron(network.silent[view.name])
 
 
 def test_residuals_of_many_schedules_are_those_of_the_network():
