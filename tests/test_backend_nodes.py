@@ -79,7 +79,7 @@ def outcome(case: Any) -> str:
         return "other"
     x = inputs[0]
     try:
-        snn = csscc.compile(model, calibration=x, T=STEPS, method="max", correct_bias=True)
+        snn = csscc.compile(model, calibration=x, T=STEPS, method="max", correct_bias=True, check_samples=0)
     except RefusedError:
         return "refused"
     got, wanted = snn.run(x).astype(np.float64), expected[0].astype(np.float64)

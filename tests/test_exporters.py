@@ -41,7 +41,7 @@ def newest_opset() -> int:
 def compiled(model: onnx.ModelProto, *, batch: int = 48, **options: Any) -> csscc.SNN:
     """The spiking network, within 1 % of the ANN on every output over the calibration inputs."""
     feeds = random_feeds(model, batch=batch)
-    snn = csscc.compile(model, calibration=feeds, T=18, **options)
+    snn = csscc.compile(model, calibration=feeds, T=18, check_samples=0, **options)
     expected, actual = run(model, feeds), run(snn.file, feeds)
     assert list(actual) == list(expected)
     for name, value in expected.items():

@@ -83,7 +83,7 @@ def test_error_falls_with_more_steps(name: str) -> None:
     expected = run(model, feeds)
     errors = []
     for steps in (10, 18):
-        got = answers(csscc.compile(model, feeds, T=steps, beta=1.5, silent=3), feeds)
+        got = answers(csscc.compile(model, feeds, T=steps, beta=1.5, silent=3, check_samples=0), feeds)
         errors.append({k: rms(got[k] - v) / rms(v) for k, v in expected.items()})
     for output, error in errors[0].items():
         assert error < 0.06
@@ -121,7 +121,7 @@ def test_every_pass_takes_a_computed_bias(options: dict[str, object]) -> None:
 def test_rows_of_which_nothing_is_there_are_as_in_the_ann() -> None:
     model, feeds = case("a guarded mask of -inf")
     expected = run(model, feeds)["y"][3]
-    got = answers(csscc.compile(model, feeds, T=18, silent=3), feeds)["y"][3]
+    got = answers(csscc.compile(model, feeds, T=18, silent=3, check_samples=0), feeds)["y"][3]
     assert np.isfinite(got).all()
     assert rms(got - expected) < 0.01 * rms(expected)
 
