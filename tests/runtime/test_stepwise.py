@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ CODINGS = [
 ]
 
 
+@cache
 def compiled(text: str, coding: Coding = CODINGS[0], form: str = "stepwise") -> csscc.SNN:
+    """A spiking network, which many tests look at and none changes."""
     model = parse(text)
     numbers = {n: getattr(coding, n) for n in ("T", "beta", "silent", "negative", "bursts")}
     return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form=form, **numbers)
@@ -395,7 +398,7 @@ def test_an_input_that_is_called_as_a_step() -> None:
 
 
 def test_another_version_is_refused() -> None:
-    model = compiled(NETWORKS["residual"]).file
+    model = copy_of(compiled(NETWORKS["residual"]).file)
     next(o for o in model.opset_import if o.domain == STEPS_DOMAIN).version = 9
     with pytest.raises(RefusedError, match=r"version 9 of the domain csscc\.steps"):
         by_layer(model)
