@@ -34,6 +34,7 @@ SMALL_CLASSIFIER = """g (float[N,4,8,8] x) => (float[N,5] y)
   p = GlobalAveragePool(s) f = Flatten(p) y = Gemm <transB = 1> (f, w3, b3) }"""
 Feeds = Mapping[str, NDArray[Any]]
 RTOL, ATOL = 1e-5, 1e-5
+QUICK = {"check_samples": 0, "adjust": False, "correct_bias": False}  # where any spikes will do
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 

@@ -18,7 +18,7 @@ from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.nchwc import in_blocks, uses_blocks
 from csscc.runtime import native
 from csscc.runtime.session import Session
-from tests.helpers import parse, random_feeds
+from tests.helpers import QUICK, parse, random_feeds
 from tests.runtime.test_native import assert_same
 
 RESIDUAL = """g (float[N,3,9,9] x) => (float[N,4] y)
@@ -62,7 +62,7 @@ WITH_OTHERS = NETWORKS | {"side by side": BESIDE}
 def network(request: pytest.FixtureRequest) -> onnx.ModelProto:
     """A spiking network of one shape or another."""
     model = parse(WITH_OTHERS[request.param])
-    return csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).model
+    return csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).model
 
 
 def optimised(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -101,7 +101,7 @@ def test_fewer_passes_change_the_layout(blocks: int, network: onnx.ModelProto, t
 
 def test_a_chain_needs_no_reordering_inside(blocks: int, tmp_path: Path) -> None:
     model = parse(RESIDUAL)
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).model
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).model
     made = optimised(snn, tmp_path / "m.onnx")
     in_blocks(made, blocks, native.operators())
     count = Counter(n.op_type for n in made.graph.node)
@@ -113,7 +113,7 @@ def test_a_chain_needs_no_reordering_inside(blocks: int, tmp_path: Path) -> None
 def test_a_shortcut_of_another_size_stays_in_blocks(blocks: int) -> None:
     """What brings it to that size is a convolution, as is the product with a ratio of amplitudes."""
     model = parse(CROPPED)
-    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).file)
+    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).file)
     assert {"Slice", "Pad"} <= {n.op_type for n in whole.graph.node}
     images_convolved(whole)
     count = Counter[str]()
@@ -132,7 +132,7 @@ def test_a_shortcut_of_another_size_stays_in_blocks(blocks: int) -> None:
 
 def test_a_model_of_the_user_stays_as_it_is(blocks: int) -> None:
     model = parse(CROPPED)
-    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).file)
+    whole = folded(csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).file)
     before = whole.SerializeToString(deterministic=True)
     assert open_session(whole).native
     assert whole.SerializeToString(deterministic=True) == before
@@ -150,7 +150,7 @@ def test_a_network_without_blocks_is_left_alone(blocks: int, tmp_path: Path) -> 
         """g (float[N,4] x) => (float[N,3] y) <float[4,5] w, float[5,3] v>
         { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"""
     )
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).model
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).model
     made = optimised(snn, tmp_path / "m.onnx")
     assert not uses_blocks(made)
     before = made.SerializeToString()
@@ -162,7 +162,7 @@ def test_a_network_without_blocks_is_left_alone(blocks: int, tmp_path: Path) -> 
 def test_the_comparison_notices_a_wrong_layout(blocks: int) -> None:
     """A bias read channel by channel as if in rows gives other spikes: the tests above would see it."""
     model = parse(RESIDUAL)
-    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, check_samples=0).model
+    snn = csscc.compile(model, random_feeds(model, batch=16), T=6, **QUICK).model
     neuron = next(n for n in snn.graph.node if n.op_type == "TSARelu")
     bias = next(t for t in snn.graph.initializer if t.name == neuron.input[1])
     values = numpy_helper.to_array(bias)

@@ -51,7 +51,7 @@ from csscc.passes.lower.targets import by_layer
 from csscc.runtime import native
 from csscc.runtime.reference import ReferenceRuntime
 from csscc.runtime.session import Session
-from tests.helpers import carried, parse, random_feeds, spiking
+from tests.helpers import QUICK, carried, parse, random_feeds, spiking
 from tests.runtime.test_blocked import NETWORKS
 from tests.runtime.test_functions import LEVELS, near_thresholds
 
@@ -99,7 +99,7 @@ def compiled(text: str, coding: Coding = CODINGS[0], form: str = "stepwise") -> 
     """A spiking network, which many tests look at and none changes."""
     model = parse(text)
     numbers = {n: getattr(coding, n) for n in ("T", "beta", "silent", "negative", "bursts")}
-    return csscc.compile(model, random_feeds(model, batch=16), check_samples=0, form=form, **numbers)
+    return csscc.compile(model, random_feeds(model, batch=16), form=form, **QUICK, **numbers)
 
 
 @pytest.fixture(params=NETWORKS, scope="module")

@@ -20,7 +20,7 @@ from csscc.measure.verify import verify
 from csscc.passes.lower.kernels import open_session
 from csscc.passes.lower.stream import back, down
 from csscc.passes.lower.targets import by_layer
-from tests.helpers import corrupted, parse, random_feeds, run, session, small_classifier
+from tests.helpers import QUICK, corrupted, parse, random_feeds, run, session, small_classifier
 
 Steps = list[dict[str, NDArray[Any]]]
 
@@ -62,8 +62,7 @@ CODINGS: dict[str, dict[str, Any]] = {
 
 def compiled(text: str, form: str = "stream", **options: Any) -> csscc.SNN:
     model = parse(text)
-    quick = {"check_samples": 0, "adjust": False, "correct_bias": False}
-    return csscc.compile(model, random_feeds(model, batch=16), form=form, **quick, **options)
+    return csscc.compile(model, random_feeds(model, batch=16), form=form, **QUICK, **options)
 
 
 def trains_of(snn: csscc.SNN) -> dict[str, str]:
