@@ -20,6 +20,7 @@ from csscc.runtime import native
 Array = NDArray[Any]
 BETAS = (1.1, 1.5, 2.0, 2.5, 3.0)
 VERSIONS = {"csscc": 9, "csscc.steps": 8}
+TOGETHER = 16  # neurons in one session, which takes longer to make than to run
 F32 = np.float32
 
 
@@ -190,42 +191,50 @@ def folded(train: Array) -> Array:
     return train.reshape(-1, *train.shape[2:])
 
 
-def by_node(
-    case: Case, currents: Sequence[Array], biases: Sequence[Array], schedule: Schedule, theta: Array
-) -> Iterator[tuple[Array, Array | None]]:
-    """Slabs and residual of a neuron that shows its residual, of one that does not, and of one in steps."""
+Draw = tuple[Sequence[Array], Sequence[Array], Schedule]  # currents, biases, and what the neuron does with them
+
+
+def in_each_form(
+    case: Case, draw: Draw, theta: Array, number: int
+) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """A neuron that shows its residual, one that does not, and one in steps: nodes, and what they read."""
+    currents, biases, schedule = draw
     attributes = schedule.attributes | dict(case.attributes)
-    slabs_out = schedule.T - schedule.sends + 1
     rest = {"theta": theta} | {f"p{i}": np.array(p, F32) for i, p in enumerate(case.parameters)}
     layer: dict[str, Array] = {}
     steps: dict[str, Array] = {}
     for i, (z, b) in enumerate(zip(currents, biases, strict=True)):
-        layer |= {f"z{i}": folded(z), f"b{i}": b}
-        steps |= {f"z{i}@{n}": slab for n, slab in enumerate(z)} | {f"b{i}": b}
+        layer |= {f"{number}.z{i}": folded(z), f"{number}.b{i}": b}
+        steps |= {f"{number}.z{i}@{n}": slab for n, slab in enumerate(z)} | {f"{number}.b{i}": b}
     op, (whole, in_steps) = f"TSA{case.op}", ([*layer, *rest], [*steps, *rest])
-    shown, hidden, stepped = ["shown", "residual"], ["hidden"], [f"s@{n}" for n in range(slabs_out)]
+    stepped = [f"{number}.s@{n}" for n in range(slabs_of(schedule))]
     nodes = [
-        helper.make_node(op, whole, shown, domain="csscc", **attributes),
-        helper.make_node(op, whole, hidden, domain="csscc", **attributes),
+        helper.make_node(op, whole, [f"{number}.shown", f"{number}.residual"], domain="csscc", **attributes),
+        helper.make_node(op, whole, [f"{number}.hidden"], domain="csscc", **attributes),
         helper.make_node(op, in_steps, stepped, domain="csscc.steps", **attributes),
     ]
-    first, residual, second, *slabs = run_nodes(nodes, layer | steps | rest)
-    for train, left in ((first, residual), (second, None)):
-        yield train.reshape(slabs_out, -1, *train.shape[1:]), left
-    yield np.stack(slabs), None
+    return nodes, layer | steps | rest
 
 
-def assert_same(
-    case: Case, currents: Sequence[Array], biases: Sequence[Array], schedule: Schedule, theta: float = 1.0
-) -> None:
-    """That a node sends what the recurrence does, in each of its forms."""
+def slabs_of(schedule: Schedule) -> int:
+    """Slabs of the train that a neuron sends."""
+    return schedule.T - schedule.sends + 1
+
+
+def assert_same(case: Case, *draws: Draw, theta: float = 1.0) -> None:
+    """That nodes send what the recurrence does, in each of their forms, side by side in one session."""
     amplitude: Array = np.array(theta, F32)
     own = None if case.homogeneous else amplitude
-    expected, rest = neuron(case.activation, currents, biases, schedule, own, partial=case.partial)
-    for train, residual in by_node(case, currents, biases, schedule, amplitude):
-        np.testing.assert_array_equal(train, expected, str(schedule))
-        if residual is not None:
-            np.testing.assert_array_equal(residual, rest, str(schedule))
+    made = [in_each_form(case, draw, amplitude, number) for number, draw in enumerate(draws)]
+    feeds = {name: array for _, given in made for name, array in given.items()}
+    outputs = iter(run_nodes([node for nodes, _ in made for node in nodes], feeds))
+    for currents, biases, schedule in draws:
+        expected, rest = neuron(case.activation, currents, biases, schedule, own, partial=case.partial)
+        shown, residual, hidden = (next(outputs) for _ in range(3))
+        steps = np.stack([next(outputs) for _ in range(slabs_of(schedule))])
+        for train in (shown, hidden, steps):
+            np.testing.assert_array_equal(train.reshape(expected.shape), expected, str(schedule))
+        np.testing.assert_array_equal(residual, rest, str(schedule))
 
 
 def feeds_for(case: Case, schedule: Schedule, seed: int) -> tuple[list[Array], list[Array]]:
@@ -263,8 +272,9 @@ def schedules() -> Iterator[Schedule]:
 
 @pytest.mark.parametrize("case", CASES, ids=[c.op for c in CASES])
 def test_slabs_and_residuals(case: Case) -> None:
-    for number, schedule in enumerate(schedules()):
-        assert_same(case, *feeds_for(case, schedule, number), schedule, theta=0.75)
+    draws = [(*feeds_for(case, schedule, number), schedule) for number, schedule in enumerate(schedules())]
+    for start in range(0, len(draws), TOGETHER):
+        assert_same(case, *draws[start : start + TOGETHER], theta=0.75)
 
 
 def near_thresholds(schedule: Schedule) -> Array:
@@ -279,13 +289,15 @@ def near_thresholds(schedule: Schedule) -> Array:
 @pytest.mark.parametrize(("negative", "rounded"), [(True, False), (False, False), (True, True)])
 def test_ties_and_the_numbers_next_to_them(negative: bool, rounded: bool, burst: bool) -> None:
     betas = (2.0, 3.0, *((4.0, 5.0) if burst else ())) if rounded else (2.0, 3.0, 1.5)
+    linear = Case("LeakyRelu", lambda h: h, attributes={"alpha": 1.0})
     for T, beta in itertools.product(range(1, 7), betas):
+        draws: list[Draw] = []
         for silent, sends in itertools.product(range(T + 1), range(1, T + 1)):
             signs = {"negative": negative, "rounded": rounded, "burst": burst and negative}
             schedule = Schedule(T, beta, silent, sends=sends, **signs)
             x = near_thresholds(schedule)[None, :]
-            z = np.zeros((T, *x.shape), F32)
-            assert_same(Case("LeakyRelu", lambda h: h, attributes={"alpha": 1.0}), [z], [x], schedule)
+            draws.append(([np.zeros((T, *x.shape), F32)], [x], schedule))
+        assert_same(linear, *draws)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 63, 64, 65, 511, 512, 513, 8193])
@@ -294,7 +306,7 @@ def test_sizes(size: int) -> None:
     case = Case(CASES[0].op, CASES[0].activation, shape=(size,))
     others = (Schedule(4, 3.0, 3, 4, 4, 4, rounded=True, burst=True), Schedule(6, 2.0, 3, 3, 2, 2, burst=True))
     for schedule in (Schedule(4, 3.0, 3, 4, 4, 4), Schedule(6, 2.0, 2, 3, 2, 2), Schedule(7, 3.0, 6, 7, 7, 6), *others):
-        assert_same(case, *feeds_for(case, schedule, size), schedule)
+        assert_same(case, (*feeds_for(case, schedule, size), schedule))
 
 
 def test_channels_in_blocks() -> None:
