@@ -216,6 +216,7 @@ class LayerRun:
 
     def complete(self) -> None:
         """Fire: run over all samples with the schedule and the biases as they are now."""
+        self._neurons = {s: n for s, n in self._neurons.items() if s == self.schedule}  # the others hold memory
         output = self.segment.node.output[0]
         spikes_only = self.segment.view.makes_spikes
         kept: list[NDArray[Any]] = []
