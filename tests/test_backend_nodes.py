@@ -22,10 +22,11 @@ from csscc.coding.activations import ACTIVATIONS
 from csscc.errors import RefusedError
 from csscc.passes.linear import LINEAR
 
-STEPS = 14
+STEPS = 20
 TOLERANCE = 0.02
 # Cases that csscc compiles but does not meet to 2 %, and why; each must go on failing as it does, or leave the list.
 OUT_OF_REACH = {
+    "test_logsoftmax_large_number": "inputs up to 10,003 that differ by one: an encoder has 13,374 levels",
     "test_resize_downsample_scales_cubic_align_corners": "onnxruntime departs from ONNX's expected values",
     "test_resize_downsample_scales_linear_align_corners": "onnxruntime departs from ONNX's expected values",
 }

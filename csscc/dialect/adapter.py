@@ -159,7 +159,6 @@ def infer_shapes(network: Network) -> None:
         RefusedError: the graph is inconsistent.
     """
     graph = network.graph
-    toposort(graph)
     known = {id(t) for t in graph.inputs}
     known |= {id(t) for n in graph.nodes for t in n.outputs if t.name in network.types}
     declared = [(t, t.shape) for t in graph.outputs if isinstance(t, gs.Variable)]
